@@ -1,0 +1,49 @@
+# `make help` says what each target does. Nothing is needed beforehand but Python 3.11 or later, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro dashboard test check benchmarks clean
+
+help:  ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv and install the locked versions (once; again only when they change)
+
+$(STAMP): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
+	fi
+	@touch $@
+
+repro: setup  ## rebuild every result from the data and print the headline table
+	dvc pull --quiet data.dvc
+	dvc repro
+	bench report --times
+
+dashboard: setup  ## show the results (released ones are pulled if nothing was computed here)
+	bench serve
+
+test: check  ## everything: format, lint, types, unit, pipeline and browser tests
+	pytest
+
+check: setup  ## format, lint and types only
+	ruff format --check .
+	ruff check .
+	pyright
+
+benchmarks: setup  ## measure speed and memory against peers, written to benchmarks/results/
+	python -m benchmarks
+
+clean:  ## remove results and caches (data and released snapshots stay)
+	rm -rf results .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find bench dashboard tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

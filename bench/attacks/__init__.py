@@ -1,0 +1,1 @@
+"""Attacks: one masked iterative loop and the things it is made of."""

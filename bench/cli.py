@@ -1,0 +1,199 @@
+"""`bench ...`: one subcommand per stage, plus data, snapshot, database, report and prune. Heavy imports wait until used."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import progress
+from bench.config import Config, load
+from bench.errors import BenchError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A second look at image-classification results. Stages are run by `dvc repro`; each is also a command.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Build the datasets that are part of this repository.")
+snapshot_app = typer.Typer(no_args_is_help=True, help="Publish, list and open versioned results.")
+app.add_typer(data_app, name="data")
+app.add_typer(snapshot_app, name="snapshot")
+
+ModelName = Annotated[str, typer.Argument(help="a name under `models` in params.yaml")]
+
+
+def _run(name: str, work: Callable[[Config], dict[str, int]]) -> None:
+    config = load()
+    progress.stage(name, lambda: work(config), config.results)
+
+
+@data_app.command("build")
+def data_build(
+    preset: Annotated[str, typer.Argument(help="what to build: digits")],
+    out: Annotated[Path, typer.Option(help="the folder to write to")] = Path("data"),
+) -> None:
+    """Write the datasets of a preset from installed packages: the same bytes every time."""
+    from bench.data import build
+
+    build.run(preset, out)
+
+
+@app.command()
+def index() -> None:
+    """Read and check every declared dataset; write its samples, labels, classes and pictures."""
+    from bench.data import index as stage
+
+    _run("index", stage.run)
+
+
+@app.command()
+def train(model: ModelName) -> None:
+    """Train one network (or make a control) and fit its heads."""
+    from bench.models import train as stage
+
+    _run(f"train {model}", lambda config: stage.run(config, model))
+
+
+@app.command()
+def predict(model: ModelName) -> None:
+    """Run one model over every dataset of its suite, clean and corrupted."""
+    from bench.evaluate import predict as stage
+
+    _run(f"predict {model}", lambda config: stage.run(config, model))
+
+
+@app.command()
+def uncertainty() -> None:
+    """Uncertainty of every prediction, calibration of every model, and the ensembles."""
+    from bench.evaluate import uncertainty as stage
+
+    _run("uncertainty", stage.run)
+
+
+@app.command()
+def attack() -> None:
+    """Attack the models of the pool on the declared subset."""
+    from bench.attacks import attack as stage
+
+    _run("attack", stage.run)
+
+
+@app.command()
+def neighbours() -> None:
+    """Nearest test images in the feature space of one encoder."""
+    from bench.evaluate import neighbours as stage
+
+    _run("neighbours", stage.run)
+
+
+@app.command()
+def proposals() -> None:
+    """Ranked label proposals per image."""
+    from bench.relabel import proposals as stage
+
+    _run("proposals", stage.run)
+
+
+@app.command()
+def subsets() -> None:
+    """Named sets of test images."""
+    from bench.evaluate import subsets as stage
+
+    _run("subsets", stage.run)
+
+
+@app.command()
+def metrics() -> None:
+    """Every figure of every model on every dataset, condition and subset, with intervals."""
+    from bench.evaluate import metrics as stage
+
+    _run("metrics", stage.run)
+
+
+@app.command()
+def replication() -> None:
+    """The gap of every model between an original and every set held against it."""
+    from bench.evaluate import replication as stage
+
+    _run("replication", stage.run)
+
+
+@app.command()
+def comparisons() -> None:
+    """Every pair of models on the same images, and the ranks that follow."""
+    from bench.evaluate import comparisons as stage
+
+    _run("comparisons", stage.run)
+
+
+@app.command()
+def database() -> None:
+    """Build results/bench.duckdb from all Parquet (a new file, then an atomic rename)."""
+    from bench.store import database as stage
+
+    _run("database", stage.run)
+
+
+@app.command()
+def report(
+    times: Annotated[bool, typer.Option("--times", help="also print the seconds of each stage")] = False,
+) -> None:
+    """Print the headline table from results/bench.duckdb; build that file first where it is missing or stale."""
+    from bench.store import report as printer
+
+    printer.run(load(), times=times)
+
+
+@app.command()
+def prune(dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False) -> None:
+    """Remove results of models and stages that params.yaml no longer lists."""
+    from bench.store import prune as pruner
+
+    pruner.run(load(), dry_run=dry_run)
+
+
+@snapshot_app.command("publish")
+def snapshot_publish(name: Annotated[str, typer.Argument(help="the tag to make, e.g. digits-v1")]) -> None:
+    """Release the current results: push, manifest, commit, tag. Refuses a dirty tree or stale stages."""
+    from bench.store import snapshot
+
+    snapshot.publish(load(), name)
+
+
+@snapshot_app.command("list")
+def snapshot_list() -> None:
+    """List the released snapshots."""
+    from bench.store import snapshot
+
+    snapshot.show(load())
+
+
+@snapshot_app.command("open")
+def snapshot_open(rev: Annotated[str, typer.Argument(help="a snapshot's name, a tag or a commit")]) -> None:
+    """Build the database of an earlier snapshot, without a checkout, and print its path."""
+    from bench.store import snapshot
+
+    typer.echo(snapshot.open_revision(load(), rev))
+
+
+def main() -> None:
+    """Run the command line; a BenchError becomes one message and exit status 1, Ctrl-C exit status 130."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except BenchError as error:
+        typer.secho(f"bench: {error}", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("bench: stopped; nothing was left half-written. `dvc repro` goes on where it can.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""params.yaml -> one frozen, validated object. An unknown key is an error that names the nearest known one.
+
+This module imports neither torch nor pandas, so that every command starts fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.errors import BenchError
+
+Role = Literal["original", "replication", "shifted", "composite", "control"]
+Family = Literal["supervised", "ssl", "random", "pixels"]
+Method = Literal["supervised", "simclr", "swav", "byol", "dino", "vicreg", "barlow", "mae", "random", "pixels"]
+Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels"]
+Device = Literal["cpu", "cuda", "auto"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+SSL_FAMILY: dict[str, str] = {
+    "simclr": "contrastive",
+    "swav": "clustering",
+    "byol": "distillation",
+    "dino": "distillation",
+    "vicreg": "information_maximisation",
+    "barlow": "information_maximisation",
+    "mae": "masked_image_modelling",
+}
+"""Method -> family of the survey "Know Your Self-supervised Learning" (TMLR 2023), in the terms of its abstract."""
+
+
+class Frozen(BaseModel):
+    """Base of every section: immutable, and no key that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Compute(Frozen):
+    """Where and how computation runs. `batch_size` is the one fixed batch of every forward pass."""
+
+    threads: Positive = 2
+    device: Device = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: Positive = 256
+
+
+class Dataset(Frozen):
+    """How a folder `data/<name>/` takes part in the benchmark."""
+
+    role: Role
+    replicates: Name | None = None
+    suite: Name = "digits"
+
+    @model_validator(mode="after")
+    def _names_its_original(self) -> Dataset:
+        if self.role in ("replication", "shifted") and self.replicates is None:
+            raise ValueError(f"role {self.role!r} needs `replicates: <the original dataset>`")
+        return self
+
+
+class Suite(Frozen):
+    """Datasets that share a label space: one to train on, the others to evaluate on."""
+
+    train: Name
+    input_size: Positive = 16
+    channels: Literal[1, 3] = 1
+
+
+class Model(Frozen):
+    """One model that runs here. What the names mean is in bench/models/zoo.py."""
+
+    family: Family
+    method: Method
+    arch: Arch
+    suite: Name = "digits"
+    epochs: Annotated[int, Field(ge=0)] = 0
+    batch_size: Positive = 128
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    options: dict[str, float | int | str | bool] = {}
+
+    @model_validator(mode="after")
+    def _method_fits_family(self) -> Model:
+        fits = {"ssl": self.method in SSL_FAMILY}.get(self.family, self.method == self.family)
+        if not fits:
+            raise ValueError(f"method {self.method!r} does not belong to family {self.family!r}")
+        if (self.family == "pixels") != (self.arch == "pixels"):
+            raise ValueError("family `pixels` and arch `pixels` go together")
+        if self.family in ("supervised", "ssl") and self.epochs == 0:
+            raise ValueError(f"a {self.family} model needs `epochs` of at least 1")
+        return self
+
+
+class Probes(Frozen):
+    """Heads on frozen features (STUDIES.md 2b). The regularisation is chosen by cross-validation on train."""
+
+    c_grid: list[Annotated[float, Field(gt=0)]] = [0.01, 0.1, 1.0, 10.0]
+    folds: Annotated[int, Field(ge=2)] = 3
+    labels_per_class: list[Positive] = [10]
+    seeds: list[int] = [0, 1, 2]
+    knn_k: list[Positive] = [20]
+    knn_temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+class Training(Frozen):
+    """Shared by every model: the split of train that fits temperatures, and the heads."""
+
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    probes: Probes = Probes()
+
+
+class Corruptions(Frozen):
+    """Corruptions of the original sets: each name at each severity, seeded by sample id."""
+
+    datasets: list[Name] = []
+    names: list[Name] = []
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = [1, 3, 5]
+
+
+class Uncertainty(Frozen):
+    """Ensembles whose mutual information is stored, and the calibration bins."""
+
+    ensembles: dict[Name, list[Name]] = {}
+    ece_bins: Positive = 15
+
+
+class Attack(Frozen):
+    """One attack on the declared subset: the first `n_images` test images in the order of the sha256 of their ids."""
+
+    kind: Literal["pgd-linf"] = "pgd-linf"
+    dataset: Name = "digits"
+    eps_255: list[Annotated[float, Field(gt=0)]] = [4, 8, 16]
+    steps: Positive = 20
+    relative_step: Fraction = 0.1
+    n_images: Positive = 200
+
+
+class Attacks(Frozen):
+    """What is attacked. `pool`: empty means every supervised and ssl model of the attacked dataset's suite."""
+
+    pool: list[Name] = []
+    runs: dict[Name, Attack] = {}
+
+
+class Subsets(Frozen):
+    """Sets of test images that metrics are also computed on; `all` and `suitable` exist without being named."""
+
+    certain_fraction: list[Fraction] = [0.5]
+    uncertainty: Literal["msp", "entropy_nats", "margin", "energy"] = "entropy_nats"
+    reference_model: Name | None = None
+
+
+class Proposals(Frozen):
+    """Ranked labels per image from an ensemble; the original label is always among them."""
+
+    ensemble: Name | None = None
+    datasets: list[Name] = []
+    top_k: Positive = 5
+
+
+class Neighbours(Frozen):
+    """Nearest test images in the feature space of one encoder (cosine)."""
+
+    model: Name | None = None
+    k: Positive = 6
+
+
+class Statistics(Frozen):
+    """Intervals and tests (STUDIES.md E)."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    bootstrap: Positive = 1000
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+
+
+class Config(Frozen):
+    """The whole of params.yaml, plus `root`: the folder that holds it, to which every path is relative."""
+
+    root: Path
+    seed: int
+    compute: Compute = Compute()
+    suites: dict[Name, Suite]
+    datasets: dict[Name, Dataset]
+    training: Training = Training()
+    models: dict[Name, Model]
+    corruptions: Corruptions = Corruptions()
+    uncertainty: Uncertainty = Uncertainty()
+    attacks: Attacks = Attacks()
+    subsets: Subsets = Subsets()
+    proposals: Proposals = Proposals()
+    neighbours: Neighbours = Neighbours()
+    statistics: Statistics = Statistics()
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    def model(self, name: str) -> Model:
+        """The model called `name`; a BenchError that names the nearest one if there is none."""
+        return _lookup(self.models, name, "models")
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset called `name`; a BenchError that names the nearest one if there is none."""
+        return _lookup(self.datasets, name, "datasets")
+
+    def datasets_of(self, suite: str) -> list[str]:
+        """Names of the datasets of a suite, in the order of params.yaml."""
+        return [name for name, dataset in self.datasets.items() if dataset.suite == suite]
+
+    def attack_pool(self, dataset: str) -> list[str]:
+        """Names of the models that attacks on `dataset` run against (DESIGN: `attacks.pool`)."""
+        suite = self.dataset(dataset).suite
+        pool = self.attacks.pool or [n for n, m in self.models.items() if m.family in ("supervised", "ssl")]
+        return [name for name in pool if self.model(name).suite == suite]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        def known(names: object, among: dict[str, Any], where: str) -> None:
+            for name in names if isinstance(names, (list, tuple)) else [names]:
+                if name is not None and name not in among:
+                    raise ValueError(f"{where}: {name!r} is not declared{_nearest(str(name), list(among))}")
+
+        for name, dataset in self.datasets.items():
+            known(dataset.suite, self.suites, f"datasets.{name}.suite")
+            known(dataset.replicates, self.datasets, f"datasets.{name}.replicates")
+        for name, suite in self.suites.items():
+            known(suite.train, self.datasets, f"suites.{name}.train")
+        for name, model in self.models.items():
+            known(model.suite, self.suites, f"models.{name}.suite")
+        known(self.corruptions.datasets, self.datasets, "corruptions.datasets")
+        for name, members in self.uncertainty.ensembles.items():
+            known(members, self.models, f"uncertainty.ensembles.{name}")
+            if name in self.models:
+                raise ValueError(f"uncertainty.ensembles.{name}: a model has this name already")
+        known(self.attacks.pool, self.models, "attacks.pool")
+        for name, attack in self.attacks.runs.items():
+            known(attack.dataset, self.datasets, f"attacks.runs.{name}.dataset")
+        reference = {**self.models, **self.uncertainty.ensembles}
+        known(self.subsets.reference_model, reference, "subsets.reference_model")
+        known(self.proposals.ensemble, self.uncertainty.ensembles, "proposals.ensemble")
+        known(self.proposals.datasets, self.datasets, "proposals.datasets")
+        known(self.neighbours.model, self.models, "neighbours.model")
+        return self
+
+
+T = TypeVar("T")
+
+
+def _lookup(among: dict[str, T], name: str, where: str) -> T:
+    if name not in among:
+        raise BenchError(
+            f"there is no {name!r} under `{where}`{_nearest(name, list(among))}.",
+            where="params.yaml",
+            remedy=f"Declare it there, or use one of: {', '.join(among)}.",
+        )
+    return among[name]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """The keys that are allowed where `location` points, for the message about an unknown one."""
+    annotation: Any = model
+    for part in location[:-1]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[part].annotation
+        else:
+            annotation = annotation.__args__[-1]
+    return [key for key in annotation.model_fields if key != "root"]
+
+
+def _explain(error: ValidationError, path: Path) -> BenchError:
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            hint = _nearest(str(fault["loc"][-1]), _known_keys(Config, fault["loc"]))
+            lines.append(f"unknown key `{where}`{hint}")
+        elif fault["type"] == "missing":
+            lines.append(f"key `{where}` is missing")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"`{where}`: {message}, got {fault['input']!r}" if where else message)
+    return BenchError("; ".join(lines) + ".", where=path.name, remedy="Correct params.yaml and run again.")
+
+
+def load(path: Path | str = "params.yaml") -> Config:
+    """Read and validate params.yaml. Raises BenchError naming the key, what is wrong, and the nearest known name."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise BenchError(
+            "no such file.", where=path, remedy="Run `bench` in the root of the repository, where params.yaml is."
+        ) from None
+    except yaml.YAMLError as fault:
+        raise BenchError(f"not valid YAML: {fault}.", where=path.name, remedy="Correct params.yaml.") from None
+    if not isinstance(raw, dict):
+        raise BenchError("must be a mapping of keys.", where=path.name, remedy="Start from the one in the repository.")
+    try:
+        return Config(root=path.resolve().parent, **raw)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+    except TypeError as error:
+        raise BenchError(f"{error}.", where=path.name, remedy="`root` cannot be set; remove it.") from None

@@ -1,0 +1,1 @@
+"""Where images, labels and their conditions come from."""

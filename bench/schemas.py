@@ -1,0 +1,561 @@
+"""Every table: columns, types, keys, units. Checked when written and when read.
+
+One declaration per column makes both the Arrow schema (exact bytes on disk) and the pandera schema (checks).
+Importing this module is cheap: pandera and pyarrow are imported where they are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pandera.pandas as pa_pandas
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `kind` is one of the keys of ARROW; bounds are inclusive; `allowed` lists every legal value."""
+
+    kind: str
+    about: str = ""
+    nullable: bool = False
+    low: float | None = None
+    high: float | None = None
+    allowed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: what a row is, its columns in order, and the columns that together are its key."""
+
+    about: str
+    key: tuple[str, ...]
+    columns: dict[str, Column] = field(default_factory=dict)
+
+
+def _str(about: str = "", **more: Any) -> Column:
+    return Column("str", about, **more)
+
+
+def _int(about: str = "", **more: Any) -> Column:
+    return Column("int32", about, **more)
+
+
+def _count(about: str = "", **more: Any) -> Column:
+    return Column("int32", about, low=0, **more)
+
+
+def _float(about: str = "", **more: Any) -> Column:
+    return Column("float32", about, **more)
+
+
+def _share(about: str = "", **more: Any) -> Column:
+    return Column("float32", about, low=0, high=1, **more)
+
+
+def _double(about: str = "", **more: Any) -> Column:
+    return Column("float64", about, **more)
+
+
+def _bool(about: str = "", **more: Any) -> Column:
+    return Column("bool", about, **more)
+
+
+def _blob(about: str = "", **more: Any) -> Column:
+    return Column("binary", about, **more)
+
+
+ROLES = ("original", "replication", "shifted", "composite", "control")
+FAMILIES = ("supervised", "ssl", "random", "pixels", "unknown")
+SSL_FAMILIES = (
+    "contrastive",
+    "clustering",
+    "distillation",
+    "information_maximisation",
+    "masked_image_modelling",
+)
+METRICS = (
+    "top1",
+    "any_of",
+    "any_of_empty_wrong",
+    "class_balanced",
+    "top_k",
+    "ece",
+    "ece_calibrated",
+    "nll",
+    "brier",
+    "temperature",
+    "robust_accuracy",
+)
+
+_SAMPLE = _str("<dataset>/<stable id>")
+_MODEL = _str("name as in params.yaml, or as published")
+_DATASET = _str("name as in params.yaml")
+_CONDITION = _str("clean | corruption:<name>:<severity> | attack:<name>:<eps_255>")
+_CLASS = _int("index into the label space", low=0)
+_CI = {"ci_low": _double("lower end of the interval", nullable=True), "ci_high": _double("upper end", nullable=True)}
+_CELL = {"model": _MODEL, "dataset": _DATASET, "condition": _CONDITION}
+
+TABLES: dict[str, Table] = {
+    "datasets": Table(
+        "one set of images",
+        ("dataset",),
+        {
+            "dataset": _DATASET,
+            "label_space": _str(),
+            "role": _str(allowed=ROLES),
+            "replicates": _str("the original that this set is held against", nullable=True),
+            "modality": _str(allowed=("image", "video", "radar")),
+            "n_samples": _count("all splits"),
+            "n_test": _count("test split: what is evaluated"),
+            "n_classes": _count(),
+            "title": _str("name for people"),
+            "about": _str("what it is, and what was done to it"),
+            "synthetic": _str("empty for images as collected; else composed | corrupted | relabelled | selected"),
+            "source": _str(),
+            "license": _str(),
+        },
+    ),
+    "classes": Table(
+        "one class of a label space",
+        ("label_space", "class_id"),
+        {"label_space": _str(), "class_id": _CLASS, "name": _str(), "wnid": _str(nullable=True)},
+    ),
+    "samples": Table(
+        "one image",
+        ("sample_id",),
+        {
+            "sample_id": _SAMPLE,
+            "dataset": _DATASET,
+            "split": _str(allowed=("train", "test")),
+            "label": _int("original label", low=0),
+            "width": _count("pixels"),
+            "height": _count("pixels"),
+            "source_id": _str("the sample whose pixels or object this one is made from, else its own id"),
+        },
+    ),
+    "images": Table(
+        "the picture of a test image, at most 256 px",
+        ("sample_id",),
+        {"sample_id": _SAMPLE, "thumbnail": _blob("encoded"), "media_type": _str()},
+    ),
+    "labels": Table(
+        "one label of one image from one source",
+        ("sample_id", "source", "class_id"),
+        {
+            "sample_id": _SAMPLE,
+            "source": _str("original | true | real | refined_v2 | cifar10h | machine | consensus | ..."),
+            "class_id": _CLASS,
+            "weight": _share("1 for a plain label, a share of votes otherwise"),
+        },
+    ),
+    "models": Table(
+        "one model: an encoder with its all-label head",
+        ("model",),
+        {
+            "model": _MODEL,
+            "family": _str(allowed=FAMILIES),
+            "method": _str(),
+            "ssl_family": _str(nullable=True, allowed=SSL_FAMILIES),
+            "arch": _str(),
+            "head": _str("linear | trained | none"),
+            "train_dataset": _str("where the head was fitted", nullable=True),
+            "params_m": _double("millions of parameters", nullable=True),
+            "dtype": _str(),
+            "weights_sha256": _str(nullable=True),
+            "source": _str(allowed=("trained", "hub", "checkpoint", "imported")),
+            "input_size": _int("pixels a side that the network sees", nullable=True),
+            "epochs": _int(nullable=True),
+            "train_seconds": _double("not part of any comparison: the machine was shared", nullable=True),
+            "temperature": _double("fitted on a part of train", nullable=True),
+        },
+    ),
+    "predictions": Table(
+        "one model's answer to one test image under one condition",
+        ("model", "dataset", "condition", "sample_id"),
+        {
+            **_CELL,
+            "sample_id": _SAMPLE,
+            "pred": _CLASS,
+            "p_top1": _share("softmax probability of pred", nullable=True),
+            "p_true": _share("softmax probability of the original label", nullable=True),
+            "top5": Column("list<int16>", "class ids, most probable first"),
+        },
+    ),
+    "logits": Table(
+        "one model's clean logits of one test image",
+        ("dataset", "sample_id"),
+        {"dataset": _DATASET, "sample_id": _SAMPLE, "logits": Column("list<float32>", "(K,)")},
+    ),
+    "uncertainty": Table(
+        "how unsure a model is of a test image; higher is less sure in every column",
+        ("model", "dataset", "condition", "sample_id"),
+        {
+            **_CELL,
+            "sample_id": _SAMPLE,
+            "msp": _share("1 - p1", nullable=True),
+            "entropy_nats": _float("entropy of the softmax, nats", nullable=True, low=0),
+            "margin": _share("1 - (p1 - p2)", nullable=True),
+            "energy": _float("-logsumexp(logits)", nullable=True),
+            "mutual_information": _float("of the ensemble's members, nats", nullable=True, low=0),
+        },
+    ),
+    "metrics": Table(
+        "one figure of one model on one set of images",
+        ("model", "dataset", "condition", "subset", "label_source", "metric"),
+        {
+            **_CELL,
+            "subset": _str(),
+            "label_source": _str(),
+            "metric": _str(allowed=METRICS),
+            "value": _double(),
+            **_CI,
+            "n": _count("images behind the figure"),
+        },
+    ),
+    "replication": Table(
+        "the gap of one model between two sets under one rule",
+        ("model", "original", "replication", "rule", "uncertainty", "coverage_q", "scoring"),
+        {
+            "model": _MODEL,
+            "original": _DATASET,
+            "replication": _DATASET,
+            "rule": _str(allowed=("R0", "R1", "R2", "R3", "R4", "R5")),
+            "uncertainty": _str("measure that the rule selects by; `none` for R0"),
+            "coverage_q": _double("", low=0, high=1),
+            "scoring": _str(allowed=("top1", "any_of")),
+            "labels_original": _str("label source on the original"),
+            "labels_replication": _str("label source on the other set"),
+            "gap_pp": _double("accuracy on the original minus on the other, percentage points"),
+            **_CI,
+            "composition_pp": _double(nullable=True),
+            "within_pp": _double(nullable=True),
+            "label_pp": _double("gap(top1) - gap(any_of)", nullable=True),
+            "placebo_gap_pp": _double(nullable=True),
+            "error_ratio": _double(nullable=True),
+            "coverage_original": _double("", low=0, high=1),
+            "coverage_replication": _double("", low=0, high=1),
+            "n_original": _count(),
+            "n_replication": _count(),
+        },
+    ),
+    "comparisons": Table(
+        "two models on the same images; model_a is the more accurate",
+        ("model_a", "model_b", "dataset", "condition", "label_source"),
+        {
+            "model_a": _MODEL,
+            "model_b": _MODEL,
+            "dataset": _DATASET,
+            "condition": _CONDITION,
+            "label_source": _str(),
+            "delta_pp": _double("accuracy of a minus accuracy of b, percentage points"),
+            **_CI,
+            "p_value": _double("exact McNemar", low=0, high=1),
+            "p_holm": _double("after Holm over all pairs of the dataset", low=0, high=1),
+            "tie_group": _int("the rank that both share, NULL where they can be told apart", nullable=True),
+        },
+    ),
+    "ranks": Table(
+        "the place of a model among all on one dataset",
+        ("model", "dataset", "condition", "label_source"),
+        {
+            **_CELL,
+            "label_source": _str(),
+            "rank": _int("shared by models whose order cannot be told apart", low=1),
+            "rank_low": _int("best place it may have: 1 + models that are surely better", low=1),
+            "rank_high": _int("worst place it may have: models that are not surely worse", low=1),
+        },
+    ),
+    "representations": Table(
+        "one head on one frozen encoder",
+        ("model", "dataset", "probe", "labels_per_class", "seed"),
+        {
+            "model": _MODEL,
+            "dataset": _DATASET,
+            "probe": _str("linear | knn (with k in the name where not 20) | finetune"),
+            "labels_per_class": _count("0 = all"),
+            "seed": _int(),
+            "accuracy": _share(),
+            "n": _count("test images"),
+            "effective_rank": _double("exp(entropy of singular values) of the features (RankMe)", nullable=True),
+            "collapse_std": _double("mean std per dimension of L2-normalised features, times sqrt(d)", nullable=True),
+            "c": _double("inverse regularisation chosen by cross-validation on train", nullable=True),
+        },
+    ),
+    "attacks": Table(
+        "one attacked image",
+        ("attack_id",),
+        {
+            "attack_id": _str("<attack>/<eps_255>/<model>/<sample_id>"),
+            "sample_id": _SAMPLE,
+            "source_model": _MODEL,
+            "dataset": _DATASET,
+            "attack": _str(),
+            "params_json": _str(),
+            "seed": _int(),
+            "iterations": _count(),
+            "success_float": _bool("the label is no longer predicted for the float image"),
+            "success_u8": _bool("the same after rounding to 8 bits"),
+            "l0": _share("share of spatial positions changed by more than half an 8-bit step"),
+            "l2": _float("[0,1] units", low=0),
+            "linf": _float("[0,1] units", low=0, high=1),
+            "pred": _CLASS,
+        },
+    ),
+    "transfers": Table(
+        "one adversarial image shown to another model",
+        ("attack_id", "target_model"),
+        {
+            "attack_id": _str(),
+            "target_model": _MODEL,
+            "success": _bool(),
+            "pred": _CLASS,
+            "rank_clean": _int("rank of pred in the target's clean order, 1 = its own answer", low=1),
+        },
+    ),
+    "layers": Table(
+        "rank and nullity of one linear layer",
+        ("model", "layer"),
+        {
+            "model": _MODEL,
+            "layer": _str(),
+            "n_in": _count(),
+            "n_out": _count(),
+            "rank": _count(),
+            "nullity": _count(),
+            "sigma_min": _double(nullable=True),
+            "method": _str(),
+        },
+    ),
+    "collisions": Table(
+        "two images that are one to a network",
+        ("collision_id",),
+        {
+            "collision_id": _str(),
+            "model": _MODEL,
+            "layer": _str(),
+            "kind": _str(allowed=("exact", "optimised", "integer")),
+            "sample_id": _SAMPLE,
+            "target_id": _str(nullable=True),
+            "l2": _float(low=0),
+            "linf": _float(low=0),
+            "feature_error": _double(),
+            "logit_gap_f64": _double(),
+            "logit_gap_f32": _double(),
+            "logit_gap_u8": _double(),
+            "same_top1": _bool(),
+        },
+    ),
+    "segmentation_attacks": Table(
+        "one iteration of an attack on a segmentation",
+        ("run_id", "iteration"),
+        {
+            "run_id": _str(),
+            "iteration": _count(),
+            "variant": _str(),
+            "iou": _share("foreground"),
+            "pixel_accuracy": _share(),
+            "l2": _float(low=0),
+            "linf": _float(low=0),
+            "multiplier": _double(),
+        },
+    ),
+    "proposals": Table(
+        "one label proposed for one image",
+        ("sample_id", "class_id"),
+        {
+            "sample_id": _SAMPLE,
+            "class_id": _CLASS,
+            "rank": _int("1 = first shown", low=1),
+            "score": _share("mean softmax of the ensemble"),
+            "proposer": _str(),
+        },
+    ),
+    "votes": Table(
+        "one answer of one annotator",
+        ("event_id",),
+        {
+            "event_id": _str(),
+            "sample_id": _SAMPLE,
+            "class_id": _int(nullable=True),
+            "annotator": _str(),
+            "action": _str(),
+            "stage": _str(),
+            "utc": _str(),
+            "ms_spent": _count(),
+            "rank_shown": _int(nullable=True),
+        },
+    ),
+    "consensus": Table(
+        "one label of one image, agreed",
+        ("sample_id", "class_id"),
+        {
+            "sample_id": _SAMPLE,
+            "class_id": _CLASS,
+            "score": _share(),
+            "method": _str(),
+            "n_yes": _count(),
+            "n_no": _count(),
+            "state": _str(),
+        },
+    ),
+    "annotators": Table(
+        "one who votes",
+        ("annotator",),
+        {
+            "annotator": _str(),
+            "kind": _str(allowed=("human", "machine", "simulated")),
+            "n_votes": _count(),
+            "sensitivity": _share(nullable=True),
+            "specificity": _share(nullable=True),
+            "agreement_alpha": _double(nullable=True),
+        },
+    ),
+    "subsets": Table(
+        "a named set of test images of one dataset",
+        ("subset", "dataset"),
+        {"subset": _str(), "dataset": _DATASET, "about": _str("its definition in words"), "n": _count()},
+    ),
+    "subset_members": Table(
+        "one image of a subset (`all` is not listed)",
+        ("subset", "sample_id"),
+        {"subset": _str(), "sample_id": _SAMPLE},
+    ),
+    "neighbours": Table(
+        "one of the nearest test images, by cosine of an encoder's features",
+        ("sample_id", "rank"),
+        {
+            "sample_id": _SAMPLE,
+            "rank": _int("1 = nearest", low=1),
+            "neighbour_id": _SAMPLE,
+            "similarity": _float("cosine", low=-1.001, high=1.001),
+            "model": _MODEL,
+        },
+    ),
+    "training": Table(
+        "one epoch of one training",
+        ("model", "epoch"),
+        {
+            "model": _MODEL,
+            "epoch": _int(low=1),
+            "loss": _double(),
+            "images_per_s": _double("not part of any comparison", nullable=True),
+            "collapse_std": _double(
+                "of L2-normalised features, times sqrt(d): 1 = spread, 0 = one point", nullable=True
+            ),
+            "effective_rank": _double(nullable=True),
+        },
+    ),
+    "bits": Table(
+        "correctness of one model on the test images of a dataset, one bit each in the order of sample_id",
+        ("model", "dataset", "condition", "label_source"),
+        {**_CELL, "label_source": _str(), "n": _count(), "correct": _blob("numpy.packbits, big-endian, zero-padded")},
+    ),
+    "valid": Table(
+        "which test images of a dataset have labels from a source",
+        ("dataset", "label_source"),
+        {"dataset": _DATASET, "label_source": _str(), "n": _count(), "mask": _blob("numpy.packbits")},
+    ),
+    "snapshot": Table(
+        "what produced this database",
+        ("key",),
+        {"key": _str(), "value": _str()},
+    ),
+}
+
+_PANDAS = {
+    "str": "str",
+    "int32": "int32",
+    "float32": "float32",
+    "float64": "float64",
+    "bool": "bool",
+}
+
+
+@cache
+def arrow(name: str) -> pa.Schema:
+    """The Arrow schema of a table."""
+    import pyarrow as pa
+
+    kinds = {
+        "str": pa.string(),
+        "int32": pa.int32(),
+        "float32": pa.float32(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "binary": pa.binary(),
+        "list<int16>": pa.list_(pa.int16()),
+        "list<float32>": pa.list_(pa.float32()),
+    }
+    columns = TABLES[name].columns.items()
+    return pa.schema([pa.field(column, kinds[c.kind], nullable=c.nullable) for column, c in columns])
+
+
+@cache
+def _pandera(name: str) -> pa_pandas.DataFrameSchema:
+    import pandera.pandas as pa_pandas
+
+    columns = {}
+    for column, spec in TABLES[name].columns.items():
+        checks = []
+        if spec.low is not None:
+            checks.append(pa_pandas.Check.ge(spec.low))
+        if spec.high is not None:
+            checks.append(pa_pandas.Check.le(spec.high))
+        if spec.allowed is not None:
+            checks.append(pa_pandas.Check.isin(spec.allowed))
+        dtype = _PANDAS.get(spec.kind)
+        if spec.kind == "int32" and spec.nullable:
+            dtype = "Int32"
+        columns[column] = pa_pandas.Column(
+            dtype, checks=checks, nullable=spec.nullable, coerce=dtype is not None, name=column
+        )
+    return pa_pandas.DataFrameSchema(columns, strict=True, ordered=True)
+
+
+def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame:
+    """Check a frame against its table and return it with exact types, sorted by key.
+
+    Raises BenchError naming the table, the column, the first offending rows and where they came from: on a missing or
+    unknown column, a wrong type, a NULL or NaN where none may be, a value out of bounds, or a repeated key.
+    """
+    from pandera.errors import SchemaError, SchemaErrors
+
+    table = TABLES[name]
+    place = where or f"table `{name}`"
+    missing = [c for c in table.columns if c not in frame.columns]
+    extra = [c for c in frame.columns if c not in table.columns]
+    if missing or extra:
+        said = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(map(str, extra))}"] * bool(
+            extra
+        )
+        raise BenchError(f"table `{name}` {' and '.join(said)}.", where=place, remedy=_REMEDY)
+    try:
+        frame = _pandera(name).validate(frame[list(table.columns)], lazy=True)
+    except (SchemaErrors, SchemaError) as error:
+        raise BenchError(f"table `{name}`: {_first_fault(error)}.", where=place, remedy=_REMEDY) from None
+    repeated = frame.duplicated(list(table.key), keep=False)
+    if repeated.any():
+        example = frame.loc[repeated, list(table.key)].iloc[0].to_dict()
+        raise BenchError(
+            f"table `{name}`: {int(repeated.sum())} rows share a key, e.g. {example}.", where=place, remedy=_REMEDY
+        )
+    return frame.sort_values(list(table.key), kind="stable", ignore_index=True)
+
+
+_REMEDY = "Delete the file and run `dvc repro`, or correct what wrote it."
+
+
+def _first_fault(error: Exception) -> str:
+    cases = getattr(error, "failure_cases", None)
+    if cases is None or isinstance(cases, str) or not len(cases):
+        return str(error).splitlines()[0]
+    first = cases.iloc[0]
+    column = first.get("column") or "?"
+    return f"column `{column}`: {first.get('check')} fails for {first.get('failure_case')!r} ({len(cases)} such faults)"

@@ -1,0 +1,1 @@
+"""Parquet is the truth, DuckDB a view of it, a snapshot a version of both."""

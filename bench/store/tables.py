@@ -1,0 +1,113 @@
+"""Reading and writing Parquet: validated, sorted by key, the same bytes for the same content, never half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import schemas
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW_GROUP = 65_536
+COMPRESSION_LEVEL = 12
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place on success, remove it on any failure.
+
+    A full disk becomes a BenchError that names the file; Ctrl-C passes through after the clean-up.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BenchError(
+                f"could not be written: {fault.strerror}.",
+                where=path,
+                remedy="Free some disk space and run `dvc repro` again; nothing was left half-written.",
+            ) from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(name: str, frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Validate `frame` as table `name`, write it to `path` and return it as written (sorted, exact types).
+
+    zstd, fixed row groups, no pandas metadata, floats byte-stream-split: equal content gives equal bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frame = schemas.validate(name, frame, where=path)
+    schema = schemas.arrow(name)
+    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    encoded = {column: "BYTE_STREAM_SPLIT" for column in floats}
+    with replacing(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=[field.name for field in schema if field.name not in encoded],
+            column_encoding=encoded,
+            store_schema=False,
+        )
+    return frame
+
+
+def read(name: str, path: Path) -> pd.DataFrame:
+    """Read and validate one Parquet file of table `name`. BenchError where it is missing, unreadable or wrong."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        frame = pq.read_table(path).to_pandas()
+    except FileNotFoundError:
+        raise BenchError("is missing.", where=path, remedy="Run `dvc repro` (or `dvc pull`).") from None
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise BenchError(
+            f"cannot be read as Parquet: {fault}.", where=path, remedy="Delete it and run `dvc repro`."
+        ) from None
+    return schemas.validate(name, frame, where=path)
+
+
+def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFrame:
+    """Read `folder/<shard>.parquet` for every expected shard as one frame.
+
+    Never a glob: a shard that is missing, or a file that nobody expects (a ghost of a removed model), is a BenchError.
+    """
+    import pandas as pd
+
+    expected = list(expected)
+    present = {path.stem for path in folder.glob("*.parquet")} if folder.is_dir() else set()
+    missing, ghosts = sorted(set(expected) - present), sorted(present - set(expected))
+    if missing:
+        raise BenchError(f"no results for {', '.join(missing)}.", where=folder, remedy="Run `dvc repro`.")
+    if ghosts:
+        raise BenchError(
+            f"results of models that params.yaml does not list: {', '.join(ghosts)}.",
+            where=folder,
+            remedy="Run `bench prune`, then `dvc repro`.",
+        )
+    return pd.concat([read(name, folder / f"{shard}.parquet") for shard in expected], ignore_index=True)
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The Streamlit dashboard: reads results/bench.duckdb, writes nothing but votes."""

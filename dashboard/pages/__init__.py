@@ -1,0 +1,1 @@
+"""One module a page; each answers the question that is its title."""
