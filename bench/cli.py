@@ -1,4 +1,4 @@
-"""`bench ...`: one subcommand per stage, plus data, snapshot, database, report and prune. Heavy imports wait until used."""
+"""`bench ...`: one subcommand per stage, plus data, snapshot, report and prune. Heavy imports wait until used."""
 
 from __future__ import annotations
 

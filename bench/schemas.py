@@ -537,7 +537,7 @@ def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame
         )
         raise BenchError(f"table `{name}` {' and '.join(said)}.", where=place, remedy=_REMEDY)
     try:
-        frame = _pandera(name).validate(frame[list(table.columns)], lazy=True)
+        frame = _pandera(name).validate(frame.loc[:, list(table.columns)], lazy=True)
     except (SchemaErrors, SchemaError) as error:
         raise BenchError(f"table `{name}`: {_first_fault(error)}.", where=place, remedy=_REMEDY) from None
     repeated = frame.duplicated(list(table.key), keep=False)

@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise BenchError(
@@ -55,7 +55,7 @@ def write(name: str, frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     schema = schemas.arrow(name)
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
-    encoded = {column: "BYTE_STREAM_SPLIT" for column in floats}
+    encoded = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
     with replacing(path) as temporary:
         pq.write_table(
             table,
@@ -63,7 +63,7 @@ def write(name: str, frame: pd.DataFrame, path: Path) -> pd.DataFrame:
             row_group_size=ROW_GROUP,
             compression="zstd",
             compression_level=COMPRESSION_LEVEL,
-            use_dictionary=[field.name for field in schema if field.name not in encoded],
+            use_dictionary=[field.name for field in schema if field.name not in encoded],  # pyright: ignore[reportArgumentType]
             column_encoding=encoded,
             store_schema=False,
         )
