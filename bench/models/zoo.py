@@ -1,0 +1,203 @@
+"""What a model is: an encoder and a linear head that take images in [0, 1]; built, saved and loaded here.
+
+Which models run is in params.yaml. timm is imported only by the architectures that come from it (3 s a process).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.config import Model, Suite
+from bench.errors import BenchError
+from bench.store import tables
+
+if TYPE_CHECKING:
+    from bench.config import Config
+
+
+class Network(nn.Module):
+    """An encoder with a linear head. Input: float32 (N, C, H, W) in [0, 1] of any height and width.
+
+    Resizing to `input_size` (bilinear, antialiased) and normalisation by `mean` and `std` (a value per channel) happen
+    inside, so that corruptions, attacks and norms all live in the one space of [0, 1].
+    `meta` is what the checkpoint says of itself (`temperature`, ...); empty for a fresh network.
+    """
+
+    def __init__(
+        self, name: str, encoder: nn.Module, n_features: int, n_classes: int, input_size: int, channels: int
+    ) -> None:
+        super().__init__()
+        self.name, self.input_size, self.channels = name, input_size, channels
+        self.n_features, self.n_classes = n_features, n_classes
+        self.meta: dict[str, Any] = {}
+        self.encoder = encoder
+        self.head = nn.Linear(n_features, n_classes)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.full((channels, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((channels, 1, 1), 0.5))
+
+    def resize(self, x: Tensor) -> Tensor:
+        """Images of the size that the encoder sees, still in [0, 1]: (N, C, input_size, input_size)."""
+        if x.shape[-2:] == (self.input_size, self.input_size):
+            return x
+        size = (self.input_size, self.input_size)
+        return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """What the encoder takes: resized, minus `mean`, divided by `std`."""
+        return (self.resize(x) - self.mean) / self.std
+
+    def normalise_by(self, images: Tensor) -> None:
+        """Take `mean` and `std` of each channel from images (N, C, H, W) in [0, 1]: those of the training part."""
+        self.mean.copy_(images.mean(dim=(0, 2, 3)).view(-1, 1, 1))
+        self.std.copy_(images.std(dim=(0, 2, 3)).clamp_min(1e-3).view(-1, 1, 1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (N, D) of images (N, C, H, W) in [0, 1]."""
+        return self.encoder(self.normalise(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W) in [0, 1]."""
+        return self.head(self.features(x))
+
+
+def _cnn(channels: int, size: int) -> tuple[nn.Module, int]:
+    """Four 3x3 convolutions (at 1, 1/2, 1/2 and 1/4 of the size), a 1x1 one to 96 channels; the mean over space."""
+
+    def block(n_in: int, n_out: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+        conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False)
+        return [conv, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]
+
+    layers = [*block(channels, 16), *block(16, 32, stride=2), *block(32, 32), *block(32, 64, stride=2)]
+    return nn.Sequential(*layers, *block(64, 96, kernel=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 96
+
+
+def _resnet(channels: int, size: int) -> tuple[nn.Module, int]:
+    """timm's ResNet of basic blocks, one a stage, 16 to 48 channels; three 3x3 convolutions as stem, no max pooling."""
+    from timm.models.resnet import BasicBlock, ResNet
+
+    net = ResNet(
+        BasicBlock,  # pyright: ignore[reportArgumentType]  (timm annotates the instance, and takes the class)
+        layers=(1, 1, 1, 1),
+        channels=(16, 24, 32, 48),
+        stem_type="deep",
+        stem_width=8,
+        in_chans=channels,
+        num_classes=0,
+        output_stride=8,
+    )
+    net.maxpool = nn.Identity()
+    return net, 48
+
+
+def _vit(channels: int, size: int) -> tuple[nn.Module, int]:
+    """timm's vision transformer: patches of 4, width 48, 3 blocks of 3 heads; features are the mean over patches."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    net = VisionTransformer(
+        img_size=size,
+        patch_size=4,
+        in_chans=channels,
+        num_classes=0,
+        global_pool="avg",
+        fc_norm=False,
+        class_token=False,
+        embed_dim=48,
+        depth=3,
+        num_heads=3,
+        mlp_ratio=2,
+    )
+    return net, 48
+
+
+def _mixer(channels: int, size: int) -> tuple[nn.Module, int]:
+    """timm's MLP-Mixer: patches of 4, width 64, 3 blocks."""
+    from timm.models.mlp_mixer import MlpMixer
+
+    net = MlpMixer(
+        img_size=size, patch_size=4, in_chans=channels, num_classes=0, num_blocks=3, embed_dim=64, mlp_ratio=(0.5, 2.0)
+    )
+    return net, 64
+
+
+def _pixels(channels: int, size: int) -> tuple[nn.Module, int]:
+    """No encoder: the features are the pixels."""
+    return nn.Flatten(), channels * size * size
+
+
+ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
+    "cnn": _cnn,
+    "resnet": _resnet,
+    "vit": _vit,
+    "mixer": _mixer,
+    "pixels": _pixels,
+}
+"""arch of params.yaml -> function of (channels, input size) that gives the encoder and its number of features."""
+
+
+def build(model: Model, suite: Suite, n_classes: int, seed: int, name: str) -> Network:
+    """A fresh network; the same seed gives the same weights, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder, n_features = ARCHITECTURES[model.arch](suite.channels, suite.input_size)
+        return Network(name, encoder, n_features, n_classes, suite.input_size, suite.channels)
+
+
+def path_of(config: Config, name: str) -> Path:
+    """Where the checkpoint of a model lies."""
+    return config.results / "checkpoints" / f"{name}.safetensors"
+
+
+def save(network: Network, path: Path, **meta: Any) -> None:
+    """Write weights and `meta` (JSON values) as safetensors: equal content gives equal bytes, never half-written.
+
+    One metadata entry only, as safetensors writes several in an order that changes from run to run.
+    """
+    from safetensors.torch import save_file
+
+    said = {"n_classes": network.n_classes, "input_size": network.input_size, "channels": network.channels, **meta}
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with tables.replacing(path) as temporary:
+        save_file(state, temporary, metadata={"bench": json.dumps(said, sort_keys=True)})
+
+
+def load(config: Config, name: str) -> Network:
+    """The trained network: in eval mode, weights without gradients, `meta` as saved.
+
+    Raises BenchError naming the file where it is missing, unreadable, of another architecture or input, or holds NaN.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path, model = path_of(config, name), config.model(name)
+    suite = config.suites[model.suite]
+    again = f"Run `dvc repro train@{name}`."
+    try:
+        with safe_open(path, framework="pt") as stream:
+            meta = json.loads((stream.metadata() or {}).get("bench", "{}"))
+            state = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  (not a mapping)
+    except FileNotFoundError:
+        raise BenchError("is missing.", where=path, remedy=again) from None
+    except SafetensorError as fault:
+        raise BenchError(f"is no safetensors file: {fault}.", where=path, remedy=f"Delete it. {again}") from None
+    declared = {"arch": model.arch, "input_size": suite.input_size, "channels": suite.channels}
+    for key, value in declared.items():
+        if meta.get(key) != value:
+            raise BenchError(f"has {key} {meta.get(key)!r}, but params.yaml says {value!r}.", where=path, remedy=again)
+    network = build(model, suite, meta["n_classes"], 0, name)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as fault:
+        raise BenchError(f"does not fit arch {model.arch!r}: {fault}.", where=path, remedy=again) from None
+    broken = sorted(key for key, value in state.items() if not torch.isfinite(value).all())
+    if broken:
+        raise BenchError(f"holds NaN or infinity in {', '.join(broken)}.", where=path, remedy=again)
+    network.meta = meta
+    return network.eval().requires_grad_(False)
