@@ -1,0 +1,468 @@
+"""A small but complete results folder, made from nothing: for tests of everything that reads results.
+
+Every accuracy is known: `accuracy(model, dataset, condition)` times the number of images, rounded, are right. What an
+image is hard for one model it tends to be for the others, so that pairs, subsets and disputes look like real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bench import config as configuration
+from bench.config import SSL_FAMILY, Config
+from bench.store import tables
+
+N_CLASSES = 10
+N_TRAIN = 20
+SIZE = 16
+EPS_255 = (8, 16)
+N_ATTACKED = 30
+
+MODELS: dict[str, dict[str, object]] = {
+    "supervised-cnn": {"family": "supervised", "method": "supervised", "arch": "cnn", "epochs": 3},
+    "supervised-vit": {"family": "supervised", "method": "supervised", "arch": "vit", "epochs": 3},
+    "simclr-cnn": {"family": "ssl", "method": "simclr", "arch": "cnn", "epochs": 3},
+    "mae-vit": {"family": "ssl", "method": "mae", "arch": "vit", "epochs": 3},
+    "random-cnn": {"family": "random", "method": "random", "arch": "cnn"},
+    "random-vit": {"family": "random", "method": "random", "arch": "vit"},
+    "pixels": {"family": "pixels", "method": "pixels", "arch": "pixels"},
+}
+ENSEMBLE = "ensemble-supervised"
+MEMBERS = ["supervised-cnn", "supervised-vit"]
+
+DATASETS: dict[str, dict[str, str]] = {
+    "digits": {"role": "original"},
+    "optdigits": {"role": "shifted", "replicates": "digits"},
+    "optdigits-full": {"role": "shifted", "replicates": "digits"},
+    "digits-null-a": {"role": "control"},
+    "digits-null-b": {"role": "control", "replicates": "digits-null-a"},
+    "digits-harder": {"role": "control", "replicates": "digits"},
+    "digits-corrupted": {"role": "control", "replicates": "digits"},
+    "digits-noisy": {"role": "control", "replicates": "digits"},
+    "digits-mosaic": {"role": "composite"},
+}
+SYNTHETIC = {
+    "digits-null-a": "selected",
+    "digits-null-b": "selected",
+    "digits-harder": "selected",
+    "digits-corrupted": "corrupted",
+    "digits-noisy": "relabelled",
+    "digits-mosaic": "composed",
+}
+CORRUPTIONS = ("gaussian_noise", "gaussian_blur")
+SEVERITIES = (1, 3, 5)
+
+ON_DIGITS = {
+    "supervised-cnn": 0.95,
+    "supervised-vit": 0.93,
+    "simclr-cnn": 0.90,
+    "mae-vit": 0.75,
+    "random-cnn": 0.80,
+    "random-vit": 0.70,
+    "pixels": 0.85,
+}
+DROP = {
+    "optdigits": 0.15,
+    "optdigits-full": 0.10,
+    "digits-harder": 0.20,
+    "digits-corrupted": 0.05,
+    "digits-mosaic": 0.3,
+}
+
+
+def accuracy(model: str, dataset: str, condition: str = "clean") -> float:
+    """The share of images for which `model` gives the true class (on digits-mosaic: the largest digit)."""
+    severity = int(condition.rsplit(":", 1)[1]) if condition.startswith("corruption:") else 0
+    return ON_DIGITS[model] - DROP.get(dataset, 0.0) - 0.05 * severity
+
+
+def params(n: int) -> dict[str, object]:
+    """What params.yaml says for results of `n` test images."""
+    return {
+        "seed": 0,
+        "compute": {"threads": 1},
+        "suites": {"digits": {"train": "digits", "input_size": SIZE, "channels": 1}},
+        "datasets": DATASETS,
+        "models": MODELS,
+        "corruptions": {"datasets": ["digits"], "names": list(CORRUPTIONS), "severities": list(SEVERITIES)},
+        "uncertainty": {"ensembles": {ENSEMBLE: MEMBERS}},
+        "attacks": {"runs": {"pgd-linf": {"eps_255": list(EPS_255), "n_images": min(n, N_ATTACKED)}}},
+        "subsets": {"certain_fraction": [0.5], "reference_model": ENSEMBLE},
+        "proposals": {"ensemble": ENSEMBLE, "datasets": ["digits", "digits-noisy", "digits-mosaic"]},
+        "neighbours": {"model": "simclr-cnn", "k": 4},
+        "statistics": {"bootstrap": 200},
+    }
+
+
+def make_config(root: Path, n: int = 60) -> Config:
+    """Write root/params.yaml and return the Config that it gives."""
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "params.yaml"
+    path.write_text(yaml.safe_dump(params(n), sort_keys=False))
+    return configuration.load(path)
+
+
+def make_results(root: Path, *, seed: int = 0, n: int = 60) -> Config:
+    """Write every table that comes before the stage `subsets`, for `n` test images a dataset; return the Config."""
+    config = make_config(root, n)
+    rng = np.random.default_rng(seed)
+    samples, labels, truth, composed = _samples(rng, n)
+    test = samples[samples["split"] == "test"].reset_index(drop=True)
+    _write_data(config, rng, samples, test, labels)
+    _write_models(config, rng)
+
+    logits = {name: _logits(rng, name, test, truth, composed) for name in MODELS}
+    clean = {name: _softmax(by_condition["clean"]) for name, by_condition in logits.items()}
+    members = np.stack([clean[name] for name in MEMBERS])
+    clean[ENSEMBLE] = members.mean(axis=0)
+    for name, by_condition in logits.items():
+        shards = [
+            _predictions(name, condition, test, _softmax(z), config.corruptions.datasets)
+            for condition, z in by_condition.items()
+        ]
+        tables.write("predictions", pd.concat(shards), config.results / "predictions" / f"{name}.parquet")
+        frame = test[["dataset", "sample_id"]].assign(logits=list(by_condition["clean"].astype(np.float32)))
+        tables.write("logits", frame, config.results / "logits" / f"{name}.parquet")
+    ensemble = _predictions(ENSEMBLE, "clean", test, clean[ENSEMBLE], [])
+    tables.write("predictions", ensemble, config.results / "ensemble_predictions.parquet")
+
+    information = _entropy(clean[ENSEMBLE]) - _entropy(members).mean(axis=0)
+    uncertainty = [_uncertainty(name, test, p, information if name == ENSEMBLE else None) for name, p in clean.items()]
+    tables.write("uncertainty", pd.concat(uncertainty), config.results / "uncertainty.parquet")
+    _write_calibration(config, rng, test, list(clean))
+    _write_attacks(config, rng, test, truth, logits)
+    _write_relations(config, rng, test, clean[ENSEMBLE])
+    return config
+
+
+def make_all(root: Path, *, seed: int = 0, n: int = 60) -> Config:
+    """`make_results`, and then the real stages subsets, metrics, replication and comparisons on top of it."""
+    from bench.evaluate import comparisons, metrics, replication, subsets
+
+    config = make_results(root, seed=seed, n=n)
+    for stage in (subsets, metrics, replication, comparisons):
+        stage.run(config)
+    return config
+
+
+def attacked_ids(config: Config, test_ids: list[str]) -> list[str]:
+    """The declared attack subset: the first `n_images` in the order of the sha256 of the ids."""
+    in_order = sorted(test_ids, key=lambda sample_id: hashlib.sha256(sample_id.encode()).hexdigest())
+    return in_order[: config.attacks.runs["pgd-linf"].n_images]
+
+
+def _samples(rng: np.random.Generator, n: int) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray, list[set[int]]]:
+    """Samples, labels, and of each test row in order: its true class and the classes composed into it."""
+    rows, labels, truth, composed = [], [], [], []
+
+    def add(
+        dataset: str, index: int, label: int, true: int, source: str, classes: set[int], split: str = "test"
+    ) -> str:
+        sample_id = f"{dataset}/{index:05d}"
+        rows.append((sample_id, dataset, split, label, SIZE, SIZE, source or sample_id))
+        labels.append((sample_id, "original", label, 1.0))
+        if dataset == "digits-noisy":
+            labels.append((sample_id, "true", true, 1.0))
+        if dataset == "digits-mosaic":
+            labels.extend((sample_id, "composed", c, 1.0) for c in sorted(classes))
+        if split == "test":
+            truth.append(true)
+            composed.append(classes)
+        return sample_id
+
+    y = np.arange(n) % N_CLASSES
+    digits = [add("digits", i, int(y[i]), int(y[i]), "", {int(y[i])}) for i in range(n)]
+    for i in range(N_TRAIN):
+        add("digits", n + i, i % N_CLASSES, i % N_CLASSES, "", set(), split="train")
+    noisy = rng.permutation(n) < max(1, n // 10)
+    for dataset in DATASETS:
+        for i in range(n):
+            label = int(y[i])
+            source = digits[i] if dataset.startswith("digits-") else ""
+            if dataset == "digits":
+                continue
+            if dataset in ("digits-null-a", "digits-null-b") and (i % 2 == 0) != dataset.endswith("a"):
+                continue
+            if dataset == "digits-harder" and i % 2:
+                continue
+            classes = {label}
+            if dataset == "digits-mosaic":
+                classes |= {int(c) for c in (label + 1 + rng.permutation(N_CLASSES - 1)[: i % 4]) % N_CLASSES}
+            given = (label + 1) % N_CLASSES if dataset == "digits-noisy" and noisy[i] else label
+            add(dataset, i, given, label, source, classes)
+    samples = pd.DataFrame(rows, columns=["sample_id", "dataset", "split", "label", "width", "height", "source_id"])
+    return (
+        samples,
+        pd.DataFrame(labels, columns=["sample_id", "source", "class_id", "weight"]),
+        np.array(truth),
+        composed,
+    )
+
+
+def _picture(rng: np.random.Generator, label: int) -> bytes:
+    """A PNG with a block whose place tells the class."""
+    from PIL import Image
+
+    pixels = rng.integers(0, 60, (SIZE, SIZE), dtype=np.uint8)
+    row, column = divmod(label, 4)
+    pixels[row * 5 + 1 : row * 5 + 5, column * 4 : column * 4 + 4] = 230
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _write_data(
+    config: Config, rng: np.random.Generator, samples: pd.DataFrame, test: pd.DataFrame, labels: pd.DataFrame
+) -> None:
+    def describe(name: str) -> dict[str, object]:
+        return {
+            "dataset": name,
+            "label_space": "digits",
+            "role": DATASETS[name]["role"],
+            "replicates": DATASETS[name].get("replicates"),
+            "modality": "image",
+            "n_samples": int((samples["dataset"] == name).sum()),
+            "n_test": int((test["dataset"] == name).sum()),
+            "n_classes": N_CLASSES,
+            "title": name.replace("-", " ").capitalize(),
+            "about": f"Made up for tests, under the name {name}.",
+            "synthetic": SYNTHETIC.get(name, ""),
+            "source": "made up",
+            "license": "CC0-1.0",
+        }
+
+    classes = [{"label_space": "digits", "class_id": k, "name": str(k), "wnid": None} for k in range(N_CLASSES)]
+    pictures = test[["sample_id"]].assign(
+        thumbnail=[_picture(rng, int(label)) for label in test["label"]], media_type="image/png"
+    )
+    results = config.results
+    tables.write("datasets", pd.DataFrame([describe(name) for name in DATASETS]), results / "datasets.parquet")
+    tables.write("classes", pd.DataFrame(classes), results / "classes.parquet")
+    tables.write("samples", samples, results / "samples.parquet")
+    tables.write("images", pictures, results / "images.parquet")
+    tables.write("labels", labels, results / "labels.parquet")
+    index = {
+        name: {"role": DATASETS[name]["role"], "replicates": DATASETS[name].get("replicates")} for name in DATASETS
+    }
+    (results / "index").mkdir(exist_ok=True)
+    (results / "index" / "digits.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def _model_row(name: str, family: str, method: str, arch: str) -> dict[str, object]:
+    return {
+        "model": name,
+        "family": family,
+        "method": method,
+        "ssl_family": SSL_FAMILY.get(method),
+        "arch": arch,
+        "head": "trained" if family == "supervised" else "linear",
+        "train_dataset": "digits",
+        "params_m": 0.1,
+        "dtype": "float32",
+        "weights_sha256": hashlib.sha256(name.encode()).hexdigest(),
+        "source": "trained",
+        "input_size": SIZE,
+        "epochs": 3 if family in ("supervised", "ssl") else 0,
+        "train_seconds": 1.5,
+        "temperature": 1.2,
+    }
+
+
+def _write_models(config: Config, rng: np.random.Generator) -> None:
+    results = config.results
+    (results / "checkpoints").mkdir(parents=True, exist_ok=True)
+    for name, model in config.models.items():
+        row = pd.DataFrame([_model_row(name, model.family, model.method, model.arch)])
+        tables.write("models", row, results / "models" / f"{name}.parquet")
+        probes = [("linear", 0, 0), *(("linear", 10, seed) for seed in range(3)), ("knn", 0, 0)]
+        heads = pd.DataFrame(probes, columns=["probe", "labels_per_class", "seed"])
+        few = (
+            np.where(heads["labels_per_class"] == 0, 0.0, 0.2) + 0.02 * heads["seed"] + (heads["probe"] == "knn") * 0.03
+        )
+        heads = heads.assign(
+            model=name,
+            dataset="digits",
+            accuracy=accuracy(name, "digits") - few,
+            n=60,
+            effective_rank=float(rng.uniform(10, 30)),
+            collapse_std=float(rng.uniform(0.6, 1.0)),
+            c=np.where(heads["probe"] == "linear", 1.0, np.nan),
+        )
+        tables.write("representations", heads, results / "representations" / f"{name}.parquet")
+        epochs = np.arange(1, model.epochs + 1)
+        training = pd.DataFrame(
+            {
+                "model": [name] * len(epochs),
+                "epoch": epochs,
+                "loss": 2.0 / epochs,
+                "images_per_s": 500.0,
+                "collapse_std": 0.8,
+                "effective_rank": 20.0,
+            }
+        )
+        tables.write("training", training.astype({"model": "str"}), results / "training" / f"{name}.parquet")
+    ensemble = _model_row(ENSEMBLE, "supervised", "ensemble", "ensemble")
+    ensemble |= {"weights_sha256": None, "temperature": None, "train_seconds": None, "params_m": 0.2, "epochs": None}
+    tables.write("models", pd.DataFrame([ensemble]), results / "ensemble_models.parquet")
+
+
+def _answers(
+    rng: np.random.Generator, right: int, hard: np.ndarray, truth: np.ndarray, others: list[set[int]]
+) -> np.ndarray:
+    """Class given to each image: the true one for the `right` easiest, else another present one, else any other."""
+    order = np.argsort(hard + rng.normal(0, 0.4, len(hard)))
+    answers = truth.copy()
+    for i in order[right:]:
+        wrong = sorted(others[i] - {int(truth[i])}) or [c for c in range(N_CLASSES) if c != truth[i]]
+        answers[i] = rng.choice(wrong)
+    return answers
+
+
+def _logits(
+    rng: np.random.Generator, model: str, test: pd.DataFrame, truth: np.ndarray, composed: list[set[int]]
+) -> dict[str, np.ndarray]:
+    """Condition -> logits (N, K) of every test row; rows outside the corrupted dataset repeat the clean ones."""
+    sources = test["source_id"].to_numpy()
+    hardness = np.random.default_rng(len(test)).random(len(test))
+    unique, position = np.unique(sources, return_inverse=True)
+    hard = hardness[: len(unique)][position]
+    conditions = ["clean"] + [f"corruption:{name}:{severity}" for name in CORRUPTIONS for severity in SEVERITIES]
+    out: dict[str, np.ndarray] = {}
+    for condition in conditions:
+        z = rng.normal(0, 1, (len(test), N_CLASSES)) if condition == "clean" else out["clean"].copy()
+        for dataset in DATASETS if condition == "clean" else ["digits"]:
+            rows = np.flatnonzero(test["dataset"] == dataset)
+            right = round(accuracy(model, dataset, condition) * len(rows))
+            answers = _answers(rng, right, hard[rows], truth[rows], [composed[i] for i in rows])
+            z[rows, answers] = z[rows].max(axis=1) + rng.uniform(0.2, 4.0, len(rows)) * (1.2 - hard[rows])
+        out[condition] = z.astype(np.float32).astype(np.float64)
+    return out
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -(p * np.log(np.clip(p, 1e-30, None))).sum(axis=-1)
+
+
+def _predictions(model: str, condition: str, test: pd.DataFrame, p: np.ndarray, only: list[str]) -> pd.DataFrame:
+    keep = np.ones(len(test), bool) if condition == "clean" else test["dataset"].isin(only).to_numpy()
+    rows, p = test[keep], p[keep]
+    order = np.argsort(-p, axis=1, kind="stable")[:, :5]
+    everyone = np.arange(len(p))
+    return pd.DataFrame(
+        {
+            "model": model,
+            "dataset": rows["dataset"].to_numpy(),
+            "condition": condition,
+            "sample_id": rows["sample_id"].to_numpy(),
+            "pred": order[:, 0],
+            "p_top1": p[everyone, order[:, 0]],
+            "p_true": p[everyone, rows["label"].to_numpy()],
+            "top5": list(order.astype(np.int16)),
+        }
+    )
+
+
+def _uncertainty(model: str, test: pd.DataFrame, p: np.ndarray, information: np.ndarray | None) -> pd.DataFrame:
+    first, second = np.sort(p, axis=1)[:, :-3:-1].T
+    return test[["dataset", "sample_id"]].assign(
+        model=model,
+        condition="clean",
+        msp=1 - first,
+        entropy_nats=_entropy(p),
+        margin=1 - (first - second),
+        energy=-np.log(10 * first) if information is None else np.nan,
+        mutual_information=np.nan if information is None else np.clip(information, 0, None),
+    )
+
+
+def _write_calibration(config: Config, rng: np.random.Generator, test: pd.DataFrame, models: list[str]) -> None:
+    rows = []
+    for model in models:
+        for dataset, n in test["dataset"].value_counts().items():
+            figures = {"ece": 0.05, "nll": 0.4, "brier": 0.2}
+            if model != ENSEMBLE:
+                figures |= {"ece_calibrated": 0.03, "temperature": 1.2}
+            for metric, middle in figures.items():
+                value = middle * rng.uniform(0.8, 1.2)
+                rows.append((model, dataset, "clean", "all", "original", metric, value, 0.8 * value, 1.2 * value, n))
+    columns = ["model", "dataset", "condition", "subset", "label_source", "metric", "value", "ci_low", "ci_high", "n"]
+    tables.write("metrics", pd.DataFrame(rows, columns=columns), config.results / "calibration.parquet")
+
+
+def _write_attacks(
+    config: Config,
+    rng: np.random.Generator,
+    test: pd.DataFrame,
+    truth: np.ndarray,
+    logits: dict[str, dict[str, np.ndarray]],
+) -> None:
+    """Attacks that turn a share of the images that grows with eps; what was wrong before stays wrong."""
+    chosen = attacked_ids(config, test.loc[test["dataset"] == "digits", "sample_id"].tolist())
+    keep = test["sample_id"].isin(chosen).to_numpy()
+    subset = test[keep].reset_index(drop=True)
+    rows, predictions = [], []
+    for model in config.attack_pool("digits"):
+        luck = rng.random(len(subset))
+        for eps in EPS_255:
+            z = logits[model]["clean"][keep].copy()
+            turned = luck < 0.3 * eps / 8
+            away = (truth[keep] + 1) % N_CLASSES
+            z[turned, away[turned]] = z[turned].max(axis=1) + 1
+            frame = _predictions(model, f"attack:pgd-linf:{eps:g}", subset, _softmax(z), ["digits"])
+            predictions.append(frame)
+            for sample_id, label, pred in zip(subset["sample_id"], subset["label"], frame["pred"], strict=True):
+                rows.append(
+                    {
+                        "attack_id": f"pgd-linf/{eps:g}/{model}/{sample_id}",
+                        "sample_id": sample_id,
+                        "source_model": model,
+                        "dataset": "digits",
+                        "attack": "pgd-linf",
+                        "params_json": json.dumps({"eps_255": eps, "steps": 20}, sort_keys=True),
+                        "seed": 0,
+                        "iterations": 20,
+                        "success_float": bool(pred != label),
+                        "success_u8": bool(pred != label),
+                        "l0": 0.9,
+                        "l2": eps / 255 * 10,
+                        "linf": eps / 255,
+                        "pred": pred,
+                    }
+                )
+    tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
+    tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
+
+
+def _write_relations(config: Config, rng: np.random.Generator, test: pd.DataFrame, p: np.ndarray) -> None:
+    """Proposals of the ensemble, the original label always among them; neighbours among images of the same label."""
+    proposals, neighbours = [], []
+    ids, labels = test["sample_id"].to_numpy(), test["label"].to_numpy()
+    sources = test["source_id"].to_numpy()
+    proposed_for = test["dataset"].isin(config.proposals.datasets).to_numpy()
+    for i in np.flatnonzero(proposed_for):
+        order = np.argsort(-p[i], kind="stable")[: config.proposals.top_k].tolist()
+        if labels[i] not in order:
+            order[-1] = int(labels[i])
+        proposals += [(ids[i], c, rank, float(p[i, c]), ENSEMBLE) for rank, c in enumerate(order, start=1)]
+    for i in range(len(test)):
+        alike = np.flatnonzero((labels == labels[i]) & (sources != sources[i]))
+        near = rng.permutation(alike)[: config.neighbours.k]
+        neighbours += [
+            (ids[i], r, ids[j], 0.99 - 0.05 * r, config.neighbours.model) for r, j in enumerate(near, start=1)
+        ]
+    columns = ["sample_id", "class_id", "rank", "score", "proposer"]
+    tables.write("proposals", pd.DataFrame(proposals, columns=columns), config.results / "proposals.parquet")
+    columns = ["sample_id", "rank", "neighbour_id", "similarity", "model"]
+    tables.write("neighbours", pd.DataFrame(neighbours, columns=columns), config.results / "neighbours.parquet")
