@@ -1,0 +1,198 @@
+"""The one reader of `data/<dataset>/`: images, original labels and what the set is. Everything in it is checked here.
+
+A dataset is a folder of three files: `dataset.json` (DatasetMeta), `samples.parquet` (SAMPLES, with the encoded images)
+and `labels.parquet` (the table `labels`). All images of one dataset have one size and one mode.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from bench.config import Config, Frozen
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+META, SAMPLES, LABELS = "dataset.json", "samples.parquet", "labels.parquet"
+SPLITS = ("train", "test")
+FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"}
+"""media_type -> the only decoder that is tried on the bytes."""
+CHANNELS = {"L": 1, "RGB": 3}
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 2**24
+_REBUILD = "Restore it with `dvc pull data.dvc`, or correct the dataset that was added."
+
+
+class DatasetMeta(Frozen):
+    """dataset.json: what the images are, where they come from and on what terms."""
+
+    title: Annotated[str, Field(min_length=1)]
+    about: Annotated[str, Field(min_length=1)]
+    label_space: Annotated[str, Field(min_length=1)]
+    classes: Annotated[list[str], Field(min_length=2)]
+    modality: Literal["image", "video", "radar"] = "image"
+    synthetic: Literal["", "composed", "corrupted", "relabelled", "selected"] = ""
+    source: Annotated[str, Field(min_length=1)]
+    license: Annotated[str, Field(min_length=1)]
+    split_rule: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One split of a dataset in the order of its ids: ids (N,) str, labels (N,) int64, images (N, C, H, W) float32
+    in [0, 1]."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    images: np.ndarray
+
+
+def schema() -> pa.Schema:
+    """The Arrow schema of samples.parquet. `source_id`: the sample that this one is made from, else its own id."""
+    import pyarrow as pa
+
+    text, whole = pa.string(), pa.int32()
+    columns = {"sample_id": text, "split": text, "label": whole, "width": whole, "height": whole}
+    columns |= {"source_id": text, "media_type": text, "image": pa.binary()}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+def load_meta(folder: Path) -> DatasetMeta:
+    """Read and check `folder/dataset.json`. BenchError where the folder or the file is missing or malformed."""
+    path = folder / META
+    if not folder.is_dir():
+        raise BenchError(
+            "there is no such dataset folder.",
+            where=folder,
+            remedy=f"Run `dvc pull data.dvc`, or remove {folder.name!r} from `datasets` in params.yaml.",
+        )
+    try:
+        return DatasetMeta(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise BenchError("is missing.", where=path, remedy=_REBUILD) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as fault:
+        raise BenchError(f"is not a JSON object: {fault}.", where=path, remedy=_REBUILD) from None
+    except ValidationError as error:
+        faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in error.errors())
+        raise BenchError(f"{faults}.", where=path, remedy=_REBUILD) from None
+
+
+def classes(config: Config, dataset: str) -> list[str]:
+    """Names of the classes of a dataset, in the order of their ids."""
+    return load_meta(config.data / dataset).classes
+
+
+def read_table(folder: Path, n_classes: int) -> pd.DataFrame:
+    """samples.parquet of one dataset, in the order of sample_id; images are still encoded.
+
+    Raises BenchError where the file is missing or unreadable, columns or types differ, there are no rows, an id is
+    repeated or not of this dataset, a split is unknown, a label is outside the classes, sizes are mixed, an image is
+    empty or too large, or its media type is not one of FORMATS.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / SAMPLES
+
+    def fault(what: str) -> BenchError:
+        return BenchError(what, where=path, remedy=_REBUILD)
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise fault("is missing.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise fault(f"cannot be read as Parquet: {error}.") from None
+    wanted = schema()
+    missing = [name for name in wanted.names if name not in table.column_names]
+    if missing:
+        raise fault(f"lacks the columns {', '.join(missing)}.")
+    wrong = [
+        f"{field.name} is {table.schema.field(field.name).type}"
+        for field in wanted
+        if table.schema.field(field.name).type != field.type
+    ]
+    if wrong:
+        raise fault(f"has wrong types: {', '.join(wrong)}.")
+    if not table.num_rows:
+        raise fault("holds no samples.")
+    nulls = [name for name in wanted.names if table.column(name).null_count]
+    if nulls:
+        raise fault(f"has NULL in {', '.join(nulls)}.")
+    frame = table.select(wanted.names).to_pandas().sort_values("sample_id", kind="stable", ignore_index=True)
+    sizes = frame["image"].map(len)
+    checks = {
+        "a repeated sample_id": frame["sample_id"].duplicated(),
+        f"a sample_id that does not begin with `{folder.name}/`": ~frame["sample_id"].str.startswith(f"{folder.name}/"),
+        f"a split other than {' or '.join(SPLITS)}": ~frame["split"].isin(SPLITS),
+        f"a label outside the {n_classes} classes": ~frame["label"].between(0, n_classes - 1),
+        "an unknown media type": ~frame["media_type"].isin(list(FORMATS)),
+        "an empty image": (sizes == 0) | (frame["width"] < 1) | (frame["height"] < 1),
+        "another size than the first": (frame["width"] != frame["width"][0]) | (frame["height"] != frame["height"][0]),
+        f"an image above {MAX_PIXELS:,} pixels or {MAX_BYTES:,} bytes": (sizes > MAX_BYTES)
+        | (frame["width"].astype("int64") * frame["height"] > MAX_PIXELS),
+    }
+    for what, bad in checks.items():
+        if bad.any():
+            first = frame["sample_id"][bad.to_numpy().argmax()]
+            raise fault(f"{int(bad.sum())} of {len(frame)} samples have {what}, the first is {first!r}.")
+    return frame
+
+
+def decode(frame: pd.DataFrame, where: Path) -> np.ndarray:
+    """The images of rows of `read_table`, uint8 (N, C, H, W).
+
+    Raises BenchError naming `where` and the first image that does not decode to the declared size, or whose mode is
+    not 8-bit grey or RGB, or not that of the others.
+    """
+    from PIL import Image
+
+    shape = (int(frame["height"].iloc[0]), int(frame["width"].iloc[0]))
+    out: np.ndarray | None = None
+    rows = zip(frame["sample_id"], frame["image"], frame["media_type"], strict=True)
+    for row, (sample_id, encoded, media_type) in enumerate(rows):
+        try:
+            with Image.open(io.BytesIO(encoded), formats=(FORMATS[media_type],)) as picture:
+                problem = _mismatch(picture.size[::-1], picture.mode, shape, out)
+                pixels = None if problem else np.asarray(picture)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            problem, pixels = f"cannot be decoded ({str(error).splitlines()[0]})", None
+        if pixels is None:
+            raise BenchError(f"image {sample_id!r} {problem}.", where=where, remedy=_REBUILD)
+        pixels = pixels.reshape(*shape, -1).transpose(2, 0, 1)
+        if out is None:
+            out = np.empty((len(frame), *pixels.shape), np.uint8)
+        out[row] = pixels
+    assert out is not None, "read_table gives at least one row, and callers ask for splits that have some"
+    return out
+
+
+def _mismatch(size: tuple[int, ...], mode: str, shape: tuple[int, int], first: np.ndarray | None) -> str:
+    """What is wrong with the header of an image, or nothing. Known before any pixel is decoded."""
+    if size != shape:
+        return f"is {size[1]} x {size[0]} pixels, not the declared {shape[1]} x {shape[0]}"
+    if mode not in CHANNELS:
+        return f"has mode {mode}, not 8-bit grey or RGB"
+    if first is not None and first.shape[1] != CHANNELS[mode]:
+        return f"has {CHANNELS[mode]} channels, the first image has {first.shape[1]}"
+    return ""
+
+
+def load(config: Config, dataset: str, split: str = "test") -> Samples:
+    """One split of a dataset, decoded, in the order of sample_id. BenchError as `load_meta`, `read_table`, `decode`."""
+    folder = config.data / dataset
+    frame = read_table(folder, len(load_meta(folder).classes))
+    frame = frame[frame["split"] == split]
+    if frame.empty:
+        raise BenchError(f"has no {split} samples.", where=folder / SAMPLES, remedy="Use a dataset that has some.")
+    images = decode(frame, folder / SAMPLES).astype(np.float32) / np.float32(255)
+    return Samples(frame["sample_id"].to_numpy(dtype=str), frame["label"].to_numpy(np.int64), images)
