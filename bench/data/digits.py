@@ -1,13 +1,15 @@
 """The datasets of the digits benchmark: two collections that installed packages carry, and controls made from one.
 
 Only integers, correctly rounded divisions and Pillow's fixed-point resampling are used, so the pixels are the same on
-every machine. Random choices are orders by hash (`compute.seed_of`) of a purpose and a stable id.
+every machine. Who is chosen is an order by hash (`compute.seed_of`) of a purpose and a stable id; noise, layouts and
+company on a canvas are drawn by a generator with such a seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +93,7 @@ def optdigits() -> Iterator[Content]:
     """scikit-learn's digits under two scaling rules; the stable id is the row in its data."""
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     coarse = np.rint(bunch.images * 255 / 16).astype(np.uint8)
     ids = [f"{row:04d}" for row in range(len(coarse))]
     boxed = np.zeros((len(coarse), SIZE, SIZE), np.uint8)
@@ -148,9 +150,9 @@ def harder(train: Digits, test: Digits) -> Content:
         )
     )
     about = (
-        f"The {HARDER_PER_CLASS} test images of every class that a held-out model finds hardest, one that is not in the "
-        "benchmark. Its measure is the distance to the nearest train image of the image's class over the distance to "
-        "the nearest of another class."
+        f"The {HARDER_PER_CLASS} test images of every class that a held-out model finds hardest, one that is not in "
+        "the benchmark. Its measure is the squared distance to the nearest train image of the image's own class over "
+        "that to the nearest of another class."
     )
     meta = _meta("Harder half", about, synthetic="selected", split_rule=f"all are test: {_OF_TEST}")
     return _derived("digits-harder", meta, test.take(rows))
@@ -202,7 +204,7 @@ def mosaic(test: Digits) -> Content:
     """Canvases with one to four real digits of distinct classes; the label is the largest, `composed` is all of them.
 
     Every class is the largest equally often, its images used at most once as such, and the number of digits goes round
-    one to four. The others come in the order of a hash per canvas.
+    one to four. The others, their sizes and all places are drawn at random.
     """
     images, labels, sources, composed = [], [], [], []
     for digit in range(N_CLASSES):
@@ -227,13 +229,10 @@ def mosaic(test: Digits) -> Content:
 
 
 def _others(test: Digits, row: int, count: int) -> list[int]:
-    """Rows of `count` images of distinct classes other than that of `row`, in the order of a hash."""
-    chosen: dict[int, int] = {}
-    for other in _by_hash(test, f"mosaic/{test.ids[row]}", np.flatnonzero(test.labels != test.labels[row])):
-        if len(chosen) == count:
-            break
-        chosen.setdefault(int(test.labels[other]), int(other))
-    return list(chosen.values())
+    """Rows of `count` images of distinct classes other than that of `row`, drawn at random."""
+    draw = rng("mosaic-others", test.ids[row])
+    classes = draw.permutation(np.setdiff1d(np.arange(N_CLASSES), test.labels[row]))[:count]
+    return [int(draw.choice(np.flatnonzero(test.labels == digit))) for digit in classes]
 
 
 def _compose(test: Digits, row: int, others: list[int]) -> np.ndarray:

@@ -191,7 +191,7 @@ def load(config: Config, dataset: str, split: str = "test") -> Samples:
     """One split of a dataset, decoded, in the order of sample_id. BenchError as `load_meta`, `read_table`, `decode`."""
     folder = config.data / dataset
     frame = read_table(folder, len(load_meta(folder).classes))
-    frame = frame[frame["split"] == split]
+    frame = frame.loc[frame["split"] == split, :]
     if frame.empty:
         raise BenchError(f"has no {split} samples.", where=folder / SAMPLES, remedy="Use a dataset that has some.")
     images = decode(frame, folder / SAMPLES).astype(np.float32) / np.float32(255)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.samples import LABELS, META, SAMPLES, DatasetMeta, schema
+from bench.errors import BenchError
 from bench.store import tables
 
 COMPRESSION_LEVEL = 19
@@ -39,16 +40,25 @@ class Content:
 
 
 def write(content: Content, out: Path) -> int:
-    """Write `out/<name>/`, whole or not at all (built beside it and renamed), and return its bytes."""
+    """Write `out/<name>/`, whole or not at all (built beside it and renamed), and return its bytes.
+
+    Raises BenchError where the folder cannot be written: no space, no permission.
+    """
     folder, temporary = out / content.name, out / f".{content.name}.{os.getpid()}.tmp"
     previous = temporary.with_suffix(".old")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         _write_files(content, temporary)
         size = sum(path.stat().st_size for path in temporary.iterdir())
         if folder.exists():
             folder.rename(previous)
         temporary.rename(folder)
+    except OSError as fault:
+        raise BenchError(
+            f"could not be written: {fault.strerror}.",
+            where=folder,
+            remedy="Free some disk space, or correct the permissions, and build again; nothing was left half-written.",
+        ) from None
     finally:
         if previous.exists() and not folder.exists():
             previous.rename(folder)
