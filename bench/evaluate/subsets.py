@@ -1,0 +1,117 @@
+"""Named sets of test images, each with its definition in words. (`all`, every test image, is not listed.)"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from bench.config import Config
+from bench.evaluate import correctness
+from bench.store import tables
+
+AGREED_BY = 0.5
+"""An image is disputed where a smaller share of the models than this gives its original label."""
+
+_MEASURES = {
+    "msp": "1 - largest probability",
+    "entropy_nats": "entropy",
+    "margin": "1 - difference of the two largest probabilities",
+    "energy": "energy",
+}
+
+Found = tuple[str, str, str, list[str]]
+"""subset, dataset, its definition in words, sample ids"""
+
+
+def run(config: Config) -> dict[str, int]:
+    """Write results/subsets.parquet and results/subset_members.parquet."""
+    samples = correctness.evaluated_samples(config)
+    labels = tables.read("labels", config.results / "labels.parquet")
+    predictions = correctness.all_predictions(config)
+    attacks = tables.read("attacks", config.results / "attacks.parquet")
+    uncertainty = tables.read("uncertainty", config.results / "uncertainty.parquet")
+
+    right = {dataset: correctness.right_matrix(predictions, labels, dataset) for dataset in config.datasets}
+    found: list[Found] = []
+    for dataset in dict.fromkeys(attack.dataset for attack in config.attacks.runs.values()):
+        found += _attacked(config, dataset, right[dataset], attacks)
+    for dataset, matrix in right.items():
+        found += _certain(config, dataset, uncertainty)
+        found += _disputed(config, dataset, matrix)
+    for dataset, sources in correctness.sources_of(labels, samples).items():
+        found += _by_number_of_labels(dataset, sources, labels, samples)
+
+    rows = [(name, dataset, about, len(ids)) for name, dataset, about, ids in found]
+    members = [(name, sample_id) for name, _, _, ids in found for sample_id in ids]
+    frame = pd.DataFrame(rows, columns=["subset", "dataset", "about", "n"])
+    tables.write("subsets", frame, config.results / "subsets.parquet")
+    frame = pd.DataFrame(members, columns=["subset", "sample_id"], dtype="str")
+    tables.write("subset_members", frame, config.results / "subset_members.parquet")
+    return {"subsets": len(rows), "members": len(members)}
+
+
+def most_certain(uncertainty: pd.Series, fraction: float) -> list[str]:
+    """Ids of the `fraction` of images with the lowest uncertainty (index: sample_id), ties by the sha256 of the id."""
+    in_hash_order = uncertainty.loc[_by_hash(uncertainty.index)]
+    in_order = in_hash_order.sort_values(kind="stable").index
+    return sorted(in_order[: int(fraction * len(in_order) + 0.5)])
+
+
+def _by_hash(sample_ids: Iterable[str]) -> list[str]:
+    """An order that has nothing to do with what the images show."""
+    return sorted(sample_ids, key=lambda sample_id: hashlib.sha256(sample_id.encode()).hexdigest())
+
+
+def _attacked(config: Config, dataset: str, right: pd.DataFrame, attacks: pd.DataFrame) -> Iterator[Found]:
+    pool = config.attack_pool(dataset)
+    about = f"Images that each of the {len(pool)} models of the attack pool gets right before any attack."
+    yield "suitable", dataset, about, right.columns[right.loc[pool].all(axis=0)].tolist()
+    ids = sorted(attacks.loc[attacks["dataset"] == dataset, "sample_id"].unique())
+    yield "attack", dataset, "Images that are attacked: the first in the order of the sha256 of their ids.", ids
+
+
+def _certain(config: Config, dataset: str, uncertainty: pd.DataFrame) -> Iterator[Found]:
+    settings = config.subsets
+    keep = (uncertainty["model"] == settings.reference_model) & (uncertainty["dataset"] == dataset)
+    mine = uncertainty[keep & (uncertainty["condition"] == "clean")].set_index("sample_id")[settings.uncertainty]
+    if mine.empty or mine.isna().any():
+        return
+    for fraction in settings.certain_fraction:
+        share = f"{100 * fraction:g}"
+        about = (
+            f"The {share} % of the images of this set that {settings.reference_model} is most certain of "
+            f"(lowest {_MEASURES[settings.uncertainty]}; ties by the sha256 of the id)."
+        )
+        yield f"certain-{share}", dataset, about, most_certain(mine, fraction)
+
+
+def _disputed(config: Config, dataset: str, right: pd.DataFrame) -> Iterator[Found]:
+    single = [model for model in right.index if model in config.models]
+    agree = right.loc[single].mean(axis=0)
+    about = f"Images whose original label is given by fewer than half of the {len(single)} models (no ensembles)."
+    yield "disputed", dataset, about, right.columns[agree < AGREED_BY].tolist()
+
+
+def _by_number_of_labels(
+    dataset: str, sources: list[str], labels: pd.DataFrame, samples: pd.DataFrame
+) -> Iterator[Found]:
+    """By the first source (in alphabetical order, `original` aside) that gives some image several labels."""
+    ids = samples.loc[samples["dataset"] == dataset, "sample_id"]
+    for source in sources:
+        sizes = correctness.label_sets(labels, source).sizes(ids)
+        if (sizes >= 2).any():
+            yield (
+                "multi-label",
+                dataset,
+                f"Images with two or more labels of source {source}.",
+                ids[sizes >= 2].tolist(),
+            )
+            yield (
+                "single-label",
+                dataset,
+                f"Images with exactly one label of source {source}.",
+                ids[sizes == 1].tolist(),
+            )
+            return

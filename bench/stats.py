@@ -1,0 +1,337 @@
+"""Intervals, tests and fits: the only home of statistics. Plain arrays in, plain arrays out; numpy and scipy only.
+
+Proportions and accuracies are in [0, 1] here; who wants percentage points multiplies by 100. Everything random takes a
+`numpy.random.Generator`, so the caller decides the seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+Scale = Literal["linear", "logit", "probit"]
+
+_CELLS_AT_ONCE = 4_000_000
+"""Resampled counts held in memory at a time (32 MB)."""
+
+
+def wilson(k: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Wilson's score interval of a proportion k / n, elementwise; (NaN, NaN) where n is 0.
+
+    k successes of n trials, any broadcastable shapes. Source: Wilson 1927, as in Brown, Cai & DasGupta 2001.
+    """
+    k, n = np.broadcast_arrays(np.asarray(k, float), np.asarray(n, float))
+    z2 = float(special.ndtri((1 + confidence) / 2)) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = k / n
+        middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+        low, high = middle - half, middle + half
+    return np.where(k == 0, np.where(n > 0, 0.0, np.nan), low), np.where((k == n) & (n > 0), 1.0, high)
+
+
+def newcombe(
+    k_a: npt.ArrayLike, n_a: npt.ArrayLike, k_b: npt.ArrayLike, n_b: npt.ArrayLike, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Interval of p_a - p_b for two independent proportions, elementwise.
+
+    Wilson's intervals of both, combined in quadrature: Newcombe 1998 (Statistics in Medicine 17:873), method 10.
+    Not for the same images twice: see `bootstrap_paired` and `bootstrap_gap`.
+    """
+    k_a, n_a = np.asarray(k_a, float), np.asarray(n_a, float)
+    k_b, n_b = np.asarray(k_b, float), np.asarray(n_b, float)
+    (low_a, high_a), (low_b, high_b) = wilson(k_a, n_a, confidence), wilson(k_b, n_b, confidence)
+    p_a, p_b = k_a / n_a, k_b / n_b
+    low = p_a - p_b - np.hypot(p_a - low_a, high_b - p_b)
+    high = p_a - p_b + np.hypot(high_a - p_a, p_b - low_b)
+    return low, high
+
+
+def resampled_sums(columns: npt.ArrayLike, rng: np.random.Generator, draws: int) -> Floats:
+    """Sums of each column (N, C) over `draws` bootstrap resamples of its rows: (draws, C).
+
+    Equal rows are drawn together: how often each distinct row comes up in a resample is multinomial, which is the same
+    distribution as drawing N rows one by one, and far cheaper where a column is a flag. Memory is bounded.
+    """
+    columns = np.asarray(columns, float)
+    rows, counts = np.unique(columns, axis=0, return_counts=True)
+    total = int(counts.sum())
+    chunk = max(1, _CELLS_AT_ONCE // len(rows))
+    parts = [
+        rng.multinomial(total, counts / total, size=min(chunk, draws - start)) @ rows
+        for start in range(0, draws, chunk)
+    ]
+    return np.concatenate(parts)
+
+
+def percentile_interval(draws: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """The percentile bootstrap interval of a statistic from its values on resamples, (draws,)."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.asarray(draws, float), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_mean(
+    values: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
+) -> Interval:
+    """Percentile bootstrap interval of the mean of `values` (N,).
+
+    With `clusters` (N,), whole clusters are resampled (several rows made from one source image are not independent).
+    Raises ValueError where there are no values.
+    """
+    values = np.asarray(values, float)
+    if not len(values):
+        raise ValueError("the mean of no values has no interval")
+    sums, sizes = _per_cluster(values, clusters)
+    drawn = resampled_sums(np.column_stack([sums, sizes]), rng, draws)
+    return percentile_interval(drawn[:, 0] / drawn[:, 1], confidence)
+
+
+def bootstrap_paired(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
+) -> Interval:
+    """Interval of mean(a) - mean(b) where a and b (N,) are of the same images: resamples images, keeps the pairs."""
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    return bootstrap_mean(difference, rng, draws=draws, confidence=confidence, clusters=clusters)
+
+
+def bootstrap_gap(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    clusters_a: npt.ArrayLike,
+    clusters_b: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of mean(a) - mean(b) for two sets (N,) and (M,) that share some of their source images.
+
+    Resamples source images, each with all that either set has of it, so what is common to both sets cancels. Resamples
+    without any image of one of the sets are left out (they happen only where a set has a handful of images).
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    clusters = np.concatenate([np.asarray(clusters_a), np.asarray(clusters_b)])
+    in_a = np.arange(len(clusters)) < len(a)
+    flat = np.concatenate([a, b])
+    _, position = np.unique(clusters, return_inverse=True)
+    columns = [np.bincount(position, weights) for weights in (flat * in_a, in_a, flat * ~in_a, ~in_a)]
+    drawn = resampled_sums(np.column_stack(columns), rng, draws)
+    drawn = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
+    return percentile_interval(drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3], confidence)
+
+
+def bootstrap_class_mean(
+    values: npt.ArrayLike,
+    classes: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of the mean over classes of the mean of `values` (N,) in each class of `classes` (N,).
+
+    Stratified: each class is resampled on its own, as its size is by design.
+    """
+    values, classes = np.asarray(values, float), np.asarray(classes)
+    means = [
+        resampled_sums(v[:, None], rng, draws)[:, 0] / len(v)
+        for v in (values[classes == c] for c in np.unique(classes))
+    ]
+    return percentile_interval(np.mean(means, axis=0), confidence)
+
+
+def mcnemar(only_a: npt.ArrayLike, only_b: npt.ArrayLike) -> Floats:
+    """Two-sided exact McNemar p-values, elementwise, from the counts of images that only one of two models gets right.
+
+    The binomial test of only_a in only_a + only_b trials at 1/2; 1 where there is no such image. Source: McNemar 1947.
+    """
+    a, b = np.asarray(only_a, float), np.asarray(only_b, float)
+    return np.minimum(1.0, 2 * special.bdtr(np.minimum(a, b), a + b, 0.5))
+
+
+def holm(p_values: npt.ArrayLike) -> Floats:
+    """Holm's step-down adjusted p-values (N,), which hold the family-wise error rate. Source: Holm 1979."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    out = np.empty_like(p)
+    out[order] = np.minimum(adjusted, 1.0)
+    return out
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places among M models, each an integer array (M,); 1 is best. Always low <= rank <= high."""
+
+    rank: npt.NDArray[np.int64]
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+
+
+def places(better: npt.NDArray[np.bool_]) -> Places:
+    """Ranks with ties, from `better` (M, M): better[i, j] where model i is surely better than model j.
+
+    Models come in the order of their accuracy, best first, so `better` is true above its diagonal only.
+
+    `low` = 1 + the models surely better, `high` = the models not surely worse: all places that the data leave open.
+    `rank` is shared within tie groups: starting from the best, a group takes in the next model as long as no member is
+    surely better than it; then a new group starts, whose rank is 1 + the models above it. So no two models that share a
+    rank can be told apart. The reverse does not hold, as such ties are not transitive: the last of one group and the
+    first of the next may be indistinguishable, which is what `low` and `high` show.
+    """
+    m = len(better)
+    rank = np.ones(m, np.int64)
+    start = 0
+    for i in range(m):
+        if better[start:i, i].any():
+            start = i
+        rank[i] = start + 1
+    return Places(rank, 1 + better.sum(axis=0), m - better.sum(axis=1))
+
+
+def transform(p: npt.ArrayLike, scale: Scale, n: npt.ArrayLike | None = None) -> Floats:
+    """Proportions on a linear, logit (log-odds, natural) or probit (normal quantile) axis.
+
+    0 and 1 have no finite place on the last two: with `n`, the images behind each, they are drawn in to 1/(2n) and
+    1 - 1/(2n), otherwise to 1e-6 and 1 - 1e-6.
+    """
+    p = np.asarray(p, float)
+    if scale == "linear":
+        return p
+    edge = 1e-6 if n is None else 1 / (2 * np.asarray(n, float))
+    clipped = np.clip(p, edge, 1 - edge)
+    return special.logit(clipped) if scale == "logit" else special.ndtri(clipped)
+
+
+def untransform(value: npt.ArrayLike, scale: Scale) -> Floats:
+    """The inverse of `transform`."""
+    value = np.asarray(value, float)
+    return {"linear": lambda v: v, "logit": special.expit, "probit": special.ndtr}[scale](value)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line fitted on the axes of `scale`, and its band; x, y, low, high (G,) are proportions again."""
+
+    scale: Scale
+    slope: float
+    slope_low: float
+    slope_high: float
+    intercept: float
+    r2: float
+    n: int
+    x: Floats
+    y: Floats
+    low: Floats
+    high: Floats
+
+
+def fit_line(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    scale: Scale = "logit",
+    n: npt.ArrayLike | None = None,
+    draws: int = 1000,
+    confidence: float = 0.95,
+    points: int = 50,
+) -> Line:
+    """Least squares of accuracy y (M,) on accuracy x (M,), after `transform`, with a pointwise bootstrap band.
+
+    The band and the interval of the slope come from resampling models (rows), as in Miller et al. 2021 and
+    Taori et al. 2020; models share images and kin, so it says how the line depends on the choice of models, no more.
+    Resamples whose x are all one value are left out. Raises ValueError for fewer than three models, or one x for all.
+    """
+    u, v = transform(x, scale, n), transform(y, scale, n)
+    m = len(u)
+    if m < 3 or np.ptp(u) == 0:
+        raise ValueError("a line needs at least three models with different accuracies")
+    slope, intercept = _least_squares(u, v, np.ones((1, m)))
+    residual = v - (intercept + slope * u)
+    spread = ((v - v.mean()) ** 2).sum()
+    weights = rng.multinomial(m, np.full(m, 1 / m), size=draws).astype(float)
+    slopes, intercepts = _least_squares(u, v, weights)
+    kept = np.isfinite(slopes)
+    grid = np.linspace(u.min(), u.max(), points)
+    lines = intercepts[kept, None] + slopes[kept, None] * grid
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(lines, [tail, 1 - tail], axis=0)
+    slope_low, slope_high = percentile_interval(slopes[kept], confidence)
+    return Line(
+        scale=scale,
+        slope=float(slope[0]),
+        slope_low=slope_low,
+        slope_high=slope_high,
+        intercept=float(intercept[0]),
+        r2=float(1 - (residual**2).sum() / spread) if spread > 0 else float("nan"),
+        n=m,
+        x=untransform(grid, scale),
+        y=untransform(intercept + slope * grid, scale),
+        low=untransform(low, scale),
+        high=untransform(high, scale),
+    )
+
+
+def spearman(x: npt.ArrayLike, y: npt.ArrayLike, rng: np.random.Generator, permutations: int = 9999) -> Interval:
+    """Spearman's rank correlation of x and y (N,), and its two-sided permutation p = (1 + hits) / (1 + permutations).
+
+    Ties get their mean rank. (NaN, NaN) where one side is constant. Source of the p: Phipson & Smyth 2010.
+    """
+    a, b = _standard_ranks(x), _standard_ranks(y)
+    rho = float(a @ b)
+    if not np.isfinite(rho):
+        return float("nan"), float("nan")
+    hits, done = 0, 0
+    chunk = max(1, _CELLS_AT_ONCE // len(b))
+    while done < permutations:
+        size = min(chunk, permutations - done)
+        shuffled = rng.permuted(np.broadcast_to(b, (size, len(b))), axis=1)
+        hits += int((np.abs(shuffled @ a) >= abs(rho) - 1e-12).sum())
+        done += size
+    return rho, (1 + hits) / (1 + permutations)
+
+
+def _per_cluster(values: Floats, clusters: npt.ArrayLike | None) -> tuple[Floats, Floats]:
+    if clusters is None:
+        return values, np.ones_like(values)
+    _, position = np.unique(np.asarray(clusters), return_inverse=True)
+    return np.bincount(position, values), np.bincount(position).astype(float)
+
+
+def _least_squares(u: Floats, v: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Slopes and intercepts (B,) of v on u under each row of weights (B, M); NaN where u does not vary."""
+    total = weights.sum(axis=1)
+    mean_u, mean_v = weights @ u / total, weights @ v / total
+    var = weights @ (u * u) / total - mean_u**2
+    cov = weights @ (u * v) / total - mean_u * mean_v
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = np.where(var > 1e-12 * max(1.0, float((u * u).max())), cov / var, np.nan)
+    return slope, mean_v - slope * mean_u
+
+
+def _standard_ranks(x: npt.ArrayLike) -> Floats:
+    """Mean ranks, centred and of unit length, so that a dot product is a correlation; NaN for a constant."""
+    _, position, counts = np.unique(np.asarray(x, float), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[position]
+    centred = ranks - ranks.mean()
+    length = np.linalg.norm(centred)
+    return centred / length if length > 0 else np.full(len(centred), np.nan)
