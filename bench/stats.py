@@ -112,6 +112,14 @@ def bootstrap_paired(
     return bootstrap_mean(difference, rng, draws=draws, confidence=confidence, clusters=clusters)
 
 
+def bootstrap_paired_counts(
+    only_a: int, only_b: int, n: int, rng: np.random.Generator, *, draws: int = 1000, confidence: float = 0.95
+) -> Interval:
+    """`bootstrap_paired` for right and wrong, from counts: of n images, those that only a or only b gets right."""
+    drawn = rng.multinomial(n, [only_a / n, only_b / n, (n - only_a - only_b) / n], size=draws)
+    return percentile_interval((drawn[:, 0] - drawn[:, 1]) / n, confidence)
+
+
 def bootstrap_gap(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
@@ -138,24 +146,15 @@ def bootstrap_gap(
     return percentile_interval(drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3], confidence)
 
 
-def bootstrap_class_mean(
-    values: npt.ArrayLike,
-    classes: npt.ArrayLike,
-    rng: np.random.Generator,
-    *,
-    draws: int = 1000,
-    confidence: float = 0.95,
+def bootstrap_class_balanced(
+    k: npt.ArrayLike, n: npt.ArrayLike, rng: np.random.Generator, *, draws: int = 1000, confidence: float = 0.95
 ) -> Interval:
-    """Interval of the mean over classes of the mean of `values` (N,) in each class of `classes` (N,).
+    """Interval of the mean over classes of k / n (C,): right ones among the images of each class, every n above 0.
 
-    Stratified: each class is resampled on its own, as its size is by design.
+    Stratified: each class is resampled on its own, as its size is by design; its right ones are then binomial.
     """
-    values, classes = np.asarray(values, float), np.asarray(classes)
-    means = [
-        resampled_sums(v[:, None], rng, draws)[:, 0] / len(v)
-        for v in (values[classes == c] for c in np.unique(classes))
-    ]
-    return percentile_interval(np.mean(means, axis=0), confidence)
+    k, n = np.asarray(k, np.int64), np.asarray(n, np.int64)
+    return percentile_interval((rng.binomial(n, k / n, size=(draws, len(n))) / n).mean(axis=1), confidence)
 
 
 def mcnemar(only_a: npt.ArrayLike, only_b: npt.ArrayLike) -> Floats:
