@@ -67,7 +67,7 @@ def resampled_sums(columns: npt.ArrayLike, rng: np.random.Generator, draws: int)
         rng.multinomial(total, counts / total, size=min(chunk, draws - start)) @ rows
         for start in range(0, draws, chunk)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(parts, dtype=np.float64)
 
 
 def percentile_interval(draws: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -313,7 +313,7 @@ def _per_cluster(values: Floats, clusters: npt.ArrayLike | None) -> tuple[Floats
     if clusters is None:
         return values, np.ones_like(values)
     _, position = np.unique(np.asarray(clusters), return_inverse=True)
-    return np.bincount(position, values), np.bincount(position).astype(float)
+    return np.bincount(position, values).astype(float), np.bincount(position).astype(float)
 
 
 def _least_squares(u: Floats, v: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -44,7 +44,7 @@ class LabelSets:
 
 def label_sets(labels: pd.DataFrame, source: str) -> LabelSets:
     """The label sets of `source` in table `labels`: every class whose weight is above 0."""
-    mine = labels[(labels["source"] == source) & (labels["weight"] > 0)]
+    mine = labels.loc[(labels["source"] == source) & (labels["weight"] > 0)]
     if mine.empty:
         raise BenchError(f"there are no labels of source {source!r}.", where="labels", remedy="Run `dvc repro index`.")
     codes, ids = pd.factorize(mine["sample_id"], sort=True)
@@ -78,7 +78,7 @@ def right_matrix(
     predictions: pd.DataFrame, labels: pd.DataFrame, dataset: str, source: str = ORIGINAL, condition: str = "clean"
 ) -> pd.DataFrame:
     """Models x images of `dataset` that `source` labels: True where the model is right. Both axes are sorted."""
-    mine = predictions[(predictions["dataset"] == dataset) & (predictions["condition"] == condition)]
+    mine = predictions.loc[(predictions["dataset"] == dataset) & (predictions["condition"] == condition)]
     wide = mine.assign(right=correct(mine, labels, source)).pivot(index="model", columns="sample_id", values="right")
     return wide.dropna(axis=1).astype(bool)
 
@@ -86,7 +86,7 @@ def right_matrix(
 def evaluated_samples(config: Config) -> pd.DataFrame:
     """The rows of table `samples` that are evaluated, in the order of sample_id."""
     samples = tables.read("samples", config.results / "samples.parquet")
-    return samples[samples["split"] == "test"].reset_index(drop=True)
+    return samples.loc[samples["split"] == "test"].reset_index(drop=True)
 
 
 def suites_of_models(config: Config) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _expected(config: Config, suite: str) -> list[tuple[str, str]]:
 def _check(
     predictions: pd.DataFrame, model: str, expected: list[tuple[str, str]], samples: pd.DataFrame, path: Path
 ) -> None:
-    mine = predictions[predictions["model"] == model]
+    mine = predictions.loc[predictions["model"] == model]
     known = samples["sample_id"].to_numpy(str)
     place = pd.Index(known).get_indexer(pd.Index(mine["sample_id"]))
     datasets = samples["dataset"].to_numpy(str)

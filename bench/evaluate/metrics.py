@@ -42,24 +42,24 @@ def run(config: Config) -> dict[str, int]:
     members = tables.read("subset_members", results / "subset_members.parquet")
     predictions = correctness.all_predictions(config, attacked=True)
     attacked = predictions["condition"].str.startswith("attack:")
-    answers, attacks = predictions[~attacked].reset_index(drop=True), predictions[attacked]
+    answers, attacks = predictions.loc[~attacked].reset_index(drop=True), predictions.loc[attacked]
     answers = answers.assign(right=correctness.correct(answers, labels, ORIGINAL))
 
     frames = [tables.read("metrics", results / "calibration.parquet")]
     frames += _accuracies(config, answers, members, ORIGINAL, "top1")
-    clean = answers[answers["condition"] == "clean"]
+    clean = answers.loc[answers["condition"] == "clean"]
     frames.append(_class_balanced(config, clean, samples, ORIGINAL))
     by_source: dict[str, list[str]] = {}
     for dataset, sources in correctness.sources_of(labels, samples).items():
         for source in sources:
             by_source.setdefault(source, []).append(dataset)
     for source in sorted(set(by_source) - {ORIGINAL}):
-        mine = answers[answers["dataset"].isin(by_source[source])]
+        mine = answers.loc[answers["dataset"].isin(by_source[source])]
         mine = mine.assign(right=correctness.correct(mine, labels, source))
         frames += _accuracies(config, mine, members, source, "any_of")
         empty_wrong = mine.assign(right=mine["right"].fillna(0.0))
         frames.append(_shares(config, empty_wrong, "all", source, "any_of_empty_wrong"))
-        mine = mine[mine["condition"] == "clean"]
+        mine = mine.loc[mine["condition"] == "clean"]
         frames.append(_class_balanced(config, mine, samples, source))
         frames.append(_top_k(config, mine, correctness.label_sets(labels, source), source))
     frames += _robust(config, clean, attacks, labels, members)
@@ -77,7 +77,7 @@ def _rows(figures: pd.DataFrame, subset: str, source: str, metric: str) -> pd.Da
 def _shares(config: Config, answers: pd.DataFrame, subset: str, source: str, metric: str) -> pd.DataFrame:
     """The share of `right` in every cell, NaN left out, with Wilson's interval."""
     counts = answers.groupby(CELL)["right"].agg(["sum", "count"]).reset_index()
-    counts = counts[counts["count"] > 0]
+    counts = counts.loc[counts["count"] > 0]
     low, high = stats.wilson(counts["sum"], counts["count"], config.statistics.confidence)
     figures = counts[CELL].assign(value=counts["sum"] / counts["count"], ci_low=low, ci_high=high, n=counts["count"])
     return _rows(figures, subset, source, metric)
@@ -88,9 +88,9 @@ def _accuracies(
 ) -> list[pd.DataFrame]:
     """Shares over all images under every condition, and over each subset for clean images."""
     frames = [_shares(config, answers, "all", source, metric)]
-    clean = answers[answers["condition"] == "clean"]
+    clean = answers.loc[answers["condition"] == "clean"]
     for subset, ids in members.groupby("subset")["sample_id"]:
-        frames.append(_shares(config, clean[clean["sample_id"].isin(ids)], str(subset), source, metric))
+        frames.append(_shares(config, clean.loc[clean["sample_id"].isin(ids)], str(subset), source, metric))
     return frames
 
 
@@ -99,7 +99,7 @@ def _with_interval(cell: Any, value: float, interval: stats.Interval, n: int) ->
 
 
 def _class_balanced(config: Config, clean: pd.DataFrame, samples: pd.DataFrame, source: str) -> pd.DataFrame:
-    labelled = clean[clean["right"].notna()]
+    labelled = clean.loc[clean["right"].notna()]
     original = samples.set_index("sample_id")["label"].loc[labelled["sample_id"]].to_numpy()
     counts = labelled.assign(label=original).groupby([*CELL, "label"])["right"].agg(["sum", "count"])
     rows = []
@@ -118,7 +118,7 @@ def _class_balanced(config: Config, clean: pd.DataFrame, samples: pd.DataFrame, 
 
 def _top_k(config: Config, clean: pd.DataFrame, sets: correctness.LabelSets, source: str) -> pd.DataFrame:
     sizes = sets.sizes(clean["sample_id"])
-    top = np.stack(clean["top5"].to_numpy())
+    top = np.stack(clean["top5"].tolist())
     found = sets.contains(clean["sample_id"], top) & (np.arange(top.shape[1]) < sizes[:, None])
     reached = (sizes > 0) & (sizes <= top.shape[1])
     hits = clean.loc[reached, CELL].assign(hit=found[reached].sum(axis=1) / sizes[reached])
@@ -141,12 +141,12 @@ def _robust(
     if attacks.empty:
         return []
     before = clean.set_index(["model", "sample_id"])["right"]
-    before = before.loc[pd.MultiIndex.from_frame(attacks[["model", "sample_id"]])].to_numpy()
+    before = before.loc[pd.MultiIndex.from_frame(attacks.loc[:, ["model", "sample_id"]])].to_numpy()
     both = attacks.assign(right=correctness.correct(attacks, labels, ORIGINAL) * before)
     suitable = members.loc[members["subset"] == "suitable", "sample_id"]
     return [
         _shares(config, both, "attack", ORIGINAL, "robust_accuracy"),
-        _shares(config, both[both["sample_id"].isin(suitable)], "suitable", ORIGINAL, "robust_accuracy"),
+        _shares(config, both.loc[both["sample_id"].isin(suitable)], "suitable", ORIGINAL, "robust_accuracy"),
     ]
 
 
@@ -154,7 +154,7 @@ def _write_summary(config: Config, metrics: pd.DataFrame) -> None:
     """metrics.json: model -> dataset -> top1, for `dvc metrics show` and `diff`."""
     keep = (metrics["metric"] == "top1") & (metrics["subset"] == "all") & (metrics["condition"] == "clean")
     summary: dict[str, dict[str, dict[str, float]]] = {}
-    for row in metrics[keep].itertuples():
+    for row in metrics.loc[keep].itertuples():
         summary.setdefault(str(row.model), {})[str(row.dataset)] = {"top1": round(float(row.value), DIGITS)}
     with tables.replacing(config.root / "metrics.json") as path:
         path.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
@@ -163,9 +163,9 @@ def _write_summary(config: Config, metrics: pd.DataFrame) -> None:
 def _write_plots(config: Config, metrics: pd.DataFrame) -> None:
     """plots/*.csv, for `dvc plots show` and `diff`. Severity and eps 0 are the clean images."""
     interval = ["ci_low", "ci_high", "n"]
-    top1 = metrics[metrics["metric"] == "top1"].rename(columns={"value": "top1"})
-    everything = top1[top1["subset"] == "all"]
-    clean = everything[everything["condition"] == "clean"]
+    top1 = metrics.loc[metrics["metric"] == "top1"].rename(columns={"value": "top1"})
+    everything = top1.loc[top1["subset"] == "all"]
+    clean = everything.loc[everything["condition"] == "clean"]
     _write_csv(config, "accuracy", clean, ["model", "dataset", "top1", *interval])
 
     corrupted = _split_condition(everything, "corruption", ["corruption", "severity"])
@@ -173,9 +173,9 @@ def _write_plots(config: Config, metrics: pd.DataFrame) -> None:
     corrupted = pd.concat([start, corrupted]).astype({"severity": int})
     _write_csv(config, "corruption", corrupted, ["model", "dataset", "corruption", "severity", "top1", *interval])
 
-    robust = metrics[(metrics["metric"] == "robust_accuracy") & (metrics["subset"] == "attack")]
+    robust = metrics.loc[(metrics["metric"] == "robust_accuracy") & (metrics["subset"] == "attack")]
     robust = _split_condition(robust, "attack", ["attack", "eps_255"]).rename(columns={"value": "robust_accuracy"})
-    start = top1[(top1["subset"] == "attack")].rename(columns={"top1": "robust_accuracy"})
+    start = top1.loc[top1["subset"] == "attack"].rename(columns={"top1": "robust_accuracy"})
     start = start.merge(robust[["model", "dataset", "attack"]].drop_duplicates()).assign(eps_255="0")
     robust = pd.concat([start, robust]).astype({"eps_255": float})
     _write_csv(config, "attack", robust, ["model", "dataset", "attack", "eps_255", "robust_accuracy", *interval])
@@ -186,7 +186,7 @@ def _write_plots(config: Config, metrics: pd.DataFrame) -> None:
 
 def _split_condition(metrics: pd.DataFrame, kind: str, names: list[str]) -> pd.DataFrame:
     """The rows whose condition is `<kind>:<a>:<b>`, with a and b as columns called `names`."""
-    mine = metrics[metrics["condition"].str.startswith(f"{kind}:")]
+    mine = metrics.loc[metrics["condition"].str.startswith(f"{kind}:")]
     parts = [condition.split(":")[1:] for condition in mine["condition"]]
     return mine.assign(**{name: [part[i] for part in parts] for i, name in enumerate(names)})
 
@@ -194,4 +194,4 @@ def _split_condition(metrics: pd.DataFrame, kind: str, names: list[str]) -> pd.D
 def _write_csv(config: Config, name: str, frame: pd.DataFrame, columns: list[str]) -> None:
     by = [c for c in columns if c in ("model", "dataset", "corruption", "severity", "attack", "eps_255", "epoch")]
     with tables.replacing(config.root / "plots" / f"{name}.csv") as path:
-        frame[columns].sort_values(by).round(DIGITS).to_csv(path, index=False)
+        frame.loc[:, columns].sort_values(by).round(DIGITS).to_csv(path, index=False)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import compute, stats
+from bench import compute, schemas, stats
 from bench.config import Config
 from bench.evaluate import correctness
 from bench.evaluate.correctness import ORIGINAL
@@ -50,18 +50,18 @@ def run(config: Config) -> dict[str, int]:
     for name, dataset in config.datasets.items():
         if dataset.replicates is None:
             continue
-        pair = (dataset.replicates, name)
-        others = [next((s for s in sources[side] if s != ORIGINAL), ORIGINAL) for side in pair]
-        top1 = gaps(config, *(scored(side, ORIGINAL) for side in pair), "top1")
-        if others != [ORIGINAL, ORIGINAL]:
-            any_of = gaps(config, *(scored(side, s) for side, s in zip(pair, others, strict=True)), "any_of")
+        original = dataset.replicates
+        top1 = gaps(config, scored(original, ORIGINAL), scored(name, ORIGINAL), "top1")
+        ours, theirs = (next((s for s in sources[side] if s != ORIGINAL), ORIGINAL) for side in (original, name))
+        if (ours, theirs) != (ORIGINAL, ORIGINAL):
+            any_of = gaps(config, scored(original, ours), scored(name, theirs), "any_of")
             label_pp = top1["gap_pp"] - any_of["gap_pp"]
             top1 = top1.assign(label_pp=label_pp)
             frames.append(any_of.assign(label_pp=label_pp))
         frames.append(top1)
-    columns = list(tables.schemas.TABLES["replication"].columns)
+    columns = list(schemas.TABLES["replication"].columns)
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-    tables.write("replication", frame[columns], config.results / "replication.parquet")
+    tables.write("replication", frame.loc[:, columns], config.results / "replication.parquet")
     return {"gaps": len(frame)}
 
 

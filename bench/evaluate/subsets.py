@@ -75,8 +75,9 @@ def _attacked(config: Config, dataset: str, right: pd.DataFrame, attacks: pd.Dat
 def _certain(config: Config, dataset: str, uncertainty: pd.DataFrame) -> Iterator[Found]:
     settings = config.subsets
     keep = (uncertainty["model"] == settings.reference_model) & (uncertainty["dataset"] == dataset)
-    mine = uncertainty[keep & (uncertainty["condition"] == "clean")].set_index("sample_id")[settings.uncertainty]
-    if mine.empty or mine.isna().any():
+    mine = uncertainty.loc[keep & (uncertainty["condition"] == "clean")].set_index("sample_id")
+    known = mine[settings.uncertainty].dropna()
+    if known.empty or len(known) < len(mine):
         return
     for fraction in settings.certain_fraction:
         share = f"{100 * fraction:g}"
@@ -84,7 +85,7 @@ def _certain(config: Config, dataset: str, uncertainty: pd.DataFrame) -> Iterato
             f"The {share} % of the images of this set that {settings.reference_model} is most certain of "
             f"(lowest {_MEASURES[settings.uncertainty]}; ties by the sha256 of the id)."
         )
-        yield f"certain-{share}", dataset, about, most_certain(mine, fraction)
+        yield f"certain-{share}", dataset, about, most_certain(known, fraction)
 
 
 def _disputed(config: Config, dataset: str, right: pd.DataFrame) -> Iterator[Found]:
