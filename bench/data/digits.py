@@ -127,10 +127,10 @@ def null_halves(test: Digits) -> Iterator[Content]:
     in_a = _chosen(test, "null", TEST_PER_CLASS // 2)
     for half, rows in (("a", in_a), ("b", ~in_a)):
         about = (
-            f"Half {half} of the MNIST-5000 test set, {TEST_PER_CLASS // 2} a class; a and b share no image. "
+            f"Half {half.upper()} of the MNIST-5000 test set, {TEST_PER_CLASS // 2} a class; A and B share no image. "
             "A gap between the two is chance."
         )
-        meta = _meta(f"Null half {half}", about, synthetic="selected", split_rule=f"all are test: {_OF_TEST}")
+        meta = _meta(f"Null half {half.upper()}", about, synthetic="selected", split_rule=f"all are test: {_OF_TEST}")
         yield _derived(f"digits-null-{half}", meta, test.take(rows))
 
 
