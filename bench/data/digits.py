@@ -52,6 +52,7 @@ class Digits:
     images: np.ndarray
 
     def take(self, rows: np.ndarray | list[int]) -> Digits:
+        """The part with these rows, or where a mask is true."""
         return Digits(self.ids[rows], self.labels[rows], self.images[rows])
 
 

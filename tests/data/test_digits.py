@@ -122,6 +122,7 @@ def test_the_distance_ratio_is_that_of_nearest_neighbours() -> None:
     np.testing.assert_allclose(digits.distance_ratio(train, test), expected, rtol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")
 def test_harder_is_harder_for_another_model_too(frames: dict[str, pd.DataFrame]) -> None:
     from sklearn.neighbors import NearestCentroid
 
