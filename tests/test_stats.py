@@ -1,0 +1,268 @@
+"""Statistics against statsmodels and scipy, against hand-made cases, and by their properties."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+from bench import stats
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+class TestWilson:
+    @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+    @pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 10), (5, 10), (10, 10), (963, 1000), (1, 1)])
+    def test_is_statsmodels(self, k: int, n: int, confidence: float) -> None:
+        expected = proportion_confint(k, n, alpha=1 - confidence, method="wilson")
+        assert np.allclose(stats.wilson(k, n, confidence), expected, atol=1e-12)
+
+    def test_by_hand(self) -> None:
+        # z = 1.96: (0 + z2/20) / (1 + z2/10) +- the same
+        low, high = stats.wilson(0, 10)
+        assert low == 0
+        assert high == pytest.approx(0.27753, abs=1e-5)
+
+    def test_nothing_seen_says_nothing(self) -> None:
+        assert np.isnan(stats.wilson([0, 1], [0, 1])[0]).tolist() == [True, False]
+        assert np.isnan(stats.wilson(0, 0)).all()
+
+    @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+    def test_holds_the_share_inside_the_unit(self, case: tuple[int, int]) -> None:
+        k, n = case
+        low, high = stats.wilson(k, n)
+        assert 0 <= low <= k / n <= high <= 1
+        assert low < high
+
+
+class TestNewcombe:
+    @pytest.mark.parametrize("counts", [(56, 70, 48, 80), (10, 10, 0, 10), (5, 50, 5, 50), (900, 1000, 1500, 1797)])
+    def test_is_statsmodels(self, counts: tuple[int, int, int, int]) -> None:
+        expected = confint_proportions_2indep(*counts, method="newcomb", compare="diff")
+        assert np.allclose(stats.newcombe(*counts), expected, atol=1e-12)
+
+    def test_published_example(self) -> None:
+        # Newcombe 1998, table II, contrast (a), method 10: 56/70 - 48/80
+        assert np.allclose(stats.newcombe(56, 70, 48, 80), (0.0524, 0.3339), atol=5e-5)
+
+    @given(st.integers(0, 40), st.integers(0, 30))
+    def test_antisymmetric(self, k_a: int, k_b: int) -> None:
+        low, high = stats.newcombe(k_a, 40, k_b, 30)
+        low_back, high_back = stats.newcombe(k_b, 30, k_a, 40)
+        assert (low, high) == pytest.approx((-high_back, -low_back))
+
+
+class TestBootstrap:
+    def test_resamples_have_as_many_rows(self) -> None:
+        columns = np.column_stack([np.ones(50), rng().random(50)])
+        drawn = stats.resampled_sums(columns, rng(1), 300)
+        assert drawn.shape == (300, 2)
+        assert (drawn[:, 0] == 50).all()
+        assert drawn[:, 1].std() == pytest.approx(np.sqrt(50) * columns[:, 1].std(), rel=0.15)
+
+    def test_chunks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        values = rng().random((40, 1))
+        whole = stats.resampled_sums(values, rng(1), 101)
+        monkeypatch.setattr(stats, "_CELLS_AT_ONCE", 400)
+        assert np.allclose(stats.resampled_sums(values, rng(1), 101), whole, rtol=1e-13)
+
+    @pytest.mark.parametrize("values", [rng(1).random(200), rng(2).random(300) < 0.9])
+    def test_mean_is_scipys(self, values: np.ndarray) -> None:
+        ours = stats.bootstrap_mean(values, rng(), draws=8000)
+        theirs = scipy_stats.bootstrap(
+            (values.astype(float),), np.mean, n_resamples=8000, method="percentile", rng=rng(1), batch=500
+        ).confidence_interval
+        assert np.allclose(ours, theirs, atol=0.1 * (theirs.high - theirs.low))
+
+    def test_copies_of_an_image_add_no_certainty(self) -> None:
+        values = rng(1).random(80)
+        alone = stats.bootstrap_mean(values, rng())
+        clusters = np.repeat(np.arange(80), 5)
+        copied = stats.bootstrap_mean(np.repeat(values, 5), rng(), clusters=clusters)
+        assert copied == pytest.approx(alone)
+        naive = stats.bootstrap_mean(np.repeat(values, 5), rng())
+        assert naive[1] - naive[0] < 0.6 * (alone[1] - alone[0])
+
+    def test_no_values(self) -> None:
+        with pytest.raises(ValueError, match="no values"):
+            stats.bootstrap_mean([], rng())
+
+    def test_pairs_are_kept(self) -> None:
+        a = rng(1).random(500) < 0.9
+        assert stats.bootstrap_paired(a, a, rng()) == (0, 0)
+        b = a & (rng(2).random(500) < 0.98)
+        low, high = stats.bootstrap_paired(a, b, rng())
+        assert 0 <= low <= a.mean() - b.mean() <= high
+        independent = stats.newcombe(a.sum(), 500, b.sum(), 500)
+        assert high - low < 0.6 * (independent[1] - independent[0])
+
+    def test_counts_say_the_same(self) -> None:
+        a, b = rng(1).random(400) < 0.9, rng(2).random(400) < 0.8
+        only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+        rows = stats.bootstrap_paired(a, b, rng(), draws=5000)
+        assert stats.bootstrap_paired_counts(only_a, only_b, 400, rng(1), draws=5000) == pytest.approx(rows, abs=0.006)
+        low, high = stats.bootstrap_paired_counts(only_b, only_a, 400, rng(1), draws=5000)
+        assert (-high, -low) == pytest.approx(rows, abs=0.006)
+
+    def test_gap_of_a_set_to_its_copy_is_none(self) -> None:
+        a, ids = rng(1).random(100) < 0.7, np.arange(100)
+        assert stats.bootstrap_gap(a, a, ids, ids, rng()) == (0, 0)
+
+    def test_gap_of_strangers_is_newcombes(self) -> None:
+        a, b = rng(1).random(800) < 0.9, rng(2).random(600) < 0.8
+        ours = stats.bootstrap_gap(a, b, np.arange(800), 800 + np.arange(600), rng(), draws=4000)
+        assert np.allclose(ours, stats.newcombe(a.sum(), 800, b.sum(), 600), atol=0.006)
+
+    def test_class_balanced_has_the_stratified_error(self) -> None:
+        k, n = np.array([50, 90, 10]), np.array([100, 100, 20])
+        low, high = stats.bootstrap_class_balanced(k, n, rng(), draws=20_000)
+        p = k / n
+        error = np.sqrt((p * (1 - p) / n).sum()) / 3
+        assert (low, high) == pytest.approx((p.mean() - 1.96 * error, p.mean() + 1.96 * error), abs=0.006)
+
+
+class TestMcNemar:
+    def test_is_scipys_binomial_test(self) -> None:
+        pairs = [(b, c) for b in range(0, 30, 3) for c in range(0, 30, 4) if b + c]
+        expected = [scipy_stats.binomtest(b, b + c, 0.5).pvalue for b, c in pairs]
+        assert np.allclose(stats.mcnemar(*np.transpose(pairs)), expected)
+
+    @pytest.mark.parametrize(("b", "c"), [(1, 8), (10, 10), (0, 5), (40, 12)])
+    def test_is_statsmodels(self, b: int, c: int) -> None:
+        expected = statsmodels_mcnemar([[100, b], [c, 20]], exact=True).pvalue
+        assert stats.mcnemar(b, c) == pytest.approx(expected)
+
+    def test_models_that_agree(self) -> None:
+        assert stats.mcnemar(0, 0) == 1
+
+
+class TestHolm:
+    def test_by_hand(self) -> None:
+        assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+    @pytest.mark.parametrize("size", [1, 2, 45])
+    def test_is_statsmodels(self, size: int) -> None:
+        p = rng(size).random(size) ** 4
+        assert np.allclose(stats.holm(p), multipletests(p, method="holm")[1])
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+    def test_is_monotone(self, p: list[float]) -> None:
+        adjusted = stats.holm(p)
+        assert (adjusted >= np.array(p)).all()
+        assert (adjusted <= 1).all()
+        assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+    def test_of_nothing(self) -> None:
+        assert len(stats.holm([])) == 0
+
+
+@st.composite
+def relations(draw: st.DrawFn) -> np.ndarray:
+    m = draw(st.integers(1, 9))
+    flags = draw(st.lists(st.booleans(), min_size=m * m, max_size=m * m))
+    return np.triu(np.array(flags, bool).reshape(m, m), k=1)
+
+
+class TestPlaces:
+    def test_nothing_told_apart(self) -> None:
+        places = stats.places(np.zeros((4, 4), bool))
+        assert places.rank.tolist() == places.low.tolist() == [1, 1, 1, 1]
+        assert places.high.tolist() == [4, 4, 4, 4]
+
+    def test_everything_told_apart(self) -> None:
+        places = stats.places(np.triu(np.ones((4, 4), bool), k=1))
+        assert places.rank.tolist() == places.low.tolist() == places.high.tolist() == [1, 2, 3, 4]
+
+    def test_ties_are_not_transitive(self) -> None:
+        # a ~ b and b ~ c, yet a is surely better than c: b shares the rank of a, and c may still be second
+        better = np.zeros((3, 3), bool)
+        better[0, 2] = True
+        places = stats.places(better)
+        assert places.rank.tolist() == [1, 1, 3]
+        assert places.low.tolist() == [1, 1, 2]
+        assert places.high.tolist() == [2, 3, 3]
+
+    @given(relations())
+    def test_shared_ranks_are_ties_within_the_open_places(self, better: np.ndarray) -> None:
+        places = stats.places(better)
+        assert (places.low <= places.rank).all()
+        assert (places.rank <= places.high).all()
+        assert places.rank[0] == 1
+        for i, j in itertools.combinations(range(len(better)), 2):
+            assert places.rank[i] <= places.rank[j]
+            assert places.rank[i] < places.rank[j] or not better[i, j]
+        for rank in places.rank:
+            assert rank == 1 + (places.rank < rank).sum()
+
+
+class TestLine:
+    @given(st.floats(0.001, 0.999), st.sampled_from(["linear", "logit", "probit"]))
+    def test_axes_go_back(self, p: float, scale: stats.Scale) -> None:
+        assert stats.untransform(stats.transform(p, scale), scale) == pytest.approx(p)
+
+    def test_axes_are_scipys(self) -> None:
+        p = np.array([0.1, 0.5, 0.97])
+        assert np.allclose(stats.transform(p, "logit"), np.log(p / (1 - p)))
+        assert np.allclose(stats.transform(p, "probit"), scipy_stats.norm.ppf(p))
+
+    def test_all_right_stays_finite(self) -> None:
+        assert stats.transform(1.0, "logit", n=500) == pytest.approx(np.log(999))
+        assert np.isfinite(stats.transform([0.0, 1.0], "probit")).all()
+
+    @pytest.mark.parametrize("scale", ["linear", "logit", "probit"])
+    def test_fit_is_scipys(self, scale: stats.Scale) -> None:
+        x = rng(1).uniform(0.6, 0.98, 20)
+        y = np.clip(x - 0.1 + rng(2).normal(0, 0.02, 20), 0.01, 0.99)
+        line = stats.fit_line(x, y, rng(), scale=scale)
+        expected = scipy_stats.linregress(stats.transform(x, scale), stats.transform(y, scale))
+        assert (line.slope, line.intercept) == pytest.approx((expected.slope, expected.intercept))
+        assert line.r2 == pytest.approx(expected.rvalue**2)
+        assert line.slope_low < line.slope < line.slope_high
+        assert (line.low <= line.y).all()
+        assert (line.y <= line.high).all()
+        assert (line.x[0], line.x[-1]) == pytest.approx((x.min(), x.max()))
+
+    def test_points_on_a_line_leave_no_band(self) -> None:
+        x = np.array([0.5, 0.6, 0.7, 0.8])
+        line = stats.fit_line(x, 0.5 * x + 0.2, rng(), scale="linear")
+        assert line.slope == pytest.approx(0.5)
+        assert np.allclose(line.low, line.high)
+
+    @pytest.mark.parametrize("x", [[0.5, 0.6], [0.7, 0.7, 0.7, 0.7]])
+    def test_too_little_for_a_line(self, x: list[float]) -> None:
+        with pytest.raises(ValueError, match="three models"):
+            stats.fit_line(x, x, rng())
+
+
+class TestSpearman:
+    def test_is_scipys_with_ties(self) -> None:
+        x, y = rng(1).integers(0, 6, 40), rng(2).integers(0, 6, 40)
+        rho, p = stats.spearman(x, y, rng(), permutations=4999)
+        expected = scipy_stats.spearmanr(x, y)
+        assert rho == pytest.approx(expected.statistic)
+        assert p == pytest.approx(expected.pvalue, abs=0.03)
+
+    def test_p_is_the_share_of_all_orders(self) -> None:
+        x, y = [1, 2, 3, 4, 5], [1, 3, 2, 4, 5]
+        rho, p = stats.spearman(x, y, rng(), permutations=20_000)
+        every = [abs(scipy_stats.spearmanr(x, order).statistic) for order in itertools.permutations(y)]
+        assert p == pytest.approx(np.mean(np.array(every) >= rho - 1e-9), abs=0.01)
+
+    def test_a_constant_has_none(self) -> None:
+        assert np.isnan(stats.spearman([1, 1, 1], [1, 2, 3], rng())).all()
+
+
+def test_the_seed_decides() -> None:
+    values = rng(3).random(100)
+    assert stats.bootstrap_mean(values, rng(1)) == stats.bootstrap_mean(values, rng(1))
+    assert stats.bootstrap_mean(values, rng(1)) != stats.bootstrap_mean(values, rng(2))
