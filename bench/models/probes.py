@@ -1,0 +1,119 @@
+"""Heads on frozen features, and what tells a collapsed encoder. scikit-learn is imported only where it fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench import compute
+from bench.config import Probes
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear head in the space of the raw features: logits = features @ weight.T + bias."""
+
+    weight: np.ndarray
+    """(K, D) float64; the standardisation is folded in."""
+    bias: np.ndarray
+    """(K,) float64"""
+    c: float
+    """The inverse regularisation that cross-validation chose."""
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """(N, D) -> (N, K) float64."""
+        return features.astype(np.float64) @ self.weight.T + self.bias
+
+
+def _folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """The fold of each sample, (N,): stratified, and drawn by `seed`."""
+    rng = compute.rng(seed, "folds")
+    fold = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        fold[members] = np.arange(len(members)) % n_folds
+    return fold
+
+
+def _fit(features: np.ndarray, labels: np.ndarray, n_classes: int, c: float) -> Linear:
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    mean = features.mean(axis=0, dtype=np.float64)
+    std = features.std(axis=0, dtype=np.float64)
+    std[std < 1e-8] = 1.0  # a dead feature stays zero
+    with threadpool_limits(1):  # its many small products are 20 times slower on two threads
+        fitted = LogisticRegression(C=c, max_iter=500).fit((features - mean) / std, labels)
+    weight = np.zeros((n_classes, features.shape[1]))
+    bias = np.full(n_classes, -1e3)  # a class without a label is never answered
+    coefficients, intercepts = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
+    weight[fitted.classes_] = coefficients / std
+    bias[fitted.classes_] = intercepts - (coefficients / std) @ mean
+    return Linear(weight, bias, c)
+
+
+def fit_linear(features: np.ndarray, labels: np.ndarray, n_classes: int, probes: Probes, seed: int) -> Linear:
+    """Multinomial logistic regression on standardised features (N, D) and labels (N,).
+
+    C is the one of `c_grid` with the best accuracy in stratified cross-validation, the smallest of equals.
+    """
+    fold = _folds(labels, probes.folds, seed)
+    scores = []
+    for c in sorted(probes.c_grid):
+        right = 0
+        for k in range(probes.folds):
+            head = _fit(features[fold != k], labels[fold != k], n_classes, c)
+            right += int((head.logits(features[fold == k]).argmax(axis=1) == labels[fold == k]).sum())
+        scores.append((right, c))
+    best = max(right for right, _ in scores)
+    return _fit(features, labels, n_classes, next(c for right, c in scores if right == best))
+
+
+def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, n_classes: int, k: int, t: float) -> np.ndarray:
+    """Class of each query, (M,), by its k nearest of the bank in cosine, each with a vote of exp(cosine / t).
+
+    bank (N, D), labels (N,), queries (M, D). After Wu et al. 2018 (arXiv 1805.01978), which lightly follows.
+    A k above the size of the bank takes the whole bank.
+    """
+    similarity = normalised(queries) @ normalised(bank).T
+    k = min(k, len(bank))
+    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    weight = np.exp(np.take_along_axis(similarity, nearest, axis=1) / t)
+    votes = np.zeros((len(queries), n_classes))
+    np.add.at(votes, (np.arange(len(queries))[:, None], labels[nearest]), weight)
+    return votes.argmax(axis=1)
+
+
+def few_labels(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Indices of `per_class` samples of each class (all of a smaller class), drawn by `seed`, sorted."""
+    rng = compute.rng(seed, "few labels", per_class)
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen))
+
+
+def normalised(features: np.ndarray) -> np.ndarray:
+    """Features (N, D) of length 1, float64; a zero vector stays zero."""
+    features = features.astype(np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def effective_rank(features: np.ndarray) -> float:
+    """exp of the entropy of the singular values of features (N, D): between 1 (a line) and min(N, D).
+
+    RankMe (Garrido et al. 2023, arXiv 2210.02885); the features are not centred.
+    """
+    values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    share = values / max(values.sum(), 1e-12)
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def collapse_std(features: np.ndarray) -> float:
+    """Mean standard deviation per dimension of the L2-normalised features (N, D), times sqrt(D).
+
+    1 where they are spread over the sphere, 0 where all are one point (Chen & He 2021, arXiv 2011.10566).
+    """
+    return float(normalised(features).std(axis=0).mean() * np.sqrt(features.shape[1]))

@@ -1,0 +1,260 @@
+"""Self-supervised training with lightly's losses and heads: one loop, one objective per method.
+
+An objective is what a method adds to the encoder: modules to train, a loss of two views, and what follows each step.
+`options` of a model in params.yaml set the constants that its objective reads; the defaults here are those of small
+images and minutes of one CPU, not those of the papers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench import compute
+from bench.config import Model
+from bench.errors import BenchError
+from bench.models import augment
+from bench.models.training import Epoch, batches, diagnose
+from bench.models.zoo import Network
+
+Options = dict[str, float | int | str | bool]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One method. `loss` takes two normalised views (N, C, S, S) of the same images and the progress (0 to 1)."""
+
+    trained: nn.Module
+    """What the optimiser trains beside the encoder."""
+    loss: Callable[[Tensor, Tensor, float], Tensor]
+    after_step: Callable[[float], None] = lambda progress: None
+    """Called with the progress after each step: moving averages, normalised prototypes."""
+    views: augment.Augmentation = augment.VIEWS
+
+
+def _pair(module: Callable[[Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both views through a module in one pass."""
+    first, second = module(torch.cat([a, b])).chunk(2)
+    return first, second
+
+
+def _momentum(options: Options, default: float, progress: float) -> float:
+    """The teacher's momentum, from its start value to 1 along a cosine."""
+    start = float(options.get("momentum", default))
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def _frozen_copy(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+def _simclr(network: Network, options: Options) -> Objective:
+    """Contrastive: Chen et al. 2020, arXiv 2002.05709."""
+    from lightly.loss.ntx_ent_loss import NTXentLoss
+    from lightly.models.modules.heads import SimCLRProjectionHead
+
+    head = SimCLRProjectionHead(network.n_features, 128, 64)
+    criterion = NTXentLoss(temperature=float(options.get("temperature", 0.2)))
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
+
+    return Objective(head, loss)
+
+
+def _swav(network: Network, options: Options) -> Objective:
+    """Clustering: Caron et al. 2020, arXiv 2006.09882, with two views and no queue."""
+    from lightly.loss.swav_loss import SwaVLoss
+    from lightly.models.modules.heads import SwaVProjectionHead, SwaVPrototypes
+
+    head = SwaVProjectionHead(network.n_features, 128, 64)
+    prototypes = SwaVPrototypes(64, int(options.get("prototypes", 32)))
+    criterion = SwaVLoss(
+        temperature=float(options.get("temperature", 0.2)), sinkhorn_epsilon=float(options.get("epsilon", 0.05))
+    )
+    prototypes.normalize()
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        first, second = _pair(lambda x: prototypes(F.normalize(head(network.encoder(x)), dim=1)), a, b)
+        return criterion([first, second], []).squeeze()
+
+    def after_step(progress: float) -> None:
+        prototypes.normalize()
+
+    return Objective(nn.ModuleList([head, prototypes]), loss, after_step)
+
+
+def _byol(network: Network, options: Options) -> Objective:
+    """Distillation without negatives: Grill et al. 2020, arXiv 2006.07733."""
+    from lightly.loss.negative_cosine_similarity import NegativeCosineSimilarity
+    from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+    from lightly.models.utils import update_momentum
+
+    head = BYOLProjectionHead(network.n_features, 256, 64)
+    predictor = BYOLPredictionHead(64, 256, 64)
+    teacher, teacher_head = _frozen_copy(network.encoder), _frozen_copy(head)
+    criterion = NegativeCosineSimilarity()
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        p_a, p_b = _pair(lambda x: predictor(head(network.encoder(x))), a, b)
+        with torch.no_grad():
+            z_a, z_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
+        return (criterion(p_a, z_b) + criterion(p_b, z_a)) / 2
+
+    def after_step(progress: float) -> None:
+        momentum = _momentum(options, 0.95, progress)
+        update_momentum(network.encoder, teacher, momentum)
+        update_momentum(head, teacher_head, momentum)
+
+    return Objective(nn.ModuleList([head, predictor]), loss, after_step)
+
+
+def _dino(network: Network, options: Options) -> Objective:
+    """Distillation of a sharpened, centred teacher: Caron et al. 2021, arXiv 2104.14294, with two views."""
+    from lightly.loss.dino_loss import DINOLoss
+    from lightly.models.modules.heads import DINOProjectionHead
+    from lightly.models.utils import update_momentum
+
+    n_out = int(options.get("outputs", 256))
+
+    def new_head() -> nn.Module:
+        return DINOProjectionHead(network.n_features, 128, 64, n_out, batch_norm=True)
+
+    head, teacher_head = new_head(), new_head()
+    teacher_head.load_state_dict(head.state_dict())  # deepcopy fails on its weight norm
+    teacher, teacher_head = _frozen_copy(network.encoder), teacher_head.requires_grad_(False)
+    criterion = DINOLoss(n_out, student_temp=float(options.get("student_temperature", 0.1)))
+    teacher_temperature = float(options.get("teacher_temperature", 0.04))
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        student = _pair(lambda x: head(network.encoder(x)), a, b)
+        with torch.no_grad():
+            taught = _pair(lambda x: teacher_head(teacher(x)), a, b)
+        return criterion(list(taught), list(student), teacher_temp=teacher_temperature)
+
+    def after_step(progress: float) -> None:
+        momentum = _momentum(options, 0.95, progress)
+        update_momentum(network.encoder, teacher, momentum)
+        update_momentum(head, teacher_head, momentum)
+
+    return Objective(nn.ModuleList([head, criterion]), loss, after_step)
+
+
+def _vicreg(network: Network, options: Options) -> Objective:
+    """Information maximisation by variance and covariance: Bardes et al. 2022, arXiv 2105.04906."""
+    from lightly.loss.vicreg_loss import VICRegLoss
+    from lightly.models.modules.heads import VICRegProjectionHead
+
+    head = VICRegProjectionHead(network.n_features, 128, 128, num_layers=2)
+    criterion = VICRegLoss()
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
+
+    return Objective(head, loss)
+
+
+def _barlow(network: Network, options: Options) -> Objective:
+    """Information maximisation by decorrelation: Zbontar et al. 2021, arXiv 2103.03230."""
+    from lightly.loss.barlow_twins_loss import BarlowTwinsLoss
+    from lightly.models.modules.heads import BarlowTwinsProjectionHead
+
+    head = BarlowTwinsProjectionHead(network.n_features, 128, 128)
+    criterion = BarlowTwinsLoss(lambda_param=float(options.get("lambda", 0.02)))
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
+
+    return Objective(head, loss)
+
+
+def _mae(network: Network, options: Options) -> Objective:
+    """Masked image modelling: He et al. 2021, arXiv 2111.06377. Needs arch `vit`; each view is masked by itself."""
+    from lightly.models import utils
+    from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not isinstance(network.encoder, VisionTransformer):
+        raise BenchError(
+            "method `mae` needs arch `vit`.", where=f"params.yaml: models.{network.name}", remedy="Set it."
+        )
+    patch, prefix = network.encoder.patch_embed.patch_size[0], network.encoder.num_prefix_tokens
+    masked = MaskedVisionTransformerTIMM(network.encoder)
+    width = int(options.get("decoder_width", 48))
+    decoder = MAEDecoderTIMM(
+        num_patches=masked.sequence_length - prefix,
+        patch_size=patch,
+        in_chans=network.channels,
+        embed_dim=network.n_features,
+        decoder_embed_dim=width,
+        decoder_depth=int(options.get("decoder_depth", 1)),
+        decoder_num_heads=3,
+        mlp_ratio=2.0,
+        num_prefix_tokens=prefix,
+    )
+    ratio = float(options.get("mask_ratio", 0.5))
+    normalised = bool(options.get("normalised_patches", False))
+
+    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+        images = torch.cat([a, b])
+        n, length = len(images), masked.sequence_length
+        keep, hidden = utils.random_token_mask((n, length), ratio, mask_class_token=prefix == 0, device=images.device)
+        tokens = decoder.embed(masked.encode(images, idx_keep=keep))
+        full = utils.repeat_token(decoder.mask_token, (n, length))
+        full = utils.set_at_index(full, keep, tokens.type_as(full))
+        predicted = decoder.predict(utils.get_at_index(decoder.decode(full), hidden))
+        target = utils.get_at_index(utils.patchify(images, patch), hidden - prefix)
+        if normalised:
+            target = utils.normalize_mean_var(target, dim=-1)
+        return F.mse_loss(predicted, target)
+
+    return Objective(decoder, loss, views=augment.GENTLE)
+
+
+OBJECTIVES: dict[str, Callable[[Network, Options], Objective]] = {
+    "simclr": _simclr,
+    "swav": _swav,
+    "byol": _byol,
+    "dino": _dino,
+    "vicreg": _vicreg,
+    "barlow": _barlow,
+    "mae": _mae,
+}
+
+
+def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: int) -> list[Epoch]:
+    """Train the encoder in place on images (N, C, S, S) in [0, 1]; `labels` are not used. One record an epoch.
+
+    AdamW, a warm-up over a tenth of the steps, then a cosine to zero.
+    """
+    torch.manual_seed(compute.seed_of(seed, "objective"))
+    objective = OBJECTIVES[model.method](network, model.options)
+    objective.trained.to(images.device)
+    generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
+    parameters = [p for m in (network.encoder, objective.trained) for p in m.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=model.lr, weight_decay=model.weight_decay)
+    steps = model.epochs * (len(images) // min(model.batch_size, len(images)))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=model.lr, total_steps=steps, pct_start=0.1)
+    epochs, step = [], 0
+    for epoch in range(1, model.epochs + 1):
+        network.train()
+        losses = []
+        for chosen in batches(len(images), model.batch_size, generator):
+            batch = images[chosen]
+            a, b = (network.normalise(augment.augment(batch, objective.views, generator)) for _ in range(2))
+            loss = objective.loss(a, b, step / steps)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+            objective.after_step(step / steps)
+            losses.append(loss.detach())
+        epochs.append(diagnose(network, images, epoch, torch.stack(losses)))
+    return epochs
