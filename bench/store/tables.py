@@ -86,16 +86,26 @@ def read(name: str, path: Path) -> pd.DataFrame:
     return schemas.validate(name, frame, where=path)
 
 
-def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFrame:
-    """Read `folder/<shard>.parquet` for every expected shard as one frame.
+def check_arrow(name: str, path: Path) -> None:
+    """Check that the columns and types of a Parquet file are those of table `name`, without reading its rows."""
+    import pyarrow.parquet as pq
+
+    if not pq.read_schema(path).equals(schemas.arrow(name)):
+        raise BenchError(
+            f"its columns are not those of table `{name}`: it was written by another version.",
+            where=path,
+            remedy="Run `dvc repro --force`.",
+        )
+
+
+def check_shards(folder: Path, expected: Iterable[str]) -> None:
+    """Check that a folder holds exactly `<shard>.parquet` for every expected shard.
 
     Never a glob: a shard that is missing, or a file that nobody expects (a ghost of a removed model), is a BenchError.
     """
-    import pandas as pd
-
-    expected = list(expected)
+    wanted = set(expected)
     present = {path.stem for path in folder.glob("*.parquet")} if folder.is_dir() else set()
-    missing, ghosts = sorted(set(expected) - present), sorted(present - set(expected))
+    missing, ghosts = sorted(wanted - present), sorted(present - wanted)
     if missing:
         raise BenchError(f"no results for {', '.join(missing)}.", where=folder, remedy="Run `dvc repro`.")
     if ghosts:
@@ -104,6 +114,14 @@ def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFram
             where=folder,
             remedy="Run `bench prune`, then `dvc repro`.",
         )
+
+
+def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFrame:
+    """Read `folder/<shard>.parquet` for every expected shard (`check_shards`) as one frame."""
+    import pandas as pd
+
+    expected = list(expected)
+    check_shards(folder, expected)
     return pd.concat([read(name, folder / f"{shard}.parquet") for shard in expected], ignore_index=True)
 
 
