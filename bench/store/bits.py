@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, int]:
     rows, masks = [], []
     for dataset, sources in correctness.sources_of(labels, samples).items():
         answers = predictions.loc[predictions["dataset"] == dataset]
-        n = int((samples["dataset"] == dataset).sum())
+        n = np.count_nonzero(samples["dataset"] == dataset)
         cells = answers.iloc[::n][KEY].to_dict("records")
         for source in sources:
             right = correctness.correct(answers, labels, source).reshape(-1, n)
