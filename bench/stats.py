@@ -33,7 +33,9 @@ def wilson(k: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tupl
         middle = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (1 + z2 / n)
         low, high = middle - half, middle + half
-    return np.where(k == 0, np.where(n > 0, 0.0, np.nan), low), np.where((k == n) & (n > 0), 1.0, high)
+    low = np.where((k == 0) & (n > 0), 0.0, low)
+    high = np.where((k == n) & (n > 0), 1.0, high)
+    return low[()], high[()]
 
 
 def newcombe(
