@@ -1,13 +1,13 @@
 """Device, threads, seeds, and the one way in which a network is run over images.
 
-Floating-point results depend on the shape of a batch, so every forward pass here has the same fixed batch size, the last
-batch padded: then the order and the number of shards never change a result.
+Floating-point results depend on the shape of a batch, so every pass here has the same fixed batch size, the last batch
+padded: then the order and the number of shards never change a result.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Module = TypeVar("Module", bound="nn.Module")
 
 
 def seed_of(*parts: object) -> int:
@@ -47,36 +49,53 @@ def prepare(compute: Compute, seed: int) -> torch.device:
 
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # convolutions on a GPU would else keep 10 bits of mantissa
     torch.manual_seed(seed)
     return device_of(compute)
+
+
+def placed(network: Module, device: torch.device) -> Module:
+    """`network` itself, on `device`, in the memory layout of every pass here (channels_last) and in eval mode."""
+    import torch
+
+    return network.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def padded(images: np.ndarray, size: int, device: torch.device) -> torch.Tensor:
+    """A batch of exactly `size` images on `device`: the given ones (n <= size, C, H, W), then zeros."""
+    import torch
+
+    batch = np.zeros((size, *images.shape[1:]), np.float32)
+    batch[: len(images)] = images
+    return torch.from_numpy(batch).to(device=device, memory_format=torch.channels_last)
 
 
 def forward(network: nn.Module, images: np.ndarray, compute: Compute, *, features: bool = False) -> np.ndarray:
     """Run `network` over images (N, C, H, W) float32 in [0, 1]; return logits (N, K), or features (N, D), float32.
 
     Inference mode, channels_last, batches of exactly `compute.batch_size` (the last one padded with zeros).
-    Raises BenchError where an output is NaN or infinite.
+    `features` asks for `network.features` instead. With `dtype: bfloat16`, passes run under autocast.
+    Raises BenchError where there are no images, or where an output is NaN or infinite.
     """
     import torch
 
-    device = device_of(compute)
-    network = network.to(device=device, memory_format=torch.channels_last).eval()
-    run = network.features if features else network
-    outputs, size = [], compute.batch_size
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=compute.dtype == "bfloat16")
-    with torch.inference_mode(), autocast:
+    where = getattr(network, "name", type(network).__name__)
+    if not len(images):
+        raise BenchError("there are no images to run it on.", where=where, remedy="Check the dataset.")
+    device, size = device_of(compute), compute.batch_size
+    network = placed(network, device)
+    run: Any = network.features if features else network
+    outputs = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=compute.dtype == "bfloat16"):
         for start in range(0, len(images), size):
             batch = images[start : start + size]
-            padded = np.zeros((size, *images.shape[1:]), np.float32)
-            padded[: len(batch)] = batch
-            x = torch.from_numpy(padded).to(device=device, memory_format=torch.channels_last)
-            outputs.append(run(x)[: len(batch)].float().cpu().numpy())
+            outputs.append(run(padded(batch, size, device))[: len(batch)].float().cpu().numpy())
     result = np.concatenate(outputs)
     if not np.isfinite(result).all():
         bad = int((~np.isfinite(result).all(axis=1)).sum())
         raise BenchError(
             f"the network gives NaN or infinite outputs for {bad} of {len(result)} images.",
-            where=getattr(network, "name", type(network).__name__),
+            where=where,
             remedy="Train it again (a lower `lr` in params.yaml), or remove it.",
         )
     return result

@@ -43,6 +43,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def stacked(name: str, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all parts as one frame of table `name`; an empty frame with its columns where there are no parts."""
+    import pandas as pd
+
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(schemas.TABLES[name].columns))
+
+
 def write(name: str, frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Validate `frame` as table `name`, write it to `path` and return it as written (sorted, exact types).
 
