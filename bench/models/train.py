@@ -50,8 +50,8 @@ def run(config: Config, name: str) -> dict[str, int]:
     """Train model `name`, fit its heads and temperature, and write its checkpoint and three tables.
 
     The network, the heads and the bank of the nearest neighbours see the fitting part of train, the temperature the
-    rest of train; the accuracies are those of the test split. Speed goes to the log line, never into a table: the tables
-    of two machines of one kind are the same bytes.
+    rest of train; the accuracies are those of the test split. Speed goes to the log line, never into a table, so that
+    two machines of one kind write the same bytes.
     """
     from bench.evaluate.calibration import fit_temperature
 

@@ -161,12 +161,12 @@ def save(network: Network, path: Path, **meta: Any) -> None:
 
     One metadata entry only, as safetensors writes several in an order that changes from run to run.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     said = {"n_classes": network.n_classes, "input_size": network.input_size, "channels": network.channels, **meta}
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with tables.replacing(path) as temporary:
-        save_file(state, temporary, metadata={"bench": json.dumps(said, sort_keys=True)})
+        temporary.write_bytes(serialised(state, metadata={"bench": json.dumps(said, sort_keys=True)}))
 
 
 def load(config: Config, name: str) -> Network:

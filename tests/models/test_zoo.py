@@ -1,0 +1,122 @@
+"""Networks: the contract of [0, 1], determinism, and checkpoints that cannot be mistaken for one another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench.config import Config
+from bench.errors import BenchError
+from bench.models import zoo
+
+ARCHS = list(zoo.ARCHITECTURES)
+
+
+def fresh(config: Config, arch: str, seed: int = 0) -> zoo.Network:
+    return zoo.build(config.model(arch), config.suites["digits"], 10, seed, arch).eval()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_shapes_for_images_of_any_size(config: Config, arch: str) -> None:
+    network = fresh(config, arch)
+    for height, width in ((16, 16), (28, 28), (40, 31)):
+        x = torch.rand(3, 1, height, width)
+        assert network(x).shape == (3, 10)
+        assert network.features(x).shape == (3, network.n_features)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_small_enough_to_be_released(config: Config, arch: str) -> None:
+    assert sum(p.numel() for p in fresh(config, arch).parameters()) < 75_000
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_build_is_deterministic_and_leaves_the_global_generator_alone(config: Config, arch: str) -> None:
+    torch.manual_seed(7)
+    before = torch.rand(1)
+    torch.manual_seed(7)
+    first, second, other = fresh(config, arch, 1), fresh(config, arch, 1), fresh(config, arch, 2)
+    assert torch.equal(torch.rand(1), before)
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(first(x), second(x))
+    assert not torch.equal(first(x), other(x))
+
+
+def test_normalisation_is_inside_and_follows_the_given_images(config: Config) -> None:
+    network = fresh(config, "pixels")
+    images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    network.normalise_by(images)
+    features = network.features(images)
+    assert features.mean().item() == pytest.approx(0, abs=1e-5)
+    assert features.std().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_resizing_stays_in_the_unit_interval_and_keeps_the_mean(config: Config) -> None:
+    x = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    small = fresh(config, "pixels").resize(x)
+    assert small.shape == (4, 1, 16, 16)
+    assert small.min() >= 0
+    assert small.max() <= 1
+    assert small.mean().item() == pytest.approx(x.mean().item(), abs=5e-3)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_checkpoint_gives_the_same_outputs_and_the_same_bytes(config: Config, arch: str) -> None:
+    network, path = fresh(config, arch), zoo.path_of(config, arch)
+    zoo.save(network, path, arch=arch, temperature=1.5)
+    first = path.read_bytes()
+    zoo.save(network, path, temperature=1.5, arch=arch)
+    assert path.read_bytes() == first
+    loaded = zoo.load(config, arch)
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(loaded(x), network(x))
+    assert loaded.meta["temperature"] == 1.5
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_gradients_reach_the_image(config: Config) -> None:
+    network = fresh(config, "cnn")
+    zoo.save(network, zoo.path_of(config, "cnn"), arch="cnn")
+    x = torch.rand(2, 1, 28, 28, requires_grad=True)
+    zoo.load(config, "cnn")(x).sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(x.grad.numpy()).all()
+    assert x.grad.abs().max() > 0
+
+
+def test_a_missing_checkpoint_names_file_and_remedy(config: Config) -> None:
+    with pytest.raises(BenchError, match=r"cnn\.safetensors: is missing\. Run `dvc repro train@cnn`"):
+        zoo.load(config, "cnn")
+
+
+def test_a_checkpoint_of_another_architecture_names_file_and_remedy(config: Config) -> None:
+    zoo.save(fresh(config, "vit"), zoo.path_of(config, "cnn"), arch="vit")
+    with pytest.raises(BenchError, match=r"cnn\.safetensors: has arch 'vit'.*'cnn'.*dvc repro train@cnn"):
+        zoo.load(config, "cnn")
+
+
+def test_a_checkpoint_whose_weights_do_not_fit_names_file_and_remedy(config: Config) -> None:
+    zoo.save(fresh(config, "mixer"), zoo.path_of(config, "cnn"), arch="cnn")
+    with pytest.raises(BenchError, match=r"(?s)cnn\.safetensors: does not fit arch 'cnn'.*dvc repro train@cnn"):
+        zoo.load(config, "cnn")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_checkpoint_that_is_not_finite_names_the_tensor(config: Config, value: float) -> None:
+    network = fresh(config, "cnn")
+    with torch.no_grad():
+        network.head.bias[3] = value
+    zoo.save(network, zoo.path_of(config, "cnn"), arch="cnn")
+    with pytest.raises(BenchError, match=r"cnn\.safetensors: holds NaN or infinity in head\.bias"):
+        zoo.load(config, "cnn")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_broken_checkpoint_names_file_and_remedy(config: Config, content: bytes) -> None:
+    path = zoo.path_of(config, "cnn")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=r"cnn\.safetensors: .*dvc repro train@cnn"):
+        zoo.load(config, "cnn")
