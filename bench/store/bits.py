@@ -1,61 +1,64 @@
-"""Who is right where, one bit an image: any filter is a mask, and every model's accuracy is a popcount.
-
-The order of the bits is that of the test images of a dataset by sample_id; packing is numpy.packbits, big-endian,
-padded with zeros. An index derived from predictions and labels, never a source.
-"""
+"""Correctness as bits: one bit an image, so that any filter is a mask and every accuracy under it a popcount."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from bench.config import Config
 from bench.evaluate import correctness
-from bench.store import tables
 
-KEY = ["model", "dataset", "condition"]
-
-
-def pack(correct: npt.ArrayLike) -> bytes:
-    """Booleans (N,) as ceil(N / 8) bytes."""
-    return np.packbits(np.asarray(correct, bool)).tobytes()
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def unpack(blob: bytes, n: int) -> npt.NDArray[np.bool_]:
-    """The first `n` bits of a blob as booleans (n,)."""
-    return np.unpackbits(np.frombuffer(blob, np.uint8), count=n).astype(bool)
+def pack(flags: npt.ArrayLike) -> bytes:
+    """Booleans (N,) as bytes, eight images each, big-endian, padded with zeros."""
+    return np.packbits(np.asarray(flags, bool)).tobytes()
 
 
-def stack(blobs: list[bytes]) -> npt.NDArray[np.uint8]:
-    """Blobs of one dataset as a matrix (M, B) for `counts`."""
-    return np.frombuffer(b"".join(blobs), np.uint8).reshape(len(blobs), -1)
+def unpack(packed: bytes, n: int) -> npt.NDArray[np.bool_]:
+    """The `n` booleans of `pack`, (n,)."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)
 
 
-def counts(bits: npt.NDArray[np.uint8], mask: bytes) -> npt.NDArray[np.int64]:
-    """Number of set bits of every row of `bits` (M, B) inside `mask` (B bytes): (M,)."""
-    inside = np.bitwise_count(bits & np.frombuffer(mask, np.uint8))
-    return inside.sum(axis=1, dtype=np.int64)
+def stack(packed: list[bytes]) -> npt.NDArray[np.uint8]:
+    """M packed rows of one length as an array (M, B) of bytes."""
+    return np.stack([np.frombuffer(row, np.uint8) for row in packed])
 
 
-def run(config: Config) -> dict[str, int]:
-    """Write results/bits.parquet and results/valid.parquet, for clean and corrupted images under every label source."""
-    results = config.results
-    labels = tables.read("labels", results / "labels.parquet")
-    samples = correctness.evaluated_samples(config)
-    predictions = correctness.all_predictions(config).sort_values([*KEY, "sample_id"], ignore_index=True)
-    rows, masks = [], []
+def counts(rows: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Number of bits set in each packed row (M, B) under a packed mask (B,): (M,).
+
+    The padding never counts: `mask` has zeros there.
+    """
+    return np.bitwise_count(rows & mask).sum(axis=-1, dtype=np.int64)
+
+
+def tables_of(
+    predictions: pd.DataFrame, labels: pd.DataFrame, samples: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables `bits` and `valid` of complete predictions.
+
+    `samples` are the evaluated rows; a prediction frame has exactly one row an image for each (model, dataset,
+    condition). An image that a source does not label has a zero in `correct` and in `mask`.
+    """
+    import pandas as pd
+
+    ordered = predictions.sort_values(["model", "dataset", "condition", "sample_id"], ignore_index=True)
+    cell = ["model", "dataset", "condition"]
+    bits, valid = [], []
     for dataset, sources in correctness.sources_of(labels, samples).items():
-        answers = predictions.loc[predictions["dataset"] == dataset]
-        n = np.count_nonzero(samples["dataset"] == dataset)
-        cells = answers.iloc[::n][KEY].to_dict("records")
+        ids = np.sort(samples.loc[samples["dataset"] == dataset, "sample_id"].to_numpy(str))
+        mine = ordered.loc[ordered["dataset"] == dataset]
+        heads = mine.loc[:, cell].iloc[:: len(ids)]
         for source in sources:
-            right = correctness.correct(answers, labels, source).reshape(-1, n)
-            masks.append({"dataset": dataset, "label_source": source, "n": n, "mask": pack(~np.isnan(right[0]))})
-            rows += [
-                {**cell, "label_source": source, "n": n, "correct": pack(line == 1)}
-                for cell, line in zip(cells, right, strict=True)
-            ]
-    bits = tables.write("bits", pd.DataFrame(rows), results / "bits.parquet")
-    tables.write("valid", pd.DataFrame(masks), results / "valid.parquet")
-    return {"bit rows": len(bits)}
+            labelled = correctness.label_sets(labels, source).rows(ids) >= 0
+            valid.append((dataset, source, int(labelled.sum()), pack(labelled)))
+            right = correctness.correct(mine, labels, source).reshape(-1, len(ids)) == 1
+            bits += [(*head, source, len(ids), pack(row)) for head, row in zip(heads.to_numpy(), right, strict=True)]
+    return (
+        pd.DataFrame(bits, columns=[*cell, "label_source", "n", "correct"]),
+        pd.DataFrame(valid, columns=["dataset", "label_source", "n", "mask"]),
+    )

@@ -1,33 +1,33 @@
-"""All Parquet as one DuckDB file: results/bench.duckdb, a view that is rebuilt wherever it is missing or stale.
-
-A DuckDB file is never the same bytes twice, so it is no output of the pipeline: results/database.json is, the hashes of
-what the file is made of. The file is built beside the old one and renamed: readers are never disturbed.
-"""
+"""Parquet -> DuckDB. Parquet is the truth; results/bench.duckdb a view of it that is rebuilt wherever it is stale."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import subprocess
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from bench import schemas
 from bench.config import Config
 from bench.errors import BenchError
-from bench.store import bits, tables
+from bench.store import provenance, tables
 
-NAME = "bench.duckdb"
-STORAGE_VERSION = "v1.4.0"
-"""DuckDB's file format: old enough that a colleague's DuckDB opens a shared file."""
+if TYPE_CHECKING:
+    import duckdb
 
-SHARDED = ("models", "predictions", "representations", "training")
-"""Tables with one Parquet file a model, under results/<table>/."""
-
+FILE = "bench.duckdb"
+HASHES = "database.json"
+STORAGE = "v1.4.0"
+"""The oldest DuckDB that can open the file."""
+KINDS = {
+    "str": "VARCHAR",
+    "int32": "INTEGER",
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "bool": "BOOLEAN",
+    "binary": "BLOB",
+    "list<int16>": "SMALLINT[]",
+    "list<float32>": "FLOAT[]",
+}
 SINGLE = (
     "attacks",
     "bits",
@@ -47,145 +47,179 @@ SINGLE = (
     "uncertainty",
     "valid",
 )
-"""Tables with one Parquet file, results/<table>.parquet."""
-
-ALSO = {"models": ("ensemble_models",), "predictions": ("ensemble_predictions", "attack_predictions")}
-"""Further files of a sharded table, results/<name>.parquet."""
-
-LIBRARIES = ("duckdb", "dvc", "lightly", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "timm", "torch")
-
-
-def path_of(config: Config) -> Path:
-    """Where the database lies."""
-    return config.results / NAME
+SHARDED = {
+    "models": ("ensemble_models.parquet",),
+    "predictions": ("attack_predictions.parquet", "ensemble_predictions.parquet"),
+    "representations": (),
+    "training": (),
+}
+"""Tables with a shard for every model, and the further files that they are the union of."""
 
 
-def files(config: Config) -> dict[str, list[Path]]:
-    """Table -> the Parquet files that it is made of, from params.yaml and never from what happens to lie there.
+def sources(config: Config) -> dict[str, list[Path]]:
+    """Table -> the Parquet files that it is made from: the expected ones, never what happens to lie there.
 
-    Raises BenchError where one is missing, or where a folder holds results of a model that is not declared.
+    Raises BenchError where a file is missing or a model has results that params.yaml does not list.
     """
     results = config.results
     found = {name: [results / f"{name}.parquet"] for name in SINGLE}
-    for name in SHARDED:
-        tables.check_shards(results / name, config.models)
-        shards = [results / name / f"{model}.parquet" for model in config.models]
-        found[name] = shards + [results / f"{other}.parquet" for other in ALSO.get(name, ())]
-    missing = [path for paths in found.values() for path in paths if not path.is_file()]
-    if missing:
+    for name, others in SHARDED.items():
+        found[name] = tables.shards(results / name, config.models) + [results / other for other in others]
+    absent = [path.name for paths in found.values() for path in paths if not path.is_file()]
+    if absent:
         raise BenchError(
-            f"{len(missing)} result files are missing, the first is {missing[0].relative_to(config.root)}.",
+            f"{', '.join(sorted(absent))} missing.",
             where=results,
-            remedy="Run `make repro`, or `dvc pull` for released results.",
+            remedy="Run `dvc repro` (or `dvc pull` for the released results).",
         )
     return dict(sorted(found.items()))
 
 
-def hashes(config: Config) -> dict[str, str]:
-    """Table -> sha256 of its Parquet; of the hashes of its files in order where it has several."""
-    return {name: _joint(tables.sha256(path) for path in paths) for name, paths in files(config).items()}
-
-
-def _joint(each: Iterable[str]) -> str:
-    each = list(each)
-    return each[0] if len(each) == 1 else hashlib.sha256("\n".join(each).encode()).hexdigest()
-
-
-def results_id(parquet: dict[str, str]) -> str:
-    """One id for a set of results: sha256 over the sorted (table, hash) pairs."""
-    return hashlib.sha256(json.dumps(parquet, sort_keys=True).encode()).hexdigest()
-
-
-def build(config: Config) -> Path:
-    """Build the database anew from the Parquet files, and put it in the place of the old one. Returns its path."""
-    import duckdb
-
-    sources = files(config)
-    with tables.replacing(path_of(config)) as temporary, duckdb.connect() as connection:
-        connection.execute(f"SET threads = {config.compute.threads}")
-        connection.execute(f"ATTACH '{_quoted(temporary)}' AS target (STORAGE_VERSION '{STORAGE_VERSION}')")
-        counts = {}
-        for name, paths in sources.items():
-            for path in paths:
-                tables.check_arrow(name, path)
-            order = ", ".join(schemas.TABLES[name].key)
-            connection.execute(
-                f"CREATE TABLE target.{name} AS SELECT * FROM read_parquet(?) ORDER BY {order}",
-                [[str(path) for path in paths]],
-            )
-            (counts[name],) = connection.execute(f"SELECT count(*) FROM target.{name}").fetchone() or (0,)
-        connection.execute("CREATE TABLE target.snapshot (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL)")
-        rows = sorted(describe(config, counts).items())
-        connection.executemany("INSERT INTO target.snapshot VALUES (?, ?)", rows)
-        connection.execute("DETACH target")
-    return path_of(config)
-
-
-def describe(config: Config, counts: dict[str, int]) -> dict[str, str]:
-    """What produced these results, as the rows of table `snapshot`."""
-    parquet = hashes(config)
-    lock = config.root / "dvc.lock"
-    versions = {f"version.{name}": metadata.version(name) for name in LIBRARIES}
-    commit, dirty = git_state(config.root)
+def hashes(config: Config) -> provenance.Hashes:
+    """Table -> file -> sha256 of the Parquet that lies in results/ now."""
     return {
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": f"{config.compute.device}, {config.compute.threads} threads, {platform.machine()}",
-        "dvc_lock_sha256": tables.sha256(lock) if lock.is_file() else "",
-        "git_commit": commit,
-        "git_dirty": str(dirty).lower(),
-        "params": (config.root / "params.yaml").read_text(),
-        "parquet_sha256": json.dumps(parquet, sort_keys=True),
-        "results_id": results_id(parquet),
-        "version.python": platform.python_version(),
-        **versions,
-        **{f"rows.{name}": str(count) for name, count in counts.items()},
+        table: {path.relative_to(config.results).as_posix(): tables.sha256(path) for path in paths}
+        for table, paths in sources(config).items()
     }
 
 
-def git_state(root: Path) -> tuple[str, bool]:
-    """The commit checked out at `root` (empty outside git), and whether tracked files differ from it."""
+def build(config: Config, facts: dict[str, str] | None = None) -> Path:
+    """Build results/bench.duckdb into a new file, rename it into place, and return its path.
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-
-
-def state(config: Config) -> Literal["missing", "stale", "current"]:
-    """Whether the database is there and made of the Parquet that lies beside it."""
-    if not path_of(config).is_file():
-        return "missing"
-    return "current" if _stored(path_of(config)) == hashes(config) else "stale"
-
-
-def _stored(path: Path) -> dict[str, str]:
+    Tables have the names and exact types of schemas.TABLES; `snapshot` says what produced them (`facts`, by default
+    those of this checkout). Raises BenchError naming the file where a Parquet file is missing, extra, of another
+    schema, has NULLs where none may be, or repeats a key.
+    """
     import duckdb
 
-    try:
-        with duckdb.connect() as connection:
-            connection.execute(f"ATTACH '{_quoted(path)}' AS old (READ_ONLY)")
-            row = connection.execute("SELECT value FROM old.snapshot WHERE key = 'parquet_sha256'").fetchone()
-    except duckdb.Error:
-        return {}
-    return json.loads(row[0]) if row else {}
+    current = hashes(config)
+    rows = dict(provenance.facts(config, current) if facts is None else facts)
+    rows["hashes"] = _text(current)
+    rows["created"] = provenance.now()
+    path = config.results / FILE
+    with tables.replacing(path) as temporary:
+        connection = duckdb.connect()
+        try:
+            connection.execute(f"ATTACH '{_quoted(temporary)}' AS built (STORAGE_VERSION '{STORAGE}')")
+            connection.execute("USE built")
+            for table, paths in sources(config).items():
+                rows[f"count:{table}"] = str(_fill(connection, table, paths))
+            _create(connection, "snapshot")
+            connection.executemany("INSERT INTO snapshot VALUES (?, ?)", sorted(rows.items()))
+        except duckdb.IOException as fault:
+            raise OSError(*_errno_of(fault)) from fault
+        finally:
+            connection.close()
+            temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
+    return path
 
 
-def ensure(config: Config) -> Path:
-    """The path of a database that is up to date: built if it is missing or stale."""
-    return path_of(config) if state(config) == "current" else build(config)
+def stale(config: Config, facts: dict[str, str] | None = None) -> str | None:
+    """Why results/bench.duckdb must be built again, in words; None where it is up to date.
+
+    Raises BenchError where results/ itself is incomplete, or newer than what the stage `database` looked at.
+    """
+    current = hashes(config)
+    recorded = config.results / HASHES
+    if not recorded.is_file() or recorded.read_text() != _text(current):
+        raise BenchError(
+            "does not describe the Parquet files beside it.", where=recorded, remedy="Run `dvc repro database`."
+        )
+    stored = read_snapshot(config.results / FILE)
+    if stored is None:
+        return "it is missing"
+    if stored.get("hashes") != _text(current):
+        return "its Parquet files changed"
+    wanted = provenance.facts(config, current) if facts is None else facts
+    changed = sorted(key for key, value in wanted.items() if stored.get(key) != value)
+    return f"{', '.join(changed)} changed" if changed else None
+
+
+def ensure(config: Config, facts: dict[str, str] | None = None) -> Path:
+    """Build results/bench.duckdb where it is missing or stale, and return its path."""
+    return build(config, facts) if stale(config, facts) else config.results / FILE
+
+
+def read_snapshot(path: Path) -> dict[str, str] | None:
+    """Table `snapshot` of a built file as a dict; None where there is no such file or it is not one of ours."""
+    import duckdb
+
+    if not path.is_file():
+        return None
+    with duckdb.connect() as connection:
+        try:
+            connection.execute(f"ATTACH '{_quoted(path)}' AS built (READ_ONLY)")
+            return dict(connection.execute("SELECT key, value FROM built.snapshot").fetchall())
+        except duckdb.Error:
+            return None
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write bits and valid, results/database.json, and the database itself."""
-    bits.run(config)
-    parquet = hashes(config)
-    path = build(config)
-    with tables.replacing(config.results / "database.json") as temporary:
-        temporary.write_text(json.dumps(parquet, indent=2, sort_keys=True) + "\n")
-    return {"tables": len(parquet) + 1, "KiB": path.stat().st_size // 1024}
+    """Write results/{bits,valid}.parquet and results/database.json, and build results/bench.duckdb; return counts."""
+    from bench.evaluate import correctness
+    from bench.store import bits
+
+    predictions = correctness.all_predictions(config)
+    labels = tables.read("labels", config.results / "labels.parquet")
+    packed, valid = bits.tables_of(predictions, labels, correctness.evaluated_samples(config))
+    tables.write("bits", packed, config.results / "bits.parquet")
+    tables.write("valid", valid, config.results / "valid.parquet")
+    current = hashes(config)
+    with tables.replacing(config.results / HASHES) as temporary:
+        temporary.write_text(_text(current))
+    stored = read_snapshot(build(config)) or {}
+    return {"tables": len(current), "rows": sum(int(n) for key, n in stored.items() if key.startswith("count:"))}
+
+
+def _text(found: provenance.Hashes) -> str:
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path]) -> int:
+    """Create one table from its files, in the order of its key, and return its number of rows."""
+    import duckdb
+
+    for path in paths:
+        tables.check_schema(table, path)
+    _create(connection, table)
+    columns, key = ", ".join(f'"{c}"' for c in schemas.TABLES[table].columns), _key(table)
+    try:
+        connection.execute(
+            f"INSERT INTO {table} SELECT {columns} FROM read_parquet(?) ORDER BY {key}", [[str(p) for p in paths]]
+        )
+    except duckdb.ConstraintException as fault:
+        said = str(fault).splitlines()[0]
+        raise BenchError(f"table `{table}`: {said}", where=paths[0], remedy=_REMEDY) from None
+    repeated = connection.execute(f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 LIMIT 1").fetchone()
+    if repeated:
+        raise BenchError(f"table `{table}`: rows share the key {repeated}.", where=paths[0], remedy=_REMEDY)
+    found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return found[0] if found else 0
+
+
+_REMEDY = "Delete the file and run `dvc repro`."
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    columns = [
+        f'"{name}" {KINDS[column.kind]}{"" if column.nullable else " NOT NULL"}'
+        for name, column in schemas.TABLES[table].columns.items()
+    ]
+    connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+
+
+def _key(table: str) -> str:
+    return ", ".join(f'"{column}"' for column in schemas.TABLES[table].key)
 
 
 def _quoted(path: Path) -> str:
-    """A path inside a single-quoted SQL literal (ATTACH takes no parameters)."""
     return str(path).replace("'", "''")
+
+
+def _errno_of(fault: Exception) -> tuple[int, str]:
+    """DuckDB says in words what the system said in a number: a full disk is ENOSPC, all else EIO."""
+    import errno
+
+    said = str(fault).splitlines()[0]
+    full = any(words in said for words in ("No space left", "File too large", "Disk quota"))
+    return (errno.ENOSPC if full else errno.EIO), said

@@ -123,13 +123,48 @@ def check_shards(folder: Path, expected: Iterable[str]) -> None:
         )
 
 
+def shards(folder: Path, expected: Iterable[str]) -> list[Path]:
+    """The files `folder/<shard>.parquet` of every expected shard, in the order of `expected`.
+
+    Never a glob: a shard that is missing, or a file that nobody expects (a ghost of a removed model), is a BenchError.
+    """
+    expected = list(expected)
+    present = {path.stem for path in folder.glob("*.parquet")} if folder.is_dir() else set()
+    missing, ghosts = sorted(set(expected) - present), sorted(present - set(expected))
+    if missing:
+        raise BenchError(f"no results for {', '.join(missing)}.", where=folder, remedy="Run `dvc repro`.")
+    if ghosts:
+        raise BenchError(
+            f"results of models that params.yaml does not list: {', '.join(ghosts)}.",
+            where=folder,
+            remedy="Run `bench prune`, then `dvc repro`.",
+        )
+    return [folder / f"{shard}.parquet" for shard in expected]
+
+
 def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFrame:
-    """Read `folder/<shard>.parquet` for every expected shard (`check_shards`) as one frame."""
+    """Read the expected shards of table `name` (see `shards`) as one frame."""
     import pandas as pd
 
-    expected = list(expected)
-    check_shards(folder, expected)
-    return pd.concat([read(name, folder / f"{shard}.parquet") for shard in expected], ignore_index=True)
+    return pd.concat([read(name, path) for path in shards(folder, expected)], ignore_index=True)
+
+
+def check_schema(name: str, path: Path) -> None:
+    """Check the columns and types of a Parquet file against table `name`, not its rows. BenchError if not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise BenchError(
+            f"cannot be read as Parquet: {fault}.", where=path, remedy="Delete it and run `dvc repro`."
+        ) from None
+    wanted = [(field.name, field.type) for field in schemas.arrow(name)]
+    if [(field.name, field.type) for field in found] != wanted:
+        raise BenchError(
+            f"does not have the columns of table `{name}`.", where=path, remedy="Delete it and run `dvc repro`."
+        )
 
 
 def sha256(path: Path) -> str:
