@@ -62,6 +62,25 @@ class TestNewcombe:
         assert (low, high) == pytest.approx((-high_back, -low_back))
 
 
+class TestCoverage:
+    """How often the intervals hold the truth, over every outcome weighted by its probability."""
+
+    @pytest.mark.parametrize(("p", "n"), [(0.5, 100), (0.9, 60), (0.97, 1000), (0.99, 500)])
+    def test_wilson(self, p: float, n: int) -> None:
+        k = np.arange(n + 1)
+        low, high = stats.wilson(k, n)
+        held = scipy_stats.binom.pmf(k, n, p) @ ((low <= p) & (p <= high))
+        assert held == pytest.approx(0.95, abs=0.02)
+
+    @pytest.mark.parametrize(("p_a", "p_b"), [(0.9, 0.9), (0.97, 0.85), (0.5, 0.6)])
+    def test_newcombe(self, p_a: float, p_b: float) -> None:
+        a, b = np.arange(101)[:, None], np.arange(151)[None, :]
+        low, high = stats.newcombe(a, 100, b, 150)
+        weight = scipy_stats.binom.pmf(a, 100, p_a) * scipy_stats.binom.pmf(b, 150, p_b)
+        held = (weight * ((low <= p_a - p_b) & (p_a - p_b <= high))).sum()
+        assert held == pytest.approx(0.95, abs=0.02)
+
+
 class TestBootstrap:
     def test_resamples_have_as_many_rows(self) -> None:
         columns = np.column_stack([np.ones(50), rng().random(50)])

@@ -40,6 +40,7 @@ def run(config: Config) -> dict[str, int]:
     samples = correctness.evaluated_samples(config)
     labels = tables.read("labels", results / "labels.parquet")
     members = tables.read("subset_members", results / "subset_members.parquet")
+    training = tables.read_shards("training", results / "training", config.models)
     predictions = correctness.all_predictions(config, attacked=True)
     attacked = predictions["condition"].str.startswith("attack:")
     answers, attacks = predictions.loc[~attacked].reset_index(drop=True), predictions.loc[attacked]
@@ -66,7 +67,7 @@ def run(config: Config) -> dict[str, int]:
 
     written = tables.write("metrics", pd.concat(frames), results / "metrics.parquet")
     _write_summary(config, written)
-    _write_plots(config, written)
+    _write_plots(config, written, training)
     return {"figures": len(written)}
 
 
@@ -160,7 +161,7 @@ def _write_summary(config: Config, metrics: pd.DataFrame) -> None:
         path.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
 
 
-def _write_plots(config: Config, metrics: pd.DataFrame) -> None:
+def _write_plots(config: Config, metrics: pd.DataFrame, training: pd.DataFrame) -> None:
     """plots/*.csv, for `dvc plots show` and `diff`. Severity and eps 0 are the clean images."""
     interval = ["ci_low", "ci_high", "n"]
     top1 = metrics.loc[metrics["metric"] == "top1"].rename(columns={"value": "top1"})
@@ -180,7 +181,6 @@ def _write_plots(config: Config, metrics: pd.DataFrame) -> None:
     robust = pd.concat([start, robust]).astype({"eps_255": float})
     _write_csv(config, "attack", robust, ["model", "dataset", "attack", "eps_255", "robust_accuracy", *interval])
 
-    training = tables.read_shards("training", config.results / "training", config.models)
     _write_csv(config, "training", training, ["model", "epoch", "loss", "collapse_std", "effective_rank"])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import compute, schemas, stats
+from bench import compute, stats
 from bench.config import Config
 from bench.evaluate import correctness
 from bench.evaluate.correctness import ORIGINAL
@@ -36,8 +36,9 @@ def run(config: Config) -> dict[str, int]:
     Scoring `any_of` is there where either set has labels besides the original ones (the first such source by name); a
     set that has none keeps its original labels.
     """
+    results = config.results
     samples = correctness.evaluated_samples(config)
-    labels = tables.read("labels", config.results / "labels.parquet")
+    labels = tables.read("labels", results / "labels.parquet")
     predictions = correctness.all_predictions(config)
     sources = correctness.sources_of(labels, samples)
     origin = samples.set_index("sample_id")["source_id"]
@@ -59,10 +60,8 @@ def run(config: Config) -> dict[str, int]:
             top1 = top1.assign(label_pp=label_pp)
             frames.append(any_of.assign(label_pp=label_pp))
         frames.append(top1)
-    columns = list(schemas.TABLES["replication"].columns)
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-    tables.write("replication", frame.loc[:, columns], config.results / "replication.parquet")
-    return {"gaps": len(frame)}
+    written = tables.write("replication", tables.stacked("replication", frames), results / "replication.parquet")
+    return {"gaps": len(written)}
 
 
 def gaps(config: Config, original: Scored, other: Scored, scoring: str) -> pd.DataFrame:
