@@ -46,7 +46,7 @@ VIEWS = Augmentation(
 )
 """Two of these of one image are a positive pair of self-supervised learning."""
 
-GENTLE = Augmentation(area=(0.9, 1.1), degrees=8, shift=0.04)
+UNCHANGED = Augmentation()
 """For masked image modelling, where the mask is the task."""
 
 

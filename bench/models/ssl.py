@@ -175,7 +175,7 @@ def _barlow(network: Network, options: Options) -> Objective:
 
 
 def _mae(network: Network, options: Options) -> Objective:
-    """Masked image modelling: He et al. 2021, arXiv 2111.06377. Needs arch `vit`; each view is masked by itself."""
+    """Masked image modelling: He et al. 2021, arXiv 2111.06377. Needs arch `vit`; sees one unchanged view."""
     from lightly.models import utils
     from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
     from timm.models.vision_transformer import VisionTransformer
@@ -202,19 +202,18 @@ def _mae(network: Network, options: Options) -> Objective:
     normalised = bool(options.get("normalised_patches", False))
 
     def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
-        images = torch.cat([a, b])
-        n, length = len(images), masked.sequence_length
-        keep, hidden = utils.random_token_mask((n, length), ratio, mask_class_token=prefix == 0, device=images.device)
-        tokens = decoder.embed(masked.encode(images, idx_keep=keep))
+        n, length = len(a), masked.sequence_length
+        keep, hidden = utils.random_token_mask((n, length), ratio, mask_class_token=prefix == 0, device=a.device)
+        tokens = decoder.embed(masked.encode(a, idx_keep=keep))
         full = utils.repeat_token(decoder.mask_token, (n, length))
         full = utils.set_at_index(full, keep, tokens.type_as(full))
         predicted = decoder.predict(utils.get_at_index(decoder.decode(full), hidden))
-        target = utils.get_at_index(utils.patchify(images, patch), hidden - prefix)
+        target = utils.get_at_index(utils.patchify(a, patch), hidden - prefix)
         if normalised:
             target = utils.normalize_mean_var(target, dim=-1)
         return F.mse_loss(predicted, target)
 
-    return Objective(decoder, loss, views=augment.GENTLE)
+    return Objective(decoder, loss, views=augment.UNCHANGED)
 
 
 OBJECTIVES: dict[str, Callable[[Network, Options], Objective]] = {

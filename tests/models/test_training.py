@@ -1,0 +1,208 @@
+"""Training: every method learns something finite in a tiny run; the stage writes its four outputs, always the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import compute
+from bench.config import SSL_FAMILY, Compute, Config, Dataset, Model, Suite
+from bench.data import samples, writer
+from bench.errors import BenchError
+from bench.models import ssl, supervised, train, training, zoo
+from bench.store import tables
+
+SUITE = Suite(train="bars", input_size=16, channels=1)
+
+
+def bars(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes of noisy 16 x 16 images: a bright band at the top, in the middle or at the bottom."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    images = rng.uniform(0, 0.4, (n, 1, 16, 16)).astype(np.float32)
+    for label in range(3):
+        images[labels == label, :, 1 + 5 * label : 5 + 5 * label] += 0.5
+    return images, labels
+
+
+def tensors(n: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = bars(n)
+    return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def ssl_model(method: str, **more: object) -> Model:
+    arch = "vit" if method == "mae" else "cnn"
+    return Model.model_validate(
+        {"family": "ssl", "method": method, "arch": arch, "epochs": 2, "batch_size": 32, "lr": 2e-3, **more}
+    )
+
+
+def test_every_ssl_method_has_an_objective() -> None:
+    assert set(ssl.OBJECTIVES) == set(SSL_FAMILY)
+
+
+@pytest.mark.parametrize("method", ssl.OBJECTIVES)
+def test_a_tiny_training_is_finite_changes_the_encoder_and_repeats_itself(method: str) -> None:
+    model = ssl_model(method)
+
+    def once() -> tuple[dict[str, torch.Tensor], list[training.Epoch]]:
+        network = zoo.build(model, SUITE, 3, 0, method)
+        epochs = ssl.train(network, *tensors(), model, seed=0)
+        return {key: value.clone() for key, value in network.state_dict().items()}, epochs
+
+    start = zoo.build(model, SUITE, 3, 0, method).state_dict()
+    state, epochs = once()
+    again, epochs_again = once()
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert all(np.isfinite([epoch.loss, epoch.collapse_std, epoch.effective_rank]).all() for epoch in epochs)
+    assert all(0 < epoch.collapse_std <= 1.01 for epoch in epochs)
+    assert any(not torch.equal(state[key], start[key]) for key in start if key.startswith("encoder"))
+    assert all(torch.equal(state[key], start[key]) for key in start if key.startswith("head"))
+    assert epochs == epochs_again
+    assert all(torch.equal(state[key], again[key]) for key in state)
+    assert set(state) == set(start)
+
+
+def test_the_loss_of_simclr_falls() -> None:
+    model = ssl_model("simclr", epochs=6)
+    epochs = ssl.train(zoo.build(model, SUITE, 3, 0, "simclr"), *tensors(), model, seed=0)
+    assert epochs[-1].loss < epochs[0].loss
+
+
+def test_masked_modelling_of_a_convolutional_network_is_refused() -> None:
+    model = ssl_model("mae", arch="cnn")
+    with pytest.raises(BenchError, match=r"models\.m: method `mae` needs arch `vit`"):
+        ssl.train(zoo.build(model, SUITE, 3, 0, "m"), *tensors(), model, seed=0)
+
+
+@pytest.mark.parametrize("arch", ["cnn", "resnet", "vit", "mixer"])
+def test_supervised_training_learns_three_bars(arch: str) -> None:
+    model = Model.model_validate(
+        {"family": "supervised", "method": "supervised", "arch": arch, "epochs": 15, "batch_size": 32, "lr": 5e-3}
+    )
+    network = zoo.build(model, SUITE, 3, 0, arch)
+    images, labels = tensors(192)
+    network.normalise_by(images)
+    epochs = supervised.train(network, images, labels, model, seed=0)
+    assert len(epochs) == 15
+    assert epochs[-1].loss < epochs[0].loss
+    assert (network.eval()(images).argmax(dim=1) == labels).float().mean() > 0.9
+
+
+def test_a_loss_that_is_not_finite_names_model_and_remedy() -> None:
+    model = Model(family="supervised", method="supervised", arch="cnn", epochs=1)
+    network = zoo.build(model, SUITE, 3, 0, "wild")
+    with pytest.raises(BenchError, match=r"wild: the loss is nan in epoch 3\. Use a lower `lr`"):
+        training.diagnose(network, tensors()[0], 3, torch.tensor([1.0, float("nan")]))
+
+
+def test_batches_cover_an_epoch_once_in_an_order_of_their_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.cat(list(training.batches(10, 4, generator)))
+    second = torch.cat(list(training.batches(10, 4, generator)))
+    assert len(first) == 8
+    assert len(set(first.tolist())) == 8
+    assert not torch.equal(first, second)
+    assert [len(batch) for batch in training.batches(3, 4, generator)] == [3]
+
+
+def test_the_validation_part_is_stratified_and_disjoint() -> None:
+    labels = np.repeat([0, 1, 2], [40, 20, 3])
+    fit, validation = train.split(labels, 0.1, seed=0)
+    assert np.bincount(labels[validation]).tolist() == [4, 2, 1]
+    assert sorted([*fit, *validation]) == list(range(63))
+    assert not np.array_equal(validation, train.split(labels, 0.1, seed=1)[1])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    images, labels = bars(180)
+    meta = samples.DatasetMeta(
+        title="Bars",
+        about="For tests.",
+        label_space="bars",
+        classes=["top", "middle", "bottom"],
+        source="tests",
+        license="MIT",
+        split_rule="the last third is test",
+    )
+    content = writer.Content(
+        "bars",
+        meta,
+        [f"{row:03}" for row in range(180)],
+        labels,
+        (images[:, 0] * 255).astype(np.uint8),
+        splits=["train"] * 120 + ["test"] * 60,
+    )
+    writer.write(content, tmp_path / "data")
+    return Config(
+        root=tmp_path,
+        seed=0,
+        compute=Compute(threads=1, batch_size=64),
+        suites={"digits": SUITE},
+        datasets={"bars": Dataset(role="original")},
+        models={
+            "supervised-cnn": Model(family="supervised", method="supervised", arch="cnn", epochs=2, batch_size=32),
+            "simclr-cnn": ssl_model("simclr", epochs=1),
+            "random-cnn": Model(family="random", method="random", arch="cnn"),
+            "pixels": Model(family="pixels", method="pixels", arch="pixels"),
+        },
+    )
+
+
+def outputs(config: Config, name: str) -> dict[str, bytes]:
+    paths = [zoo.path_of(config, name), *(config.results / t / f"{name}.parquet" for t in TABLES)]
+    return {str(path.relative_to(config.results)): path.read_bytes() for path in paths}
+
+
+TABLES = ("models", "representations", "training")
+
+
+@pytest.mark.parametrize("name", ["supervised-cnn", "simclr-cnn", "random-cnn", "pixels"])
+def test_the_stage_writes_its_outputs_and_repeats_them_to_the_byte(config: Config, name: str) -> None:
+    counts = train.run(config, name)
+    first = outputs(config, name)
+    train.run(config, name)
+    assert outputs(config, name) == first
+    model = config.models[name]
+    assert counts["images"] == 108
+    assert counts["epochs"] == model.epochs
+
+    record = tables.read("models", config.results / "models" / f"{name}.parquet").iloc[0]
+    assert record["head"] == ("trained" if model.family == "supervised" else "linear")
+    assert record["train_dataset"] == "bars"
+    assert record["weights_sha256"] == tables.sha256(zoo.path_of(config, name))
+    network = zoo.load(config, name)
+    assert network.meta["temperature"] == record["temperature"] > 0
+    assert len(tables.read("training", config.results / "training" / f"{name}.parquet")) == model.epochs
+
+    heads = tables.read("representations", config.results / "representations" / f"{name}.parquet")
+    assert heads.groupby(["probe", "labels_per_class"]).size().to_dict() == {
+        ("knn", 0): 1,
+        ("knn", 10): 3,
+        ("linear", 0): 1,
+        ("linear", 10): 3,
+    }
+    assert (heads["n"] == 60).all()
+
+
+@pytest.mark.parametrize("name", ["random-cnn", "pixels"])
+def test_the_head_of_a_control_is_its_linear_probe(config: Config, name: str) -> None:
+    train.run(config, name)
+    test = samples.load(config, "bars")
+    answers = compute.forward(zoo.load(config, name), test.images, config.compute).argmax(axis=1)
+    heads = tables.read("representations", config.results / "representations" / f"{name}.parquet")
+    probed = heads[(heads["probe"] == "linear") & (heads["labels_per_class"] == 0)]["accuracy"].item()
+    assert (answers == test.labels).mean() == pytest.approx(probed, abs=1e-6)
+
+
+def test_the_random_control_is_where_the_others_of_its_architecture_start(config: Config) -> None:
+    train.run(config, "random-cnn")
+    control = zoo.load(config, "random-cnn").encoder.state_dict()
+    start = zoo.build(
+        config.models["simclr-cnn"], SUITE, 3, compute.seed_of(config.seed, "weights", "cnn"), "simclr-cnn"
+    ).encoder.state_dict()
+    assert all(torch.equal(control[key], start[key]) for key in start)
