@@ -158,6 +158,14 @@ def prune(dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what
     pruner.run(load(), dry_run=dry_run)
 
 
+@app.command()
+def serve(port: Annotated[int, typer.Option(help="the port to listen on")] = 8501) -> None:
+    """Show the dashboard; pull the released results first where there are none."""
+    from bench import serve as server
+
+    server.run(load(), port)
+
+
 @snapshot_app.command("publish")
 def snapshot_publish(name: Annotated[str, typer.Argument(help="the tag to make, e.g. digits-v1")]) -> None:
     """Release the current results: push, manifest, commit, tag. Refuses a dirty tree or stale stages."""

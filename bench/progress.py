@@ -13,6 +13,8 @@ from typing import TypeVar
 T = TypeVar("T")
 log = logging.getLogger("bench")
 TIMINGS = ".timings.jsonl"
+STARTED = time.perf_counter()
+"""When this process began, near enough: a stage is a process, and what it imports is part of what it costs."""
 
 
 def bar(items: Iterable[T], about: str, total: int | None = None) -> Iterator[T]:
@@ -23,10 +25,12 @@ def bar(items: Iterable[T], about: str, total: int | None = None) -> Iterator[T]
 
 
 def stage(name: str, work: Callable[[], dict[str, int]], results: Path) -> None:
-    """Run one stage, log one line with its counts and seconds, and append its time to results/.timings.jsonl."""
-    start = time.perf_counter()
+    """Run one stage, log one line with its counts and seconds, and append its time to results/.timings.jsonl.
+
+    The seconds are those of the whole process so far.
+    """
     counts = work()
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - STARTED
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
     log.info("%s: %s in %.1f s", name, said, seconds)
     results.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,120 @@
+"""The headline table, in plain text, from results/bench.duckdb."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Config
+from bench.progress import TIMINGS
+from bench.store import database
+
+if TYPE_CHECKING:
+    import duckdb
+
+WIDTH = 120
+
+_HEADLINE = """
+SELECT m.model, m.family,
+       t.value, t.ci_low, t.ci_high, k.rank, count(*) OVER (PARTITION BY k.rank) AS sharing,
+       g.gap_pp, g.ci_low, g.ci_high,
+       p.accuracy,
+       r.value, r.ci_low, r.ci_high
+FROM models m
+JOIN metrics t ON t.model = m.model AND t.dataset = $original AND t.condition = 'clean' AND t.subset = 'all'
+              AND t.label_source = 'original' AND t.metric = 'top1'
+LEFT JOIN ranks k ON k.model = m.model AND k.dataset = $original AND k.condition = 'clean'
+                 AND k.label_source = 'original'
+LEFT JOIN replication g ON g.model = m.model AND g.original = $original AND g.replication = $other AND g.rule = 'R0'
+                       AND g.scoring = 'top1'
+LEFT JOIN representations p ON p.model = m.model AND p.dataset = $original AND p.probe = 'linear'
+                           AND p.labels_per_class = 0
+LEFT JOIN metrics r ON r.model = m.model AND r.dataset = $original AND r.condition = $attack
+                   AND r.subset = 'attack' AND r.label_source = 'original' AND r.metric = 'robust_accuracy'
+ORDER BY t.value DESC, m.model
+"""
+
+
+def run(config: Config, *, times: bool = False) -> None:
+    """Print the headline table of every suite, with `times` also the seconds of each stage's last run."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        path = str(database.ensure(config)).replace("'", "''")
+        connection.execute(f"ATTACH '{path}' AS bench (READ_ONLY)")
+        connection.execute("USE bench")
+        for suite in config.suites:
+            print(headline(config, connection, suite))
+    if times:
+        print(timings(config))
+
+
+def headline(config: Config, connection: duckdb.DuckDBPyConnection, suite: str) -> str:
+    """The models of a suite on the dataset that they were trained on, best first, as lines of at most 120 columns."""
+    original = config.suites[suite].train
+    other = next((n for n, d in config.datasets.items() if d.replicates == original and d.role != "control"), "")
+    attack = _attack(config, original)
+    parameters = {"original": original, "other": other, "attack": attack}
+    rows = connection.execute(_HEADLINE, parameters).fetchall()
+    about = connection.execute("SELECT n_test, n_classes FROM datasets WHERE dataset = ?", [original]).fetchone()
+    n_test, n_classes = about or (0, 1)
+    confidence = f"{config.statistics.confidence:.0%}"
+    role = config.datasets[other].role if other else ""
+    lines = [
+        f"{original}: {n_test:,} test images, top-1 in % with {confidence} intervals; chance is {1 / n_classes:.1%}.",
+        f"  gap: {original} minus {other} ({role} set), percentage points; robust: right before and after {attack}."
+        if other
+        else f"  robust: right before and after {attack}.",
+        "  '=' before a rank: shared, these cannot be told apart; '-': not measured.",
+        "",
+        f"{'model':<22}{'family':<12}{'top-1':<20}{'rank':<7}{'gap':<22}{'linear probe':<14}{'robust':<20}".rstrip(),
+    ]
+    lines += [_line(row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def timings(config: Config) -> str:
+    """Seconds of the last run of each stage that params.yaml declares, slowest first, and their sum."""
+    path = config.results / TIMINGS
+    lines = path.read_text().splitlines() if path.is_file() else []
+    latest = {entry["stage"]: entry["seconds"] for entry in map(json.loads, lines)}
+    current = {
+        stage: seconds
+        for stage, seconds in latest.items()
+        if (name := stage.partition(" ")[2]) == "" or name in config.models
+    }
+    if not current:
+        return "No stage ran here: these results were pulled."
+    ordered = sorted(current.items(), key=lambda item: (-item[1], item[0]))
+    cells = [f"{stage:<30}{seconds:>7.1f} s" for stage, seconds in ordered]
+    rows = ["   ".join(cells[i : i + 2]) for i in range(0, len(cells), 2)]
+    return "\n".join(["Seconds of each stage's last run here:", *rows, f"{'sum':<30}{sum(current.values()):>7.1f} s"])
+
+
+def _attack(config: Config, dataset: str) -> str:
+    """The condition of the weakest declared attack on `dataset`, `` where there is none."""
+    runs = [(attack.eps_255, name) for name, attack in config.attacks.runs.items() if attack.dataset == dataset]
+    return f"attack:{runs[0][1]}:{min(runs[0][0]):g}" if runs else ""
+
+
+def _line(row: tuple[Any, ...]) -> str:
+    model, family, top1, low, high, rank, sharing, gap, gap_low, gap_high, probe, robust, robust_low, robust_high = row
+    place = "-" if rank is None else f"{'=' if sharing > 1 else ''}{rank}"
+    line = (
+        f"{model:<22}{family:<12}{_percent(top1, low, high):<20}{place:<7}{_points(gap, gap_low, gap_high):<22}"
+        f"{'-' if probe is None else f'{100 * probe:.1f}':<14}{_percent(robust, robust_low, robust_high):<20}"
+    )
+    return line.rstrip()
+
+
+def _percent(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * value:.1f}{interval}"
+
+
+def _points(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+.1f}" + ("" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]")
