@@ -179,6 +179,12 @@ class Statistics(Frozen):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
 
 
+class Release(Frozen):
+    """Limits of `bench snapshot publish`: its outputs are kept in the repository."""
+
+    max_mb: Positive = 8
+
+
 class Config(Frozen):
     """The whole of params.yaml, plus `root`: the folder that holds it, to which every path is relative."""
 
@@ -196,6 +202,7 @@ class Config(Frozen):
     proposals: Proposals = Proposals()
     neighbours: Neighbours = Neighbours()
     statistics: Statistics = Statistics()
+    release: Release = Release()
 
     @property
     def data(self) -> Path:

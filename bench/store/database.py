@@ -93,9 +93,8 @@ def build(config: Config, facts: dict[str, str] | None = None) -> Path:
     import duckdb
 
     current = hashes(config)
-    rows = dict(provenance.facts(config, current) if facts is None else facts)
-    rows["hashes"] = _text(current)
-    rows["created"] = provenance.now()
+    rows = provenance.facts(config, current) if facts is None else facts
+    rows = {"created": provenance.now(), **rows, "hashes": _text(current)}
     path = config.results / FILE
     with tables.replacing(path) as temporary:
         connection = duckdb.connect()

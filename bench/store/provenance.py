@@ -79,16 +79,19 @@ def releases(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def facts(config: Config, hashes: Hashes) -> dict[str, str]:
-    """Rows of table `snapshot`, but for the counts.
+    """Rows of table `snapshot`, but for the counts: those of the release that these results are, else this checkout's."""
+    return released_facts(config.root, hashes) or local_facts(config, hashes)
 
-    Results that are, file for file, those of a release carry that release's facts: what computed them, not what is
-    installed here. All others are said to come from this checkout.
+
+def released_facts(root: Path, hashes: Hashes) -> dict[str, str] | None:
+    """The facts of the release listed under `root` that has, file for file, these hashes; None where there is none.
+
+    So pulled results say what computed them, not what is installed here.
     """
-    identity = snapshot_id(hashes)
-    for name, manifest in releases(config.root).items():
-        if manifest["snapshot_id"] == identity:
-            return {**manifest["facts"], "release": name}
-    return local_facts(config, hashes)
+    for name, manifest in releases(root).items():
+        if manifest["hashes"] == hashes:
+            return {**manifest["facts"], "schema": schema_id(), "release": name}
+    return None
 
 
 def local_facts(config: Config, hashes: Hashes) -> dict[str, str]:

@@ -1,0 +1,342 @@
+"""Released results: publish them, list them, open one again without a checkout.
+
+A release is a commit that holds, under snapshots/, every object that the results of that commit need, a manifest that
+says what they are, and a tag. Objects that only earlier releases need leave the tree with it; they stay in the history,
+from where `open_revision` reads them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from bench import config as configuration
+from bench.config import Config
+from bench.errors import BenchError
+from bench.store import database, provenance, tables
+
+FOLDER = Path("snapshots")
+MANIFESTS = FOLDER / "releases"
+OBJECTS = FOLDER / "files" / "md5"
+OPENED = Path(".snapshots")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One release. `path` is its database, None until `bench snapshot open` built it."""
+
+    name: str
+    commit: str
+    created: str
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file or folder that a stage wrote and DVC stores: path from the root, md5 and bytes as in dvc.lock."""
+
+    path: str
+    md5: str
+    size: int
+
+
+def publish(config: Config, name: str) -> str:
+    """Release the current results as `name`; return the commit that the tag points to.
+
+    In this order: push the outputs, write the manifest and the list of releases, remove superseded objects, commit all
+    of snapshots/, tag. Raises BenchError, and changes nothing, on a bad or taken name, a dirty tree, stages that are not
+    up to date, or outputs above `release.max_mb`; on any failure on the way snapshots/ and HEAD are put back.
+    """
+    root = config.root
+    _check_name(root, name)
+    _check_clean(root)
+    _check_stages(root)
+    outputs = _outputs(root)
+    _check_size(config, outputs)
+    results_commit = _git(root, "rev-parse", "HEAD")
+    with _all_or_nothing(root, results_commit):
+        _dvc(root, "push", "--quiet")
+        _write_manifest(config, name, results_commit, outputs)
+        remove_superseded(root)
+        _git(root, "add", "--all", "--", FOLDER.as_posix())
+        _git(root, "commit", "--quiet", "-m", f"Release {name}", "--", FOLDER.as_posix())
+        _git(root, "tag", "--annotate", "-m", f"Results released as {name}", name)
+    released = _git(root, "rev-parse", "HEAD")
+    megabytes = sum(output.size for output in outputs) / 1e6
+    typer.echo(f"Released {name}: {len(outputs)} outputs, {megabytes:.1f} MB, commit {released[:10]}.")
+    typer.echo(f"Share it with `git push origin HEAD {name}`.")
+    return released
+
+
+def available(config: Config) -> list[Snapshot]:
+    """Every listed release, the latest first."""
+    found = []
+    for name, manifest in provenance.releases(config.root).items():
+        commit = _commit_of_release(config.root, name) or ""
+        path = config.root / OPENED / commit / "results" / database.FILE
+        found.append(Snapshot(name, commit, manifest["created"], path if commit and path.is_file() else None))
+    return found[::-1]
+
+
+def show(config: Config) -> None:
+    """Print every release: name, when, commit, test images, size, and whether it was opened here."""
+    snapshots = available(config)
+    if not snapshots:
+        typer.echo("No release yet. `bench snapshot publish NAME` makes one.")
+        return
+    manifests = provenance.releases(config.root)
+    for snapshot in snapshots:
+        manifest = manifests[snapshot.name]
+        size = f"{manifest['pushed_bytes'] / 1e6:.1f} MB"
+        counts = f"{manifest['counts']['models']} models, {manifest['counts']['predictions']:,} predictions"
+        opened = "opened" if snapshot.path else ""
+        commit = snapshot.commit[:10] or "(not in this history)"
+        typer.echo(f"{snapshot.name:<20} {snapshot.created}  {commit:<10}  {counts}, {size}  {opened}".rstrip())
+
+
+def open_revision(config: Config, revision: str) -> Path:
+    """The database of the results of a release, a tag or a commit, built under .snapshots/<commit>/; return its path.
+
+    The results come through DVC from the remote as it was in that commit. Nothing in the working tree changes. Raises
+    BenchError where there is no such revision, or it has no results or ones that this version cannot read.
+    """
+    root = config.root
+    commit = _resolve(root, revision)
+    target = root / OPENED / commit
+    built = target / "results" / database.FILE
+    stored = database.read_snapshot(built)
+    if stored is not None and stored.get("schema") == provenance.schema_id():
+        return built
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".opening-") as scratch:
+        clone, made = Path(scratch) / "clone", Path(scratch) / "made"
+        _clone(root, commit, clone)
+        try:
+            _fetch(clone, made)
+            then = configuration.load(made / "params.yaml")
+            database.build(then, _facts_then(then, clone, commit))
+        except BenchError as fault:
+            raise BenchError(
+                f"its results cannot be read by this version: {fault}",
+                where=revision,
+                remedy=f"Look at it with its own: `git worktree add ../{revision} {revision}`, `make dashboard` there.",
+            ) from None
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+    return built
+
+
+def remove_superseded(root: Path) -> list[Path]:
+    """Remove the objects under snapshots/files that neither dvc.lock nor a tracked .dvc file needs; return them."""
+    folder = root / OBJECTS
+    needed = {output.md5 for output in _outputs(root)} | _data_hashes(root)
+    for listing in [md5 for md5 in needed if md5.endswith(".dir")]:
+        path = folder / listing[:2] / listing[2:]
+        if path.is_file():
+            needed |= {entry["md5"] for entry in json.loads(path.read_text())}
+    gone = [p for p in sorted(folder.glob("??/*")) if p.is_file() and p.parent.name + p.name not in needed]
+    for path in gone:
+        path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    return gone
+
+
+def _check_name(root: Path, name: str) -> None:
+    bad = NAME.fullmatch(name) is None or provenance.git(root, "check-ref-format", f"refs/tags/{name}") is None
+    if bad:
+        remedy = "Use letters, digits, dots, dashes and underscores, e.g. digits-v1."
+        raise BenchError(f"{name!r} cannot name a release.", remedy=remedy)
+    if provenance.git(root, "rev-parse", "--git-dir") is None:
+        raise BenchError("is not a git repository.", where=root, remedy="Publish from a clone.")
+    taken = provenance.git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}") is not None
+    if taken or name in provenance.releases(root):
+        raise BenchError(f"there is a release or tag {name!r} already.", remedy="Choose another name.")
+
+
+def _check_clean(root: Path) -> None:
+    changed = (provenance.git(root, "status", "--porcelain") or "").splitlines()
+    if changed:
+        listed = ", ".join(line[3:] for line in changed[:5]) + (", ..." if len(changed) > 5 else "")
+        raise BenchError(
+            f"the working tree is not clean: {listed}.", remedy="Commit (or remove) these, then publish again."
+        )
+
+
+def _check_stages(root: Path) -> None:
+    if not (root / "dvc.lock").is_file():
+        raise BenchError("there are no results to release.", where="dvc.lock", remedy="Run `make repro` and commit it.")
+    status = json.loads(_dvc(root, "status", "--json"))
+    if status:
+        listed = ", ".join(list(status)[:5]) + (", ..." if len(status) > 5 else "")
+        raise BenchError(
+            f"stages are not up to date: {listed}.", remedy="Run `dvc repro`, commit dvc.lock, then publish again."
+        )
+
+
+def _check_size(config: Config, outputs: list[Output]) -> None:
+    total, limit = sum(output.size for output in outputs), config.release.max_mb * 1e6
+    if total > limit:
+        largest = sorted(outputs, key=lambda output: -output.size)[:5]
+        listed = ", ".join(f"{output.path} {output.size / 1e6:.1f} MB" for output in largest)
+        raise BenchError(
+            f"the outputs are {total / 1e6:.1f} MB, a release may have {config.release.max_mb} MB; largest: {listed}.",
+            remedy="Make them smaller, or raise `release.max_mb` in params.yaml.",
+        )
+
+
+def _outputs(root: Path) -> list[Output]:
+    """What dvc.lock lists and DVC stores: all outputs but those that git itself tracks. Sorted by path."""
+    tracked = set(_git(root, "ls-files").splitlines())
+    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    found = [Output(o["path"], o["md5"], o["size"]) for stage in stages.values() for o in stage.get("outs", [])]
+    return sorted((output for output in found if output.path not in tracked), key=lambda output: output.path)
+
+
+def _data_hashes(root: Path) -> set[str]:
+    """Hashes of what the tracked .dvc files stand for."""
+    files = [root / path for path in _git(root, "ls-files", "--", "*.dvc").splitlines()]
+    return {out["md5"] for path in files for out in yaml.safe_load(path.read_text())["outs"]}
+
+
+def _write_manifest(config: Config, name: str, results_commit: str, outputs: list[Output]) -> None:
+    hashes = database.hashes(config)
+    stored = database.read_snapshot(database.ensure(config)) or {}
+    created = provenance.now()
+    facts = provenance.facts(config, hashes) | {"created": created}
+    facts.pop("release", None)
+    manifest = {
+        "name": name,
+        "created": created,
+        "results_commit": results_commit,
+        "snapshot_id": provenance.snapshot_id(hashes),
+        "facts": facts,
+        "counts": {key.removeprefix("count:"): int(n) for key, n in stored.items() if key.startswith("count:")},
+        "hashes": hashes,
+        "pushed": [{"path": output.path, "md5": output.md5, "size": output.size} for output in outputs],
+        "pushed_bytes": sum(output.size for output in outputs),
+    }
+    path = config.root / MANIFESTS / f"{name}.json"
+    _write_json(path, manifest)
+    entry = {"name": name, "manifest": path.relative_to(config.root / FOLDER).as_posix()}
+    entry |= {"created": created, "snapshot_id": manifest["snapshot_id"], "sha256": tables.sha256(path)}
+    listing = config.root / provenance.RELEASES
+    earlier = json.loads(listing.read_text())["releases"] if listing.is_file() else []
+    _write_json(listing, {"releases": [*earlier, entry]})
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with tables.replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def _all_or_nothing(root: Path, commit: str) -> Iterator[None]:
+    """On any failure inside, Ctrl-C included, put HEAD and snapshots/ back to `commit`. The tree was clean before."""
+    try:
+        yield
+    except BaseException:
+        _git(root, "reset", "--quiet", "--soft", commit)
+        _git(root, "reset", "--quiet", "--", FOLDER.as_posix())
+        if provenance.git(root, "ls-files", "--", FOLDER.as_posix()):
+            _git(root, "checkout", "--quiet", "--", FOLDER.as_posix())
+        _git(root, "clean", "-qfdx", "--", FOLDER.as_posix())
+        raise
+
+
+def _resolve(root: Path, revision: str) -> str:
+    found = provenance.git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    found = found or _commit_of_release(root, revision)
+    if not found:
+        known = ", ".join(provenance.releases(root)) or "none"
+        raise BenchError(
+            f"there is no release, tag or commit {revision!r} in this clone; listed releases: {known}.",
+            remedy="Fetch it: `git fetch --tags` (and `--unshallow` in a shallow clone).",
+        )
+    return found
+
+
+def _commit_of_release(root: Path, name: str) -> str | None:
+    """The commit that a listed release was made with: its tag, or where tags were not fetched, its manifest's commit."""
+    if name not in provenance.releases(root):
+        return None
+    tagged = provenance.git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}")
+    manifest = (MANIFESTS / f"{name}.json").as_posix()
+    return tagged or provenance.git(root, "log", "-1", "--diff-filter=A", "--format=%H", "--", manifest) or None
+
+
+def _clone(root: Path, commit: str, clone: Path) -> None:
+    """A scratch clone at `commit`: an embedded remote is then the one of that commit, superseded objects included."""
+    _git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone))
+    _git(clone, "checkout", "--quiet", "--detach", commit)
+    private = root / ".dvc" / "config.local"
+    if private.is_file():
+        shutil.copy(private, clone / ".dvc" / private.name)
+
+
+def _fetch(clone: Path, made: Path) -> None:
+    """Copy params.yaml and every Parquet file that the database is made from, through DVC, to `made`."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    made.mkdir()
+    shutil.copy(clone / "params.yaml", made / "params.yaml")
+    filesystem = DVCFileSystem(str(clone))
+    try:
+        for path in filesystem.find("results"):
+            if path.endswith(".parquet") and "/logits/" not in path:
+                (made / path).parent.mkdir(parents=True, exist_ok=True)
+                filesystem.get_file(path, str(made / path))
+    except (DvcException, OSError) as fault:
+        raise BenchError(f"{fault}.", where="results", remedy="Has it been released (pushed)?") from None
+    finally:
+        filesystem.close()
+
+
+def _facts_then(config: Config, clone: Path, commit: str) -> dict[str, str]:
+    """The facts of results of another commit: its manifest's where it lists them, else what the commit itself says."""
+    hashes = database.hashes(config)
+    released = provenance.released_facts(clone, hashes)
+    return released or {
+        "snapshot_id": provenance.snapshot_id(hashes),
+        "schema": provenance.schema_id(),
+        "git_commit": commit,
+        "git_dirty": "false",
+        "dvc_lock_sha256": tables.sha256(clone / "dvc.lock"),
+        "params": (clone / "params.yaml").read_text(),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return _run(root, ["git", *arguments])
+
+
+def _dvc(root: Path, *arguments: str) -> str:
+    return _run(root, [sys.executable, "-m", "dvc", *arguments])
+
+
+def _run(root: Path, command: list[str]) -> str:
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        tool = "git" if command[0] == "git" else "dvc"
+        arguments = command[1:3] if tool == "git" else command[3:5]
+        raise BenchError(
+            f"`{' '.join([tool, *arguments])}` failed: {said[-1] if said else 'no message'}.",
+            where=root,
+            remedy="Nothing was released; put right what it says and try again.",
+        )
+    return done.stdout.strip()
