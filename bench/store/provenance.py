@@ -79,7 +79,7 @@ def releases(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def facts(config: Config, hashes: Hashes) -> dict[str, str]:
-    """Rows of table `snapshot`, but for the counts: those of the release that these results are, else this checkout's."""
+    """Rows of table `snapshot`, but for the counts: those of the release that this is, else of this checkout."""
     return released_facts(config.root, hashes) or local_facts(config, hashes)
 
 

@@ -57,8 +57,8 @@ def publish(config: Config, name: str) -> str:
     """Release the current results as `name`; return the commit that the tag points to.
 
     In this order: push the outputs, write the manifest and the list of releases, remove superseded objects, commit all
-    of snapshots/, tag. Raises BenchError, and changes nothing, on a bad or taken name, a dirty tree, stages that are not
-    up to date, or outputs above `release.max_mb`; on any failure on the way snapshots/ and HEAD are put back.
+    of snapshots/, tag. Raises BenchError, and changes nothing, on a bad or taken name, a dirty tree, stale stages, or
+    outputs above `release.max_mb`; on any failure on the way snapshots/ and HEAD are put back.
     """
     root = config.root
     _check_name(root, name)
@@ -270,7 +270,7 @@ def _resolve(root: Path, revision: str) -> str:
 
 
 def _commit_of_release(root: Path, name: str) -> str | None:
-    """The commit that a listed release was made with: its tag, or where tags were not fetched, its manifest's commit."""
+    """The commit that a listed release was made with: its tag's, or where tags were not fetched, its manifest's."""
     if name not in provenance.releases(root):
         return None
     tagged = provenance.git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}")
