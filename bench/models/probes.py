@@ -44,7 +44,7 @@ def _fit(features: np.ndarray, labels: np.ndarray, n_classes: int, c: float) -> 
     std = features.std(axis=0, dtype=np.float64)
     std[std < 1e-8] = 1.0  # a dead feature stays zero
     with threadpool_limits(1):  # its many small products are 20 times slower on two threads
-        fitted = LogisticRegression(C=c, max_iter=500).fit((features - mean) / std, labels)
+        fitted = LogisticRegression(C=c, max_iter=2000).fit((features - mean) / std, labels)
     weight = np.zeros((n_classes, features.shape[1]))
     bias = np.full(n_classes, -1e3)  # a class without a label is never answered
     coefficients, intercepts = fitted.coef_, fitted.intercept_

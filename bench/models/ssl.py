@@ -185,7 +185,7 @@ def _mae(network: Network, options: Options) -> Objective:
             "method `mae` needs arch `vit`.", where=f"params.yaml: models.{network.name}", remedy="Set it."
         )
     patch, prefix = network.encoder.patch_embed.patch_size[0], network.encoder.num_prefix_tokens
-    masked = MaskedVisionTransformerTIMM(network.encoder)
+    masked = MaskedVisionTransformerTIMM(network.encoder, weight_initialization="skip", pos_embed_initialization="skip")
     width = int(options.get("decoder_width", 48))
     decoder = MAEDecoderTIMM(
         num_patches=masked.sequence_length - prefix,

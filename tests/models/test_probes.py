@@ -27,7 +27,7 @@ def test_linear_head_is_scikit_learns_on_standardised_features(classes: int) -> 
     features, labels = clusters(200, classes, 6)
     head = probes.fit_linear(features, labels, classes, Probes(c_grid=[0.1]), seed=0)
     scaler = StandardScaler().fit(features.astype(np.float64))
-    oracle = LogisticRegression(C=0.1, max_iter=500).fit(scaler.transform(features.astype(np.float64)), labels)
+    oracle = LogisticRegression(C=0.1, max_iter=2000).fit(scaler.transform(features.astype(np.float64)), labels)
     logits = head.logits(features)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     expected = oracle.predict_proba(scaler.transform(features.astype(np.float64)))
@@ -44,7 +44,7 @@ def test_cross_validation_chooses_as_scikit_learns_grid_search(seed: int) -> Non
     features, labels = clusters(120, 4, 12, seed=seed, spread=4.0)
     grid = [1e-4, 1e-3, 1e-2, 0.1, 1.0]
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
         {"logisticregression__C": grid},
         cv=PredefinedSplit(probes._folds(labels, 3, seed)),
         scoring="accuracy",
