@@ -1,13 +1,14 @@
 """Self-supervised training with lightly's losses and heads: one loop, one objective per method.
 
 An objective is what a method adds to the encoder: modules to train, a loss of two views, and what follows each step.
-`options` of a model in params.yaml set the constants that its objective reads; the defaults here are those of small
-images and minutes of one CPU, not those of the papers.
+`options` of a model in params.yaml are the keyword arguments of its objective; the defaults here are those of small
+images and half a minute of one CPU, not those of the papers.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +23,6 @@ from bench.errors import BenchError
 from bench.models import augment
 from bench.models.training import Epoch, batches, diagnose
 from bench.models.zoo import Network
-
-Options = dict[str, float | int | str | bool]
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,8 @@ def _pair(module: Callable[[Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Ten
     return first, second
 
 
-def _momentum(options: Options, default: float, progress: float) -> float:
+def _momentum(start: float, progress: float) -> float:
     """The teacher's momentum, from its start value to 1 along a cosine."""
-    start = float(options.get("momentum", default))
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
 
 
@@ -54,13 +52,13 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).requires_grad_(False)
 
 
-def _simclr(network: Network, options: Options) -> Objective:
+def _simclr(network: Network, *, temperature: float = 0.2) -> Objective:
     """Contrastive: Chen et al. 2020, arXiv 2002.05709."""
     from lightly.loss.ntx_ent_loss import NTXentLoss
     from lightly.models.modules.heads import SimCLRProjectionHead
 
     head = SimCLRProjectionHead(network.n_features, 128, 64)
-    criterion = NTXentLoss(temperature=float(options.get("temperature", 0.2)))
+    criterion = NTXentLoss(temperature=temperature)
 
     def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
         return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
@@ -68,16 +66,14 @@ def _simclr(network: Network, options: Options) -> Objective:
     return Objective(head, loss)
 
 
-def _swav(network: Network, options: Options) -> Objective:
+def _swav(network: Network, *, n_prototypes: int = 32, temperature: float = 0.2) -> Objective:
     """Clustering: Caron et al. 2020, arXiv 2006.09882, with two views and no queue."""
     from lightly.loss.swav_loss import SwaVLoss
     from lightly.models.modules.heads import SwaVProjectionHead, SwaVPrototypes
 
     head = SwaVProjectionHead(network.n_features, 128, 64)
-    prototypes = SwaVPrototypes(64, int(options.get("prototypes", 32)))
-    criterion = SwaVLoss(
-        temperature=float(options.get("temperature", 0.2)), sinkhorn_epsilon=float(options.get("epsilon", 0.05))
-    )
+    prototypes = SwaVPrototypes(64, n_prototypes)
+    criterion = SwaVLoss(temperature=temperature)
     prototypes.normalize()
 
     def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
@@ -90,7 +86,7 @@ def _swav(network: Network, options: Options) -> Objective:
     return Objective(nn.ModuleList([head, prototypes]), loss, after_step)
 
 
-def _byol(network: Network, options: Options) -> Objective:
+def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
     """Distillation without negatives: Grill et al. 2020, arXiv 2006.07733."""
     from lightly.loss.negative_cosine_similarity import NegativeCosineSimilarity
     from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
@@ -108,20 +104,19 @@ def _byol(network: Network, options: Options) -> Objective:
         return (criterion(p_a, z_b) + criterion(p_b, z_a)) / 2
 
     def after_step(progress: float) -> None:
-        momentum = _momentum(options, 0.95, progress)
-        update_momentum(network.encoder, teacher, momentum)
-        update_momentum(head, teacher_head, momentum)
+        for student, follower in ((network.encoder, teacher), (head, teacher_head)):
+            update_momentum(student, follower, _momentum(momentum, progress))
 
     return Objective(nn.ModuleList([head, predictor]), loss, after_step)
 
 
-def _dino(network: Network, options: Options) -> Objective:
+def _dino(
+    network: Network, *, n_out: int = 256, teacher_temperature: float = 0.04, momentum: float = 0.95
+) -> Objective:
     """Distillation of a sharpened, centred teacher: Caron et al. 2021, arXiv 2104.14294, with two views."""
     from lightly.loss.dino_loss import DINOLoss
     from lightly.models.modules.heads import DINOProjectionHead
     from lightly.models.utils import update_momentum
-
-    n_out = int(options.get("outputs", 256))
 
     def new_head() -> nn.Module:
         return DINOProjectionHead(network.n_features, 128, 64, n_out, batch_norm=True)
@@ -129,8 +124,7 @@ def _dino(network: Network, options: Options) -> Objective:
     head, teacher_head = new_head(), new_head()
     teacher_head.load_state_dict(head.state_dict())  # deepcopy fails on its weight norm
     teacher, teacher_head = _frozen_copy(network.encoder), teacher_head.requires_grad_(False)
-    criterion = DINOLoss(n_out, student_temp=float(options.get("student_temperature", 0.1)))
-    teacher_temperature = float(options.get("teacher_temperature", 0.04))
+    criterion = DINOLoss(n_out)
 
     def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
         student = _pair(lambda x: head(network.encoder(x)), a, b)
@@ -139,14 +133,13 @@ def _dino(network: Network, options: Options) -> Objective:
         return criterion(list(taught), list(student), teacher_temp=teacher_temperature)
 
     def after_step(progress: float) -> None:
-        momentum = _momentum(options, 0.95, progress)
-        update_momentum(network.encoder, teacher, momentum)
-        update_momentum(head, teacher_head, momentum)
+        for student, follower in ((network.encoder, teacher), (head, teacher_head)):
+            update_momentum(student, follower, _momentum(momentum, progress))
 
     return Objective(nn.ModuleList([head, criterion]), loss, after_step)
 
 
-def _vicreg(network: Network, options: Options) -> Objective:
+def _vicreg(network: Network) -> Objective:
     """Information maximisation by variance and covariance: Bardes et al. 2022, arXiv 2105.04906."""
     from lightly.loss.vicreg_loss import VICRegLoss
     from lightly.models.modules.heads import VICRegProjectionHead
@@ -160,13 +153,13 @@ def _vicreg(network: Network, options: Options) -> Objective:
     return Objective(head, loss)
 
 
-def _barlow(network: Network, options: Options) -> Objective:
+def _barlow(network: Network, *, redundancy: float = 0.02) -> Objective:
     """Information maximisation by decorrelation: Zbontar et al. 2021, arXiv 2103.03230."""
     from lightly.loss.barlow_twins_loss import BarlowTwinsLoss
     from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
     head = BarlowTwinsProjectionHead(network.n_features, 128, 128)
-    criterion = BarlowTwinsLoss(lambda_param=float(options.get("lambda", 0.02)))
+    criterion = BarlowTwinsLoss(lambda_param=redundancy)
 
     def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
         return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
@@ -174,7 +167,7 @@ def _barlow(network: Network, options: Options) -> Objective:
     return Objective(head, loss)
 
 
-def _mae(network: Network, options: Options) -> Objective:
+def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     """Masked image modelling: He et al. 2021, arXiv 2111.06377. Needs arch `vit`; sees one unchanged view."""
     from lightly.models import utils
     from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
@@ -184,39 +177,32 @@ def _mae(network: Network, options: Options) -> Objective:
         raise BenchError(
             "method `mae` needs arch `vit`.", where=f"params.yaml: models.{network.name}", remedy="Set it."
         )
-    patch, prefix = network.encoder.patch_embed.patch_size[0], network.encoder.num_prefix_tokens
+    patch = network.encoder.patch_embed.patch_size[0]
     masked = MaskedVisionTransformerTIMM(network.encoder, weight_initialization="skip", pos_embed_initialization="skip")
-    width = int(options.get("decoder_width", 48))
     decoder = MAEDecoderTIMM(
-        num_patches=masked.sequence_length - prefix,
+        num_patches=masked.sequence_length,
         patch_size=patch,
         in_chans=network.channels,
         embed_dim=network.n_features,
-        decoder_embed_dim=width,
-        decoder_depth=int(options.get("decoder_depth", 1)),
+        decoder_embed_dim=48,
+        decoder_depth=1,
         decoder_num_heads=3,
         mlp_ratio=2.0,
-        num_prefix_tokens=prefix,
+        num_prefix_tokens=0,
     )
-    ratio = float(options.get("mask_ratio", 0.5))
-    normalised = bool(options.get("normalised_patches", False))
 
     def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
-        n, length = len(a), masked.sequence_length
-        keep, hidden = utils.random_token_mask((n, length), ratio, mask_class_token=prefix == 0, device=a.device)
+        size = (len(a), masked.sequence_length)
+        keep, hidden = utils.random_token_mask(size, mask_ratio, mask_class_token=True, device=a.device)
         tokens = decoder.embed(masked.encode(a, idx_keep=keep))
-        full = utils.repeat_token(decoder.mask_token, (n, length))
-        full = utils.set_at_index(full, keep, tokens.type_as(full))
+        full = utils.set_at_index(utils.repeat_token(decoder.mask_token, size), keep, tokens)
         predicted = decoder.predict(utils.get_at_index(decoder.decode(full), hidden))
-        target = utils.get_at_index(utils.patchify(a, patch), hidden - prefix)
-        if normalised:
-            target = utils.normalize_mean_var(target, dim=-1)
-        return F.mse_loss(predicted, target)
+        return F.mse_loss(predicted, utils.get_at_index(utils.patchify(a, patch), hidden))
 
     return Objective(decoder, loss, views=augment.UNCHANGED)
 
 
-OBJECTIVES: dict[str, Callable[[Network, Options], Objective]] = {
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "simclr": _simclr,
     "swav": _swav,
     "byol": _byol,
@@ -227,13 +213,27 @@ OBJECTIVES: dict[str, Callable[[Network, Options], Objective]] = {
 }
 
 
+def objective_of(network: Network, model: Model) -> Objective:
+    """The objective of a model's method with its options. BenchError names an option that the method does not have."""
+    make = OBJECTIVES[model.method]
+    known = list(inspect.signature(make).parameters)[1:]
+    unknown = sorted(set(model.options) - set(known))
+    if unknown:
+        raise BenchError(
+            f"method {model.method!r} has no option {', '.join(unknown)}.",
+            where=f"params.yaml: models.{network.name}.options",
+            remedy=f"Its options are: {', '.join(known) or 'none'}.",
+        )
+    return make(network, **model.options)
+
+
 def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: int) -> list[Epoch]:
     """Train the encoder in place on images (N, C, S, S) in [0, 1]; `labels` are not used. One record an epoch.
 
     AdamW, a warm-up over a tenth of the steps, then a cosine to zero.
     """
     torch.manual_seed(compute.seed_of(seed, "objective"))
-    objective = OBJECTIVES[model.method](network, model.options)
+    objective = objective_of(network, model)
     objective.trained.to(images.device)
     generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
     parameters = [p for m in (network.encoder, objective.trained) for p in m.parameters() if p.requires_grad]

@@ -15,7 +15,6 @@ from bench.models.zoo import Network
 
 def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: int) -> list[Epoch]:
     """Train encoder and head in place on images (N, C, H, W) in [0, 1] and labels (N,); one record an epoch."""
-    smoothing = float(model.options.get("label_smoothing", 0.0))
     generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
     optimizer = torch.optim.AdamW(network.parameters(), lr=model.lr, weight_decay=model.weight_decay)
     steps = model.epochs * (len(images) // model.batch_size)
@@ -26,7 +25,7 @@ def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: 
         losses = []
         for chosen in batches(len(images), model.batch_size, generator):
             views = augment.augment(images[chosen], augment.SUPERVISED, generator)
-            loss = F.cross_entropy(network(views), labels[chosen], label_smoothing=smoothing)
+            loss = F.cross_entropy(network(views), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

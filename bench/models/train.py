@@ -14,6 +14,7 @@ from bench import compute
 from bench.config import SSL_FAMILY, Config, Family, Model
 from bench.data import samples
 from bench.data.samples import Samples
+from bench.errors import BenchError
 from bench.models import probes, zoo
 from bench.models.training import Epoch
 from bench.models.zoo import Network
@@ -57,6 +58,10 @@ def run(config: Config, name: str) -> dict[str, int]:
 
     model = config.model(name)
     suite = config.suites[model.suite]
+    if model.options and model.family != "ssl":
+        raise BenchError(
+            f"a {model.family} model has no options.", where=f"params.yaml: models.{name}", remedy="Remove them."
+        )
     device = compute.prepare(config.compute, config.seed)
     data, test = (samples.load(config, suite.train, part) for part in ("train", "test"))
     n_classes = len(samples.classes(config, suite.train))

@@ -72,6 +72,27 @@ def test_the_loss_of_simclr_falls() -> None:
     assert epochs[-1].loss < epochs[0].loss
 
 
+def test_an_option_that_a_method_does_not_have_names_those_it_has() -> None:
+    model = ssl_model("swav", options={"prototypes": 8})
+    with pytest.raises(BenchError, match=r"models\.m\.options: .*no option prototypes.*n_prototypes, temperature"):
+        ssl.train(zoo.build(model, SUITE, 3, 0, "m"), *tensors(), model, seed=0)
+
+
+def test_options_reach_the_objective() -> None:
+    losses = [
+        ssl.train(zoo.build(model, SUITE, 3, 0, "m"), *tensors(), model, seed=0)[0].loss
+        for model in (ssl_model("simclr", epochs=1), ssl_model("simclr", epochs=1, options={"temperature": 1.0}))
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_options_of_a_model_without_any_are_refused(config: Config) -> None:
+    model = config.models["pixels"].model_copy(update={"options": {"temperature": 1.0}})
+    config = config.model_copy(update={"models": {"pixels": model}})
+    with pytest.raises(BenchError, match=r"models\.pixels: a pixels model has no options"):
+        train.run(config, "pixels")
+
+
 def test_masked_modelling_of_a_convolutional_network_is_refused() -> None:
     model = ssl_model("mae", arch="cnn")
     with pytest.raises(BenchError, match=r"models\.m: method `mae` needs arch `vit`"):
@@ -176,7 +197,8 @@ def test_the_stage_writes_its_outputs_and_repeats_them_to_the_byte(config: Confi
     assert record["train_dataset"] == "bars"
     assert record["weights_sha256"] == tables.sha256(zoo.path_of(config, name))
     network = zoo.load(config, name)
-    assert network.meta["temperature"] == record["temperature"] > 0
+    assert network.meta["temperature"] == record["temperature"]
+    assert network.meta["temperature"] > 0
     assert len(tables.read("training", config.results / "training" / f"{name}.parquet")) == model.epochs
 
     heads = tables.read("representations", config.results / "representations" / f"{name}.parquet")
