@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import compute
+from bench.attacks import attack, norms
+from bench.config import Config
+from bench.data import samples
+from bench.errors import BenchError
+from bench.models import zoo
+from bench.store import tables
+
+RUN = "pgd-linf"
+
+
+def attacked(config: Config, model: str, eps_255: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clean images, attacked images, and whether the model is right about these."""
+    settings = config.attacks.runs[RUN]
+    data = attack.declared(samples.load(config, settings.dataset), settings.n_images)
+    network = zoo.load(config, model)
+    start = attack.starts(config, RUN, data)
+    images = attack.pgd_linf(network, data, start, eps_255 / 255, settings, config)
+    right = compute.forward(network, images, config.compute).argmax(axis=1) == data.labels
+    return data.images, images, right
+
+
+@pytest.mark.parametrize("model", ["cnn", "linear"])
+@pytest.mark.parametrize("eps_255", [0.0, 0.5, 8.0, 32.0, 255.0])
+def test_attacked_images_are_within_eps_and_the_box(config_of_tiny: Config, model: str, eps_255: float) -> None:
+    clean, images, _ = attacked(config_of_tiny, model, eps_255)
+    assert images.dtype == np.float32
+    assert (images >= 0).all()
+    assert (images <= 1).all()
+    assert norms.sizes(images, clean).linf.max() <= eps_255 / 255
+    if eps_255 == 0:
+        assert np.array_equal(images, clean)
+    again = attacked(config_of_tiny, model, eps_255)[1]
+    assert np.array_equal(images, again)
+
+
+@pytest.mark.parametrize("model", ["cnn", "linear"])
+def test_a_larger_eps_leaves_fewer_right(config_of_tiny: Config, model: str) -> None:
+    right = [attacked(config_of_tiny, model, eps)[2].mean() for eps in (0, 8, 32, 128)]
+    assert right[0] > 0.9
+    assert right[-1] < 0.5
+    assert (np.diff(right) <= 0.05).all()  # an attack is a heuristic: one image may come back
+
+
+def test_the_declared_images_do_not_depend_on_where_they_are(config_of_tiny: Config) -> None:
+    data = samples.load(config_of_tiny, "blocks")
+    chosen = attack.declared(data, 7)
+    by_hash = sorted(data.ids, key=lambda sample_id: hashlib.sha256(str(sample_id).encode()).hexdigest())
+    assert chosen.ids.tolist() == sorted(by_hash[:7])
+    np.testing.assert_array_equal(chosen.images[0], data.images[data.ids.tolist().index(chosen.ids[0])])
+    starts = attack.starts(config_of_tiny, RUN, chosen)
+    fewer = attack.declared(data, 3)
+    same = chosen.ids.tolist().index(fewer.ids[0])
+    assert np.array_equal(attack.starts(config_of_tiny, RUN, fewer)[0], starts[same])
+    assert (np.abs(starts) <= 1).all()
+
+
+@pytest.fixture
+def config(config_of_tiny: Config, tmp_path: Path) -> Config:
+    return config_of_tiny.model_copy(update={"root": shutil.copytree(config_of_tiny.root, tmp_path / "copy")})
+
+
+def outputs(config: Config) -> list[Path]:
+    return [config.results / f"{name}.parquet" for name in ("attacks", "attack_predictions")]
+
+
+def test_stage_tells_the_same_in_both_tables(config: Config) -> None:
+    counts = attack.run(config)
+    attacks, predictions = (
+        tables.read(name, path) for name, path in zip(("attacks", "predictions"), outputs(config), strict=True)
+    )
+    assert counts["attacked images"] == len(attacks) == len(predictions) == 1 * 2 * 20  # models, eps, images
+    assert set(attacks["source_model"]) == {"cnn"}  # raw pixels are a control, not of the pool
+    assert set(predictions["condition"]) == {"attack:pgd-linf:8", "attack:pgd-linf:32"}
+    key = "pgd-linf/" + predictions["condition"].str.split(":").str[2] + "/cnn/" + predictions["sample_id"]
+    both = attacks.set_index("attack_id").loc[key].reset_index()
+    assert both["pred"].tolist() == predictions["pred"].tolist()
+    labels = tables.read("samples", config.results / "samples.parquet").set_index("sample_id")["label"]
+    assert (both["success_float"].to_numpy() == (both["pred"].to_numpy() != labels.loc[both["sample_id"]])).all()
+    eps = both["attack_id"].str.split("/").str[1].astype(float) / 255
+    assert (both["linf"] <= eps * (1 + 1e-6)).all()
+    assert (both["l2"] <= both["linf"] * 16 + 1e-6).all()
+    assert both["l0"].between(0.5, 1).all()
+    first = [path.read_bytes() for path in outputs(config)]
+    attack.run(config)
+    assert [path.read_bytes() for path in outputs(config)] == first
+
+
+def test_a_model_says_the_same_whoever_else_is_attacked(config: Config) -> None:
+    attack.run(config)
+    alone = tables.read("attacks", outputs(config)[0])
+    settings = config.attacks.model_copy(update={"pool": ["linear", "cnn"]})
+    attack.run(config.model_copy(update={"attacks": settings}))
+    both = tables.read("attacks", outputs(config)[0])
+    assert both[both["source_model"] == "cnn"].reset_index(drop=True).equals(alone)
+
+
+def test_without_attacks_the_tables_are_empty(config: Config) -> None:
+    settings = config.attacks.model_copy(update={"runs": {}})
+    assert attack.run(config.model_copy(update={"attacks": settings})) == {"attacked images": 0, "successes": 0}
+    assert tables.read("attacks", outputs(config)[0]).empty
+
+
+def test_a_missing_checkpoint_stops_it_before_it_writes(config: Config) -> None:
+    zoo.path_of(config, "cnn").unlink()
+    with pytest.raises(BenchError, match=r"cnn.safetensors: is missing"):
+        attack.run(config)
+    assert not any(path.exists() for path in outputs(config))
