@@ -27,13 +27,13 @@ from bench.models.zoo import Network
 
 @dataclass(frozen=True)
 class Objective:
-    """One method. `loss` takes two normalised views (N, C, S, S) of the same images and the progress (0 to 1)."""
+    """One method. `loss` takes two normalised views (N, C, S, S) of the same images."""
 
-    trained: nn.Module
-    """What the optimiser trains beside the encoder."""
-    loss: Callable[[Tensor, Tensor, float], Tensor]
+    modules: nn.Module
+    """What the method has beside the encoder: trained where it takes gradients."""
+    loss: Callable[[Tensor, Tensor], Tensor]
     after_step: Callable[[float], None] = lambda progress: None
-    """Called with the progress after each step: moving averages, normalised prototypes."""
+    """Called after each step with the progress (0 to 1): moving averages, normalised prototypes."""
     views: augment.Augmentation = augment.VIEWS
 
 
@@ -41,6 +41,11 @@ def _pair(module: Callable[[Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Ten
     """Both views through a module in one pass."""
     first, second = module(torch.cat([a, b])).chunk(2)
     return first, second
+
+
+def _joint(network: Network, head: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor]) -> Objective:
+    """A criterion of both views' embeddings by one head."""
+    return Objective(head, lambda a, b: criterion(*_pair(lambda x: head(network.encoder(x)), a, b)))
 
 
 def _momentum(start: float, progress: float) -> float:
@@ -58,12 +63,7 @@ def _simclr(network: Network, *, temperature: float = 0.2) -> Objective:
     from lightly.models.modules.heads import SimCLRProjectionHead
 
     head = SimCLRProjectionHead(network.n_features, 128, 64)
-    criterion = NTXentLoss(temperature=temperature)
-
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
-        return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
-
-    return Objective(head, loss)
+    return _joint(network, head, NTXentLoss(temperature=temperature))
 
 
 def _swav(network: Network, *, n_prototypes: int = 32, temperature: float = 0.2) -> Objective:
@@ -76,7 +76,7 @@ def _swav(network: Network, *, n_prototypes: int = 32, temperature: float = 0.2)
     criterion = SwaVLoss(temperature=temperature)
     prototypes.normalize()
 
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+    def loss(a: Tensor, b: Tensor) -> Tensor:
         first, second = _pair(lambda x: prototypes(F.normalize(head(network.encoder(x)), dim=1)), a, b)
         return criterion([first, second], []).squeeze()
 
@@ -97,7 +97,7 @@ def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
     teacher, teacher_head = _frozen_copy(network.encoder), _frozen_copy(head)
     criterion = NegativeCosineSimilarity()
 
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+    def loss(a: Tensor, b: Tensor) -> Tensor:
         p_a, p_b = _pair(lambda x: predictor(head(network.encoder(x))), a, b)
         with torch.no_grad():
             z_a, z_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
@@ -107,7 +107,7 @@ def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
         for student, follower in ((network.encoder, teacher), (head, teacher_head)):
             update_momentum(student, follower, _momentum(momentum, progress))
 
-    return Objective(nn.ModuleList([head, predictor]), loss, after_step)
+    return Objective(nn.ModuleList([head, predictor, teacher, teacher_head]), loss, after_step)
 
 
 def _dino(
@@ -126,7 +126,7 @@ def _dino(
     teacher, teacher_head = _frozen_copy(network.encoder), teacher_head.requires_grad_(False)
     criterion = DINOLoss(n_out)
 
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+    def loss(a: Tensor, b: Tensor) -> Tensor:
         student = _pair(lambda x: head(network.encoder(x)), a, b)
         with torch.no_grad():
             taught = _pair(lambda x: teacher_head(teacher(x)), a, b)
@@ -136,7 +136,7 @@ def _dino(
         for student, follower in ((network.encoder, teacher), (head, teacher_head)):
             update_momentum(student, follower, _momentum(momentum, progress))
 
-    return Objective(nn.ModuleList([head, criterion]), loss, after_step)
+    return Objective(nn.ModuleList([head, criterion, teacher, teacher_head]), loss, after_step)
 
 
 def _vicreg(network: Network) -> Objective:
@@ -145,12 +145,7 @@ def _vicreg(network: Network) -> Objective:
     from lightly.models.modules.heads import VICRegProjectionHead
 
     head = VICRegProjectionHead(network.n_features, 128, 128, num_layers=2)
-    criterion = VICRegLoss()
-
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
-        return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
-
-    return Objective(head, loss)
+    return _joint(network, head, VICRegLoss())
 
 
 def _barlow(network: Network, *, redundancy: float = 0.02) -> Objective:
@@ -159,12 +154,7 @@ def _barlow(network: Network, *, redundancy: float = 0.02) -> Objective:
     from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
     head = BarlowTwinsProjectionHead(network.n_features, 128, 128)
-    criterion = BarlowTwinsLoss(lambda_param=redundancy)
-
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
-        return criterion(*_pair(lambda x: head(network.encoder(x)), a, b))
-
-    return Objective(head, loss)
+    return _joint(network, head, BarlowTwinsLoss(lambda_param=redundancy))
 
 
 def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
@@ -191,7 +181,7 @@ def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
         num_prefix_tokens=0,
     )
 
-    def loss(a: Tensor, b: Tensor, progress: float) -> Tensor:
+    def loss(a: Tensor, b: Tensor) -> Tensor:
         size = (len(a), masked.sequence_length)
         keep, hidden = utils.random_token_mask(size, mask_ratio, mask_class_token=True, device=a.device)
         tokens = decoder.embed(masked.encode(a, idx_keep=keep))
@@ -234,9 +224,9 @@ def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: 
     """
     torch.manual_seed(compute.seed_of(seed, "objective"))
     objective = objective_of(network, model)
-    objective.trained.to(images.device)
+    objective.modules.to(images.device)
     generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
-    parameters = [p for m in (network.encoder, objective.trained) for p in m.parameters() if p.requires_grad]
+    parameters = [p for m in (network.encoder, objective.modules) for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=model.lr, weight_decay=model.weight_decay)
     steps = model.epochs * (len(images) // min(model.batch_size, len(images)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=model.lr, total_steps=steps, pct_start=0.1)
@@ -247,7 +237,7 @@ def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: 
         for chosen in batches(len(images), model.batch_size, generator):
             batch = images[chosen]
             a, b = (network.normalise(augment.augment(batch, objective.views, generator)) for _ in range(2))
-            loss = objective.loss(a, b, step / steps)
+            loss = objective.loss(a, b)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
