@@ -1,0 +1,188 @@
+"""The dashboard: navigation, snapshot picker and the shared filter bar; nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import streamlit as st
+
+from bench import config as configuration
+from bench.errors import BenchError
+from bench.store import database, snapshot
+from dashboard import db, state, terms
+
+
+# Page -> title in the menu, icon, and the parts of the filter bar that it uses.
+PAGES = {
+    "overview": ("Overview", ":material/leaderboard:", ("families", "dataset", "subset", "labels")),
+    "replication": ("Replication", ":material/compare_arrows:", ("families", "dataset")),
+    "ssl": ("SSL", ":material/hub:", ("families", "dataset")),
+    "samples": ("Samples", ":material/grid_view:", ("families", "dataset", "subset", "labels")),
+    "relabel": ("Relabel", ":material/label:", ("dataset",)),
+    "snapshot": ("Snapshot", ":material/fingerprint:", ()),
+}
+
+
+def stop(title: str, what: str, command: str, more: str = "") -> NoReturn:
+    """Say what is missing and which command makes it; nothing else of the page is shown."""
+    st.title(title, anchor=False)
+    st.markdown(what)
+    st.code(command, language="bash")
+    if more:
+        st.caption(more)
+    st.stop()
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def released(root: str) -> list[tuple[str, str | None]]:
+    """Names of the released snapshots, and the database of each where it was opened here."""
+    found = snapshot.available(configuration.load(Path(root) / "params.yaml"))
+    return [(one.name, str(one.path) if one.path else None) for one in found]
+
+
+def local(config: configuration.Config) -> tuple[db.Source | None, str]:
+    """The database of the results that lie here, and its name in the URL: the release that they are, else their id."""
+    source = db.source_of(config.results / database.FILE)
+    if source is None or db.fault(source):
+        return source, ""
+    facts = db.snapshot(source)
+    return source, facts.get("release") or facts["snapshot_id"]
+
+
+def pick(config: configuration.Config, wanted: str) -> tuple[db.Source, str]:
+    """The database to show, and its name in the URL. Stops with a page that says what to do where there is none.
+
+    A link to results that are not here any more says so, and never silently shows others.
+    """
+    source, name = local(config)
+    names = dict(released(str(config.root)))
+    if wanted in names and wanted != name:
+        path = names[wanted]
+        opened = db.source_of(Path(path)) if path else None
+        if opened is not None and not db.fault(opened):
+            return opened, wanted
+        stop("This snapshot is not open yet", f"`{wanted}` is released. Open it with", f"bench snapshot open {wanted}")
+    if source is None:
+        stop(
+            "No results yet",
+            "There is no database to show. Compute all results from the data (some minutes), or get the released ones:",
+            "make repro        # compute everything\nmake dashboard    # get the released results and show them",
+        )
+    fault = db.fault(source)
+    if fault:
+        stop("The database cannot be shown", f"`results/bench.duckdb`: {fault}. Build it again with", "bench database")
+    if db.is_outdated(source, config.results / database.HASHES):
+        stop(
+            "The database is outdated",
+            "The results have changed since `results/bench.duckdb` was built. Build it again (seconds) with",
+            "bench database",
+            "`make dashboard` does this by itself.",
+        )
+    if wanted and wanted != name:
+        st.title("This link shows other results", anchor=False)
+        st.markdown(
+            "It was made for results that are not here: they have changed since, or they are a snapshot that is not "
+            "released. The snapshots known here are listed by"
+        )
+        st.code("bench snapshot list", language="bash")
+        st.button("Show what is here instead", on_click=state.change, kwargs={"snap": name})
+        st.stop()
+    return source, name
+
+
+def pick_snapshot(config: configuration.Config) -> None:
+    """The snapshot picker."""
+    _, here = local(config)
+    names = [name for name, _ in released(str(config.root))]
+    state.bound(
+        st.selectbox,
+        "Snapshot",
+        "snap",
+        options=names if here in names or not here else [here, *names],
+        format_func=lambda name: name if name in names else "Results here",
+        help="Which results are shown: those that lie here, or a released version.",
+    )
+
+
+def filter_bar(catalogue: db.Catalogue, used: tuple[str, ...], config: configuration.Config) -> None:
+    """Filters that all pages share; a page shows those that it uses."""
+    view = state.current()
+    widths = {"families": 2.6, "dataset": 2, "subset": 1.7, "labels": 1.5}
+    shown = [field for field in widths if field in used]
+    columns = st.columns([*(widths[field] for field in shown), 1.2] + ([6.0] if not shown else []))
+    for field, column in zip(shown, columns, strict=False):
+        with column:
+            if field == "families":
+                state.bound(
+                    st.multiselect,
+                    "Families of models",
+                    "families",
+                    options=catalogue.families,
+                    format_func=terms.FAMILY.get,
+                    placeholder="All families",
+                    help=terms.HELP["families"],
+                )
+            elif field == "dataset":
+                about = catalogue.datasets.at[view.dataset, "about"]
+                state.bound(
+                    st.selectbox,
+                    "Set of images",
+                    "dataset",
+                    options=catalogue.datasets.index.tolist(),
+                    format_func=catalogue.dataset_name,
+                    help=f"{catalogue.dataset_name(view.dataset)}: {about}",
+                )
+            elif field == "subset":
+                state.bound(
+                    st.selectbox,
+                    "Subset",
+                    "subset",
+                    options=catalogue.subsets_of(view.dataset),
+                    format_func=terms.subset_name,
+                    help=terms.HELP["subset"],
+                )
+            else:
+                state.bound(
+                    st.selectbox,
+                    "Labels",
+                    "labels",
+                    options=catalogue.sources.get(view.dataset, [db.ORIGINAL]),
+                    format_func=terms.labels_name,
+                    help=terms.HELP["labels"],
+                )
+    with columns[len(shown)]:
+        pick_snapshot(config)
+
+
+def main() -> None:
+    """Pick page and snapshot, bring the URL and the view into line, show the filter bar, run the page."""
+    st.set_page_config(page_title="Second Look", page_icon=":material/visibility:", layout="wide")
+    pages = {
+        name: st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
+        for name, (title, icon, _) in PAGES.items()
+    }
+    page = st.navigation(list(pages.values()), position="top")
+    goto = st.session_state.pop("goto", None)
+    if goto and pages[goto] != page:
+        st.session_state["touched"] = True
+        st.switch_page(pages[goto], query_params=state.to_query(state.current()))
+    try:
+        config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
+    except BenchError as error:
+        stop("The settings cannot be read", str(error), "bench --help")
+    query, news = state.begin()
+    source, name = pick(config, query.get("snap", "") if news else state.current().snap)
+    catalogue = db.catalogue(source)
+    view, problems = state.parse(query, state.choices(catalogue)) if news else (state.current(), [])
+    view, more = state.settle(state.replace(view, snap=name), catalogue)
+    state.store(view)
+    filter_bar(catalogue, next(used for one, (_, _, used) in PAGES.items() if pages[one] == page), config)
+    for problem in [*problems, *more]:
+        st.warning(problem, icon=":material/info:")
+    st.session_state["source"] = source
+    page.run()
+
+
+main()

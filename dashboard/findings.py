@@ -1,0 +1,152 @@
+"""Sentences from tables: what the figures support, and no more.
+
+Every function takes small frames and returns Markdown. A difference is stated as one only where its interval leaves out
+zero (and, where pairs are tested, where the adjusted p-value is below alpha); else the sentence says that the two cannot
+be told apart. No frame, no sentence: functions return an empty string where there is nothing to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from dashboard import terms
+
+Verdict = Literal["more", "less", "tied"]
+
+
+def verdict(low: float, high: float) -> Verdict:
+    """What an interval of a difference says: all above zero, all below, or neither."""
+    return "more" if low > 0 else "less" if high < 0 else "tied"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Model a minus model b on the same images, in percentage points; `p_holm` is 0 where one pair alone is tested."""
+
+    a: str
+    b: str
+    delta_pp: float
+    ci_low: float
+    ci_high: float
+    n: int
+    p_holm: float = 0.0
+
+    def verdict(self, alpha: float) -> Verdict:
+        """As `verdict`, and `tied` too where the adjusted p-value is not below alpha."""
+        return verdict(self.ci_low, self.ci_high) if self.p_holm < alpha else "tied"
+
+
+def pair(comparisons: pd.DataFrame, a: str, b: str, n: int) -> Pair | None:
+    """The row of two models in a table of comparisons, turned so that it says a minus b; None where there is none."""
+    straight = comparisons[(comparisons["model_a"] == a) & (comparisons["model_b"] == b)]
+    turned = comparisons[(comparisons["model_a"] == b) & (comparisons["model_b"] == a)]
+    if len(straight):
+        row = straight.iloc[0]
+        return Pair(a, b, float(row.delta_pp), float(row.ci_low), float(row.ci_high), n, float(row.p_holm))
+    if len(turned):
+        row = turned.iloc[0]
+        return Pair(a, b, -float(row.delta_pp), -float(row.ci_high), -float(row.ci_low), n, float(row.p_holm))
+    return None
+
+
+def gap(gaps: pd.DataFrame, best: str, original: str, other: str) -> str:
+    """What the best model loses on another set, and for how many of the models that holds.
+
+    gaps: model, name, gap_pp, ci_low, ci_high, n_original, n_replication, of one pair of sets.
+    """
+    if gaps.empty:
+        return ""
+    row = gaps[gaps["model"] == best].iloc[0] if best in set(gaps["model"]) else gaps.iloc[0]
+    who = f"**{row['name']}**" + (f", the most accurate model on {original}," if row["model"] == best else "")
+    size = terms.points(abs(row["gap_pp"]))
+    says = verdict(row["ci_low"], row["ci_high"])
+    if says == "tied":
+        interval = f"gap {terms.points(row['gap_pp'], row['ci_low'], row['ci_high'])}"
+        first = f"{who} cannot be told apart on {original} and on {other}: {interval}"
+    else:
+        low, high = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
+        verb = "loses" if says == "more" else "gains"
+        first = f"{who} {verb} **{size}** [{low:.1f}, {high:.1f}] on {other}"
+    n = f"n = {int(row['n_original']):,} and {int(row['n_replication']):,}"
+    return f"{first} ({n}). {_tally(gaps)}"
+
+
+def _tally(gaps: pd.DataFrame) -> str:
+    said = [verdict(low, high) for low, high in zip(gaps["ci_low"], gaps["ci_high"], strict=True)]
+    words = {"more": "lose accuracy", "less": "gain accuracy", "tied": "show no gap that could be told from chance"}
+    if len(set(said)) == 1:
+        return f"All {len(gaps)} models {words[said[0]]} there." if len(gaps) > 1 else ""
+    parts = [f"{said.count(key)} {word}" for key, word in words.items() if key in said]
+    return f"Of {len(gaps)} models, {', '.join(parts)}."
+
+
+def null(gaps: pd.DataFrame, best: str) -> str:
+    """What two random halves of one set show for the same model: chance, and a warning where it is more than that."""
+    row = gaps[gaps["model"] == best]
+    if row.empty:
+        return ""
+    low, high = float(row["ci_low"].iloc[0]), float(row["ci_high"].iloc[0])
+    said = terms.points(float(row["gap_pp"].iloc[0]), low, high)
+    if verdict(low, high) == "tied":
+        return f"Between two random halves of the test set its gap is {said}: nothing but chance, as it should be."
+    return f"Between two random halves of the test set its gap is {said}, where there should be none: mind that."
+
+
+def _tie(found: Pair) -> str:
+    """The difference behind a tie; where its interval leaves out zero, the p-value that makes it one all the same."""
+    difference = terms.points(found.delta_pp, found.ci_low, found.ci_high, sign=True)
+    many = "" if verdict(found.ci_low, found.ci_high) == "tied" else f", p = {found.p_holm:.2g} as one of many pairs"
+    return f"difference {difference}{many}, n = {found.n:,}"
+
+
+def against(found: Pair | None, a: str, b: str, where: str, alpha: float) -> str:
+    """Model a against model b on the same images; a and b are what to call them, e.g. `the best supervised model, X`."""
+    if found is None:
+        return ""
+    size = terms.points(abs(found.delta_pp))
+    low, high = sorted((found.ci_low, found.ci_high))
+    says = found.verdict(alpha)
+    if says == "tied":
+        return f"On {where}, {a} and {b} **cannot be told apart** ({_tie(found)})."
+    if says == "less":
+        a, b, low, high = b, a, -high, -low
+    return f"On {where}, {a} is **{size}** [{low:.1f}, {high:.1f}] more accurate than {b} (n = {found.n:,})."
+
+
+def robust(found: Pair | None, a: str, b: str, attack: str, alpha: float) -> str:
+    """Robust accuracy of model a against model b on the attacked images."""
+    if found is None:
+        return ""
+    size = terms.points(abs(found.delta_pp))
+    low, high = sorted((found.ci_low, found.ci_high))
+    says = found.verdict(alpha)
+    if says == "tied":
+        return f"Under {attack}, {a} and {b} **cannot be told apart** ({_tie(found)})."
+    if says == "less":
+        a, b, low, high = b, a, -high, -low
+    return f"Under {attack}, {a} keeps **{size}** [{low:.1f}, {high:.1f}] more of the images right than {b} (n = {found.n:,})."
+
+
+def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:
+    """Which self-supervised encoders beat the untrained encoder of their architecture on the linear probe.
+
+    pairs: name of the self-supervised model, and that model minus its control (None: there is no such control).
+    """
+    tested = [(name, found) for name, found in pairs if found is not None]
+    if not tested:
+        return ""
+    beaten = [name for name, found in tested if found.verdict(alpha) == "more"]
+    rest = [(name, found) for name, found in tested if found.verdict(alpha) != "more"]
+    what = "the untrained encoder of their architecture on the linear probe"
+    if not rest:
+        which = "Both" if len(tested) == 2 else f"All {len(tested)}"
+        return f"{which} self-supervised encoders beat {what}."
+    said = "; ".join(
+        f"**{name}** {'is worse' if found.verdict(alpha) == 'less' else 'cannot be told apart from it'}"
+        f" ({terms.points(found.delta_pp, found.ci_low, found.ci_high, sign=True)})"
+        for name, found in rest
+    )
+    return f"{len(beaten)} of {len(tested)} self-supervised encoders beat {what}. {said}."

@@ -1,0 +1,149 @@
+"""Overview: what this snapshot supports, and how every model does on every set."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from bench import compute, stats
+from dashboard import db, findings, parts, plots, state, terms
+
+
+def best_of(frame: pd.DataFrame, family: str, dataset: str) -> pd.Series | None:
+    """The most accurate model of a family on a set; the ensemble is not one model and does not count."""
+    mine = frame[(frame["family"] == family) & (frame["dataset"] == dataset) & (frame["method"] != "ensemble")]
+    return None if mine.empty else mine.loc[mine["value"].idxmax()]
+
+
+def three(source: db.Source) -> list[tuple[str, str]]:
+    """(heading, sentence) of each finding that the snapshot supports: about the first original and what is held
+    against it, over all models and images, whatever the filters say."""
+    catalogue = db.catalogue(source)
+    every = tuple(catalogue.choose(()))
+    original = catalogue.datasets.index[0]
+    frame = db.accuracies(source, "all", db.ORIGINAL, every)
+    numbers = db.statistics(source)
+    said: list[tuple[str, str]] = []
+    name = catalogue.dataset_name(original)
+
+    singles = frame[(frame["dataset"] == original) & (frame["method"] != "ensemble")]
+    others = catalogue.held_against(original)
+    if others and len(singles):
+        best = str(singles.loc[singles["value"].idxmax(), "model"])
+        gaps = db.gaps(source, original, others[0], "top1", tuple(singles["model"]))
+        sentence = findings.gap(gaps, best, name, catalogue.dataset_name(others[0]))
+        null = catalogue.null_halves()
+        if null:
+            sentence += " " + findings.null(db.gaps(source, *null, "top1", every), best)
+        said.append(("Another set", sentence))
+
+    a, b = best_of(frame, "supervised", original), best_of(frame, "ssl", original)
+    if a is not None and b is not None:
+        found = findings.pair(db.comparison(source, original, db.ORIGINAL), a.model, b.model, int(a.n))
+        names = f"the best supervised model, {a['name']},", f"the best self-supervised one, {b['name']},"
+        said.append(("Self-supervision", findings.against(found, *names, name, numbers["alpha"])))
+
+    for attack in catalogue.attacks[:1]:
+        frame = db.under(source, "attack", attack, every)
+        frame = frame[(frame["level"] > 0)]
+        frame = frame[frame["level"] == frame["level"].min()]
+        dataset = str(frame["dataset"].iloc[0]) if len(frame) else ""
+        a, b = best_of(frame, "supervised", dataset), best_of(frame, "ssl", dataset)
+        if a is not None and b is not None:
+            said.append(("Under attack", robust(source, a, b, attack, numbers)))
+    return [(heading, sentence) for heading, sentence in said if sentence]
+
+
+def robust(source: db.Source, a: pd.Series, b: pd.Series, attack: str, numbers: dict[str, float]) -> str:
+    """The most robust model of two families against each other on the same attacked images."""
+    only_a, only_b, n = db.robust_pair(source, a.model, b.model, f"attack:{attack}:{a.level:g}")
+    low, high = stats.bootstrap_paired_counts(
+        only_a, only_b, n, compute.rng("robust", a.model, b.model), confidence=numbers["confidence"]
+    )
+    found = findings.Pair(a.model, b.model, 100 * (only_a - only_b) / n, 100 * low, 100 * high, n)
+    names = f"the most robust supervised model, {a['name']},", f"the most robust self-supervised one, {b['name']},"
+    return findings.robust(found, *names, f"{terms.ATTACK.get(attack, attack)} at {a.level:g}/255", numbers["alpha"])
+
+
+def answer(rows: pd.DataFrame, where: str) -> str:
+    """Which model is best on the chosen set, with those that share its place."""
+    if rows.empty:
+        return f"No model of these families has results on {where}."
+    best = rows.sort_values("value", ascending=False).iloc[0]
+    said = f"**{best['name']}** is right on {terms.percent(best.value, best.ci_low, best.ci_high)} of {where}"
+    if rows["rank"].isna().any():
+        return said + "."
+    tied = rows[(rows["rank"] == best["rank"]) & (rows["model"] != best["model"])]
+    if tied.empty:
+        return said + ", ahead of all others shown."
+    return said + f"; {len(tied)} other {'model shares' if len(tied) == 1 else 'models share'} its place."
+
+
+def main() -> None:
+    source, view = st.session_state["source"], state.current()
+    catalogue = db.catalogue(source)
+    models = tuple(catalogue.choose(view.families))
+    frame = db.accuracies(source, view.subset, view.labels, models)
+    rows = frame[frame["dataset"] == view.dataset]
+    name = catalogue.dataset_name(view.dataset)
+    where = name if view.subset == "all" else f"{name}, {terms.subset_name(view.subset).lower()}"
+    parts.head("How accurate is each model, and where?", answer(rows, where))
+
+    with st.container(border=True):
+        facts = db.snapshot(source)
+        st.markdown(
+            f"**What these results support** · {len(catalogue.models)} models, {len(catalogue.datasets)} sets of "
+            f"images, {int(facts.get('count:predictions', 0)):,} answers",
+            help="Sentences made from the tables, over all models and images, whatever the filters say. "
+            + terms.HELP["interval"],
+        )
+        for heading, sentence in three(source):
+            st.markdown(f"- **{heading}.** {sentence}")
+
+    if rows.empty:
+        return
+    st.subheader(f"Accuracy on {where}", anchor=False, help=f"{terms.HELP['accuracy']} {terms.HELP['interval']}")
+    role = str(catalogue.datasets.at[view.dataset, "role"])
+    n = f"n = {rows['n'].max():,}"
+    shown = rows[["model", "name", "family", "value", "ci_low", "ci_high", "n"]]
+    parts.figure(
+        plots.accuracies(rows, role, f"Accuracy on {where}, {terms.labels_name(view.labels).lower()} ({n})"),
+        shown,
+        f"accuracy-{view.dataset}",
+        f"Accuracy of {len(rows)} models on {where}, with intervals",
+    )
+
+    st.subheader("Every model on every set", anchor=False, help=f"{terms.HELP['place']} {terms.HELP['interval']}")
+    note = "Place among all models in brackets; models that cannot be told apart share it."
+    st.caption(
+        "Accuracy in % [95 % interval]. " + (note if view.subset == "all" else "Places are for all images only.")
+    )
+    wide = matrix(frame, catalogue, view.dataset)
+    columns = {"Model": st.column_config.TextColumn(pinned=True, width="medium")}
+    columns |= {column: st.column_config.TextColumn(width="medium") for column in wide.columns[2:]}
+    event = parts.table(
+        wide, "models-by-sets", columns, on_select="rerun", selection_mode="single-row", alt="Models by sets of images"
+    )
+    picked = event["selection"]["rows"]  # pyright: ignore[reportIndexIssue]
+    order = rows.sort_values("value", ascending=False)["model"].tolist()
+    model = order[picked[0]] if picked and picked[0] < len(order) else ""
+    if not model:
+        st.caption("Tick a row to see the images that its model gets wrong.")
+    parts.strip(source, view, view.dataset, model)
+
+
+def matrix(frame: pd.DataFrame, catalogue: db.Catalogue, first: str) -> pd.DataFrame:
+    """Models (rows, best on `first` on top) by sets: `93.1 [91.4, 94.6] (2)` in percent, the place in brackets."""
+    place = ["" if pd.isna(rank) else f" ({int(rank)})" for rank in frame["rank"]]
+    cells = frame.assign(cell=[a + b for a, b in zip(parts.with_interval(frame), place, strict=True)])
+    wide = cells.pivot_table(index="model", columns="dataset", values="cell", aggfunc="first")
+    order = frame[frame["dataset"] == first].sort_values("value", ascending=False)["model"]
+    sets = [first, *(one for one in catalogue.datasets.index if one != first and one in wide.columns)]
+    wide = wide.reindex(index=order, columns=sets).rename(columns=catalogue.dataset_name)
+    named = frame.drop_duplicates("model").set_index("model").loc[order]
+    wide.insert(0, "Model", named["name"].to_numpy())
+    wide.insert(1, "Family", named["family"].map(terms.FAMILY).to_numpy())
+    return wide.reset_index(drop=True)
+
+
+main()

@@ -1,0 +1,87 @@
+"""Relabel: images whose labels the models dispute, the given label beside what is proposed."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import db, parts, state, terms
+
+PER_PAGE = 12
+
+
+def cards(source: db.Source, rows: pd.DataFrame, names: dict[int, str]) -> None:
+    """One card an image: picture, given label with its score, proposals with theirs."""
+    ids = tuple(rows["sample_id"])
+    pictures, proposed = db.pictures(source, ids), db.proposals(source, ids)
+    with st.container(horizontal=True, gap="medium"):
+        for row in rows.itertuples():
+            mine = proposed[proposed["sample_id"] == row.sample_id]
+            with st.container(border=True, width=300, key=f"card:{row.sample_id}"), st.container(horizontal=True):
+                with st.container(width=124, gap=None):
+                    alt = f"image {row.sample_id}, given label {names[row.label]}"
+                    st.html(parts.image_html(pictures.get(str(row.sample_id)), alt, 112), width=120)
+                    st.button(
+                        "Open",
+                        key=f"card-open:{row.sample_id}",
+                        type="tertiary",
+                        on_click=parts.open_sample,
+                        args=(row.sample_id,),
+                    )
+                with st.container(width=128, gap=None):
+                    st.markdown(f"Given: **{names[row.label]}**")
+                    lines = [
+                        f"- {'**' if p.class_id != row.label else ''}{names[p.class_id]}"
+                        f"{'**' if p.class_id != row.label else ''} · {100 * p.score:.0f} %"
+                        for p in mine.head(4).itertuples()
+                    ]
+                    st.markdown("Proposed:\n" + "\n".join(lines))
+
+
+def main() -> None:
+    source, view = st.session_state["source"], state.current()
+    catalogue = db.catalogue(source)
+    question = "Which labels do the models dispute?"
+    name = catalogue.dataset_name(view.dataset)
+    proposed = db.proposed_datasets(source)
+    if view.dataset not in proposed:
+        parts.head(question, f"No labels are proposed for {name}.")
+        if proposed:
+            st.markdown("There are proposals for " + ", ".join(catalogue.dataset_name(one) for one in proposed) + ".")
+        return
+    frame = db.disputed(source, view.dataset)
+    total = int(catalogue.datasets.at[view.dataset, "n_test"])
+    doubted = int((frame["best_score"] > frame["given_score"]).sum())
+    about = catalogue.subsets.query("subset == 'disputed' and dataset == @view.dataset")["about"]
+    share = f"**{len(frame):,}** of the {total:,} test images of {name} ({100 * len(frame) / max(total, 1):.1f} %) are disputed"
+    parts.head(question, f"{share}; for {doubted:,} of them another label is held more probable than the given one.")
+    proposer = catalogue.model_name(str(frame["proposer"].iloc[0])) if len(frame) else ""
+    st.caption(" ".join([*about, f"Proposals by {proposer}." if proposer else ""]))
+    st.markdown(
+        "A dispute is a reason to look, not a verdict: models share mistakes.",
+        help=terms.HELP["proposals"],
+    )
+    if frame.empty:
+        return
+    names = catalogue.class_names(view.dataset)
+    pages = -(-len(frame) // PER_PAGE)
+    if view.page > pages:
+        state.store(state.replace(view, page=pages))
+    page = state.current().page
+    cards(source, frame.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], names)
+    if pages > 1:
+        state.bound(lambda label, **options: st.pagination(pages, **options), "Page", "page")
+    shown = pd.DataFrame(
+        {
+            "Image": frame["sample_id"],
+            "Given": frame["label"].map(names),
+            "Score of the given, %": (100 * frame["given_score"].astype(float)).round(1),
+            "Best other": frame["best"].map(names),
+            "Score of the other, %": (100 * frame["best_score"].astype(float)).round(1),
+        }
+    )
+    with st.expander("As a table"):
+        parts.table(shown, f"disputed-{view.dataset}", alt="Disputed images")
+
+
+main()

@@ -1,0 +1,255 @@
+"""SSL: self-supervised against supervised, where both are seen under the same conditions."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from bench import stats
+from dashboard import db, findings, parts, plots, state, terms
+
+
+def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[pd.Series, pd.Series]]:
+    """(self-supervised, supervised) models of one architecture."""
+    rows = [row for _, row in catalogue.models.iterrows() if row["model"] in models]
+    return [
+        (a, b)
+        for a in rows
+        for b in rows
+        if a["family"] == "ssl" and b["family"] == "supervised" and a["arch"] == b["arch"]
+    ]
+
+
+def against_control(source: db.Source, catalogue: db.Catalogue, dataset: str, n: int) -> str:
+    """Whether the self-supervised encoders beat untrained ones of their architecture."""
+    table = db.comparison(source, dataset, db.ORIGINAL)
+    by_arch = catalogue.models[catalogue.models["family"] == "random"].set_index("arch")["model"]
+    mine = catalogue.models[catalogue.models["family"] == "ssl"]
+    pairs = [
+        (row["name"], findings.pair(table, row["model"], by_arch[row["arch"]], n) if row["arch"] in by_arch else None)
+        for _, row in mine.iterrows()
+    ]
+    return findings.controls(pairs, db.statistics(source)["alpha"])
+
+
+def main() -> None:
+    source, view = st.session_state["source"], state.current()
+    catalogue = db.catalogue(source)
+    chosen = catalogue.models["family"].isin([*view.families, "random", "pixels"]) | (not view.families)
+    models = tuple(catalogue.models.loc[chosen & (catalogue.models["method"] != "ensemble"), "model"])
+    frame = db.accuracies(source, "all", db.ORIGINAL, models)
+    dataset, name = view.dataset, catalogue.dataset_name(view.dataset)
+    clean = frame[frame["dataset"] == dataset]
+    best = {
+        family: rows.loc[rows["value"].idxmax()] for family, rows in clean.groupby("family") if family in terms.FAMILY
+    }
+    said = ""
+    if "supervised" in best and "ssl" in best:
+        a, b = best["supervised"], best["ssl"]
+        pair = findings.pair(db.comparison(source, dataset, db.ORIGINAL), a.model, b.model, int(a.n))
+        alpha = db.statistics(source)["alpha"]
+        said = findings.against(
+            pair, f"the best supervised model, {a['name']},", f"the best SSL model, {b['name']},", name, alpha
+        )
+    parts.head(
+        "Are self-supervised models as accurate and as robust as supervised ones?",
+        said or "These families hold no supervised and self-supervised model to compare: choose both above.",
+    )
+    train = (
+        str(catalogue.models["train_dataset"].dropna().iloc[0]) if catalogue.models["train_dataset"].any() else dataset
+    )
+    control = (
+        against_control(source, catalogue, train, int(catalogue.datasets.at[train, "n_test"]))
+        if train in catalogue.datasets.index
+        else ""
+    )
+    if control:
+        st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
+    st.caption(
+        "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once: other seeds may differ."
+    )
+    if clean.empty:
+        return
+
+    role = str(catalogue.datasets.at[dataset, "role"])
+    backbones(source, catalogue, models, frame, view)
+
+    st.subheader(f"Clean images of {name}", anchor=False, help=f"{terms.HELP['accuracy']} {terms.HELP['interval']}")
+    parts.figure(
+        plots.accuracies(clean, role, f"Accuracy on {name} (n = {clean['n'].max():,})"),
+        clean[["model", "name", "family", "ssl_family", "arch", "value", "ci_low", "ci_high", "n"]],
+        f"ssl-clean-{dataset}",
+        f"Accuracy of {len(clean)} models on {name}",
+    )
+    corrupted(source, catalogue, models, view)
+    attacked(source, catalogue, models)
+    few_labels(source, models)
+    parts.strip(source, view, dataset, str(best["ssl"].model) if "ssl" in best else "")
+
+
+def backbones(
+    source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], frame: pd.DataFrame, view: state.View
+) -> None:
+    """Self-supervised minus supervised on the same architecture and the same images, on the original and held-against sets."""
+    original = (
+        view.dataset
+        if catalogue.held_against(view.dataset)
+        else str(catalogue.datasets.at[view.dataset, "replicates"] or view.dataset)
+    )
+    others = [
+        one
+        for one in catalogue.held_against(original)
+        if catalogue.datasets.at[one, "role"] in ("replication", "shifted")
+    ]
+    rows = []
+    for dataset in dict.fromkeys([original, *others, view.dataset]):
+        table = db.comparison(source, dataset, db.ORIGINAL)
+        n = int(frame.loc[frame["dataset"] == dataset, "n"].max())
+        for a, b in matched(catalogue, models):
+            found = findings.pair(table, a["model"], b["model"], n)
+            if found is not None:
+                rows.append(
+                    {
+                        "pair": f"{a['name']} − {b['name']}",
+                        "model_a": a["model"],
+                        "model_b": b["model"],
+                        "dataset": dataset,
+                        "dataset_name": catalogue.dataset_name(dataset),
+                        "delta_pp": found.delta_pp,
+                        "ci_low": found.ci_low,
+                        "ci_high": found.ci_high,
+                        "p_holm": found.p_holm,
+                        "n": n,
+                    }
+                )
+    st.subheader(
+        "The same backbone, trained with and without labels",
+        anchor=False,
+        help="Accuracy of the self-supervised model minus that of the supervised one of the same architecture, on the "
+        "same images. Left of zero: the supervised one is better. " + terms.HELP["interval"],
+    )
+    if not rows:
+        st.caption("No architecture among these models has both.")
+        return
+    pairs = pd.DataFrame(rows)
+    roles = {catalogue.dataset_name(one): str(catalogue.datasets.at[one, "role"]) for one in catalogue.datasets.index}
+    parts.figure(
+        plots.differences(pairs, roles, "Self-supervised minus supervised, percentage points"),
+        pairs,
+        "matched-backbones",
+        "Difference of self-supervised and supervised models of one architecture",
+    )
+    shown = pd.DataFrame(
+        {
+            "Pair": pairs["pair"],
+            "Set": pairs["dataset_name"],
+            "Difference, pp": pairs["delta_pp"].round(1),
+            "From": pairs["ci_low"].round(1),
+            "To": pairs["ci_high"].round(1),
+            "p (Holm)": pairs["p_holm"].round(4),
+            "n": pairs["n"],
+        }
+    )
+    number = st.column_config.NumberColumn
+    config = {"p (Holm)": number(format="%.4f", help=terms.HELP["place"])}
+    config |= {
+        column: number(format="%.1f", help=terms.HELP["interval"]) for column in ("Difference, pp", "From", "To")
+    }
+    parts.table(shown, "matched-backbones", config, alt="Self-supervised minus supervised")
+
+
+def corrupted(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], view: state.View) -> None:
+    """Accuracy by severity of one corruption."""
+    if not catalogue.corruptions:
+        return
+    st.subheader("Corrupted images", anchor=False, help=terms.HELP["severity"])
+    state.bound(
+        st.segmented_control,
+        "Corruption",
+        "corruption",
+        options=catalogue.corruptions,
+        format_func=terms.corruption_name,
+        required=True,
+        label_visibility="collapsed",
+    )
+    frame = db.under(source, "corruption", view.corruption, models)
+    if frame.empty:
+        st.caption("No figures for these models.")
+        return
+    where = catalogue.dataset_name(str(frame["dataset"].iloc[0]))
+    what = terms.corruption_name(view.corruption)
+    parts.figure(
+        plots.levels(frame, f"{what}, severity", f"Accuracy on {where} (n = {frame['n'].max():,})"),
+        frame,
+        f"corruption-{view.corruption}",
+        f"Accuracy by severity of {what}",
+    )
+    st.caption("Corruptions are simulated on the test images.")
+
+
+def attacked(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]) -> None:
+    """Robust accuracy by eps of each attack."""
+    for attack in catalogue.attacks:
+        frame = db.under(source, "attack", attack, models)
+        if frame.empty:
+            continue
+        title = terms.ATTACK.get(attack, attack)
+        st.subheader(f"Under attack: {title}", anchor=False, help=f"{terms.HELP['robust']} {terms.HELP['eps']}")
+        where = catalogue.dataset_name(str(frame["dataset"].iloc[0]))
+        parts.figure(
+            plots.levels(
+                frame,
+                "Largest change of a pixel, eps in 1/255",
+                f"Robust accuracy on {where} (n = {frame['n'].max():,})",
+            ),
+            frame,
+            f"attack-{attack}",
+            f"Robust accuracy by eps under {title}",
+        )
+        st.caption(
+            "Supervised and self-supervised models only: controls are not attacked. Each model is attacked with its own gradient."
+        )
+
+
+def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
+    """Heads on frozen features: all labels, few labels, nearest neighbours."""
+    frame = db.heads(source, models)
+    if frame.empty:
+        return
+    many = frame["labels_per_class"].eq(0)
+    labels = frame["labels_per_class"].astype(str).radd("").add(" labels a class").where(~many, "all labels")
+    frame = frame.assign(head=frame["probe"].map(terms.PROBE).fillna(frame["probe"]) + ", " + labels)
+    low, high = stats.wilson(frame["value"] * frame["n"], frame["n"])
+    one = frame["seeds"] == 1
+    frame = frame.assign(
+        ci_low=frame["lowest"].where(~one, low),
+        ci_high=frame["highest"].where(~one, high),
+        about=[f"lowest and highest of {k} draws" if k > 1 else "95 % interval" for k in frame["seeds"]],
+    ).sort_values(
+        ["probe", "labels_per_class"], key=lambda c: c.map({"linear": "0"}).fillna(c) if c.name == "probe" else c
+    )
+    st.subheader("With few labels", anchor=False, help=f"{terms.HELP['linear']} {terms.HELP['knn']}")
+    st.caption(
+        "Heads on frozen features. With few labels: mean over draws of the labels, the line from the lowest to the highest draw."
+    )
+    parts.figure(
+        plots.heads(frame, f"Accuracy of the head (n = {frame['n'].max():,})"),
+        frame[["model", "name", "family", "head", "value", "ci_low", "ci_high", "about", "seeds", "n"]],
+        "heads",
+        "Accuracy of heads on frozen features",
+    )
+    wide = parts.percent_columns(frame, ["value"]).pivot_table(index="name", columns="head", values="value", sort=False)
+    rank = frame.dropna(subset="effective_rank").drop_duplicates("name").set_index("name")
+    wide = wide.assign(**{"Effective rank": rank["effective_rank"].round(1), "Spread": rank["collapse_std"].round(2)})
+    wide = wide.sort_values(wide.columns[0], ascending=False).reset_index(names="Model")
+    config = {
+        "Effective rank": st.column_config.NumberColumn(help=terms.HELP["effective_rank"], format="%.1f"),
+        "Spread": st.column_config.NumberColumn(
+            help="Spread of the normalised features: 1 = all over, 0 = collapsed into one point.", format="%.2f"
+        ),
+    }
+    config |= {c: st.column_config.NumberColumn(f"{c}, %", format="%.1f") for c in wide.columns[1:-2]}
+    parts.table(wide, "heads", config, alt="Accuracy of heads on frozen features, percent")
+
+
+main()

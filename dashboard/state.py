@@ -1,0 +1,197 @@
+"""What is being looked at, and how it is written in the URL.
+
+A `View` is all of it. `parse` reads a query string against what there is to choose from and says in words what it could
+not use; `to_query` writes what differs from the defaults. The rest binds widgets to fields: a change of a widget changes
+the view, and the view is written to the URL on every run, so every page's address restores what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import streamlit as st
+
+from dashboard import db, terms
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is being looked at. Empty strings and tuples mean `not chosen`; None means `no limit`."""
+
+    snap: str = ""
+    families: tuple[str, ...] = ()
+    dataset: str = ""
+    subset: str = "all"
+    labels: str = db.ORIGINAL
+    against: str = ""
+    scoring: str = "top1"
+    corruption: str = ""
+    label: str = ""
+    wrong: str = ""
+    unsure: Range | None = None
+    right: Range | None = None
+    answers: Range | None = None
+    nlabels: Range | None = None
+    sort: str = "id"
+    page: int = 1
+    sample: str = ""
+
+
+RANGES = ("unsure", "right", "answers", "nlabels")
+FILTERS = ("dataset", "subset", "labels", "families", "label", "wrong", *RANGES, "sort")
+"""Fields whose change leads back to the first page of a grid."""
+
+SORTS = {
+    "id": "In the order of their ids",
+    "unsure": "Least certain first",
+    "wrong": "Fewest models right first",
+    "answers": "Most different answers first",
+}
+
+Choices = Mapping[str, Sequence[str]]
+
+
+def parse(query: Mapping[str, str], choices: Choices) -> tuple[View, list[str]]:
+    """The view that a query string asks for, and one sentence for each part of it that cannot be used.
+
+    `choices` holds the allowed values of the fields that have a list of them. `families` is a comma-separated list,
+    ranges are `low-high` in whole numbers (`unsure` in percent of the images, by rank), `page` is a whole number.
+    """
+    view, problems = View(), []
+    known = {field.name for field in fields(View)}
+    for key, text in query.items():
+        if key not in known:
+            problems.append(f"`{_plain(key)}` is not part of an address here.")
+            continue
+        try:
+            view = replace(view, **{key: _value(key, text, choices)})
+        except ValueError as fault:
+            problems.append(f"`{key}={_plain(text)}`: {fault}.")
+    return view, problems
+
+
+def _value(key: str, text: str, choices: Choices) -> Any:
+    if key in RANGES:
+        low, _, high = text.partition("-")
+        if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high)):
+            raise ValueError("not a range of two whole numbers such as 2-5")
+        return int(low), int(high)
+    if key == "page":
+        if not (text.isdecimal() and int(text) >= 1):
+            raise ValueError("not a whole number from 1 on")
+        return int(text)
+    values = tuple(text.split(",")) if key == "families" else (text,)
+    for value in values:
+        if key in choices and value not in choices[key]:
+            said = ", ".join(choices[key][:12]) or "nothing"
+            raise ValueError(f"there is no {_plain(value)!r} here; there is {said}")
+    return values if key == "families" else text
+
+
+def _plain(text: str) -> str:
+    """Text of a URL inside a message: short, and without what Markdown would act on."""
+    return "".join(c for c in text[:60] if c.isalnum() or c in " ,.:;-_/=+%")
+
+
+def to_query(view: View) -> dict[str, str]:
+    """The query string of a view: what differs from the defaults, in the order of the fields."""
+    out = {}
+    for field in fields(View):
+        value = getattr(view, field.name)
+        if value == field.default or value is None:
+            continue
+        if field.name in RANGES:
+            value = f"{value[0]}-{value[1]}"
+        elif field.name == "families":
+            value = ",".join(value)
+        out[field.name] = str(value)
+    return out
+
+
+def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
+    """The allowed values of every field that has a list of them, in this snapshot."""
+    names = catalogue.datasets.index.tolist()
+    return {
+        "families": catalogue.families,
+        "dataset": names,
+        "subset": ["all", *catalogue.subsets["subset"].unique()],
+        "labels": sorted({source for sources in catalogue.sources.values() for source in sources}),
+        "against": names,
+        "scoring": ["top1", "any_of"],
+        "corruption": catalogue.corruptions,
+        "label": sorted({str(c) for space in catalogue.classes.values() for c in space}, key=int),
+        "wrong": catalogue.models["model"].tolist(),
+        "sort": list(SORTS),
+    }
+
+
+def settle(view: View, catalogue: db.Catalogue) -> tuple[View, list[str]]:
+    """Fill in what was not chosen and take back what does not go together, with a sentence for each of the latter."""
+    problems = []
+    names = catalogue.datasets.index.tolist()
+    if view.dataset not in names:
+        view = replace(view, dataset=names[0])
+    name = catalogue.dataset_name(view.dataset)
+    if view.subset not in catalogue.subsets_of(view.dataset):
+        problems.append(f"{name} has no subset “{terms.subset_name(view.subset)}”: all test images are shown.")
+        view = replace(view, subset="all")
+    if view.labels not in catalogue.sources.get(view.dataset, [db.ORIGINAL]):
+        problems.append(f"{name} has no labels “{terms.labels_name(view.labels)}”: the original ones are used.")
+        view = replace(view, labels=db.ORIGINAL)
+    if catalogue.corruptions and view.corruption not in catalogue.corruptions:
+        view = replace(view, corruption=catalogue.corruptions[0])
+    return view, problems
+
+
+def current() -> View:
+    """The view of this session."""
+    return st.session_state.get("view", View())
+
+
+def change(**values: Any) -> None:
+    """Change fields of the view; where a filter changes, grids start again at their first page."""
+    st.session_state["touched"] = True
+    if any(key in FILTERS for key in values):
+        values = {"page": 1, "sample": ""} | values
+    st.session_state["view"] = replace(current(), **values)
+
+
+def begin() -> tuple[dict[str, str], bool]:
+    """The query string of this run, and whether it says something that the view does not know yet.
+
+    So it is on the first run of a session, and when a reader goes back or edits the address. Changing the page empties
+    the query string, and a widget that was just used is ahead of it: neither is news.
+    """
+    query = dict(st.query_params)
+    touched = st.session_state.pop("touched", False)
+    news = "view" not in st.session_state or (bool(query) and not touched and query != st.session_state.get("written"))
+    return query, news
+
+
+def store(view: View) -> None:
+    """Make `view` the view of this session, and write it to the URL."""
+    st.session_state["view"] = view
+    query = to_query(view)
+    if query != dict(st.query_params):
+        st.query_params.from_dict(query)
+    st.session_state["written"] = query
+
+
+def bound(widget: Callable[..., Any], label: str, field: str, *, value: Any = None, **options: Any) -> Any:
+    """Show a widget whose value is a field of the view (`value` stands for a limit that is not set)."""
+    key = f"w:{field}"
+    now = getattr(current(), field)
+    now = value if now is None else now
+    st.session_state[key] = list(now) if field == "families" else now
+
+    def changed() -> None:
+        new = st.session_state[key]
+        if field == "families" or field in RANGES:
+            new = tuple(new)
+        change(**{field: None if field in RANGES and new == value else new})
+
+    return widget(label, key=key, on_change=changed, **options)

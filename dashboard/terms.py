@@ -1,0 +1,147 @@
+"""Words for people: names of models, families, sets, conditions and measures, and what each term means."""
+
+from __future__ import annotations
+
+FAMILY = {
+    "supervised": "Supervised",
+    "ssl": "Self-supervised",
+    "random": "Random control",
+    "pixels": "Raw pixels",
+    "unknown": "Unknown",
+}
+"""Family -> its name, in the order in which families are shown."""
+
+METHOD = {
+    "supervised": "Supervised",
+    "simclr": "SimCLR",
+    "swav": "SwAV",
+    "byol": "BYOL",
+    "dino": "DINO",
+    "vicreg": "VICReg",
+    "barlow": "Barlow Twins",
+    "mae": "MAE",
+    "random": "Random",
+    "pixels": "Raw pixels",
+    "ensemble": "Ensemble",
+}
+SSL_FAMILY = {
+    "contrastive": "contrastive",
+    "clustering": "clustering",
+    "distillation": "distillation",
+    "information_maximisation": "information maximisation",
+    "masked_image_modelling": "masked image modelling",
+}
+ARCH = {"cnn": "CNN", "resnet": "ResNet", "vit": "ViT", "mixer": "Mixer"}
+ROLE = {
+    "original": "original",
+    "replication": "replication",
+    "shifted": "shifted",
+    "composite": "composed",
+    "control": "control",
+}
+LABELS = {
+    "original": "Original labels",
+    "true": "True labels",
+    "composed": "All digits on the canvas",
+    "consensus": "Consensus of annotators",
+    "machine": "Machine labels",
+}
+SUBSET = {
+    "all": "All test images",
+    "suitable": "Right by all models before an attack",
+    "attack": "Attacked images",
+    "disputed": "Disputed by the models",
+    "multi-label": "Several labels",
+    "single-label": "One label",
+}
+ATTACK = {"pgd-linf": "PGD, L∞"}
+PROBE = {"linear": "Linear probe", "knn": "kNN"}
+
+HELP = {
+    "accuracy": "Share of images for which the model's first answer is right: the label itself, or with a label source "
+    "of several labels an image any of them. In percent, with Wilson's 95 % interval.",
+    "interval": "The range that fits the data: an experiment repeated with other images of the same kind would give "
+    "ranges that hold the true value 95 times in 100.",
+    "place": "Place among all models on all images of the set. Models whose order cannot be told apart share a place: "
+    "exact McNemar test of each pair on the same images, adjusted by Holm over all pairs.",
+    "gap": "Accuracy on the original minus accuracy on the other set, in percentage points (pp). Positive: the other "
+    "set is harder for this model.",
+    "shifted": "The same concept collected and processed by other people in another way. A gap has many causes here; "
+    "it says nothing about overfitting to the original.",
+    "control": "A set made here whose cause of difference is known, to see whether the figures find it.",
+    "composed": "Images put together here from real ones. Not collected as they are.",
+    "original": "The set on which models are usually compared.",
+    "replication": "A set collected later by the recipe of the original.",
+    "null": "Two halves of one test set, drawn at random: whatever gap they show is chance.",
+    "families": "Supervised: trained with labels. Self-supervised: trained without, then a linear head on frozen "
+    "features. Random control: an untrained encoder with the same head. Raw pixels: that head without an encoder.",
+    "labels": "Which labels count as right. Any label of that source is accepted where an image has several.",
+    "subset": "A named part of the test images. Its definition is on the page Snapshot.",
+    "linear": "Logistic regression on frozen features, fitted on the train labels. Everything it knows of the images "
+    "comes through the encoder.",
+    "knn": "The label of the nearest train images in the space of the features.",
+    "robust": "Share of the attacked images that are right both before and after the attack.",
+    "eps": "The largest change of any pixel, in steps of 1/255.",
+    "severity": "How strong a corruption is, from 1 to 5. Corruptions are simulated.",
+    "uncertainty": "Entropy of the answer in nats: 0 = sure, ln(number of classes) = no idea at all.",
+    "answers": "Number of different answers that the models give to an image.",
+    "right": "Number of models whose answer is right.",
+    "nlabels": "Number of labels that the chosen source gives to an image.",
+    "logit": "log(p / (1 - p)): a step from 90 to 95 % counts about as much as one from 95 to 97.5 %.",
+    "effective_rank": "How many directions the features really use (exponential of the entropy of their singular "
+    "values). Near 1: collapsed.",
+    "proposals": "Labels that the ensemble of supervised models holds most probable; the given label is always among "
+    "them. The score is its mean probability.",
+}
+"""Term -> its definition, one hover away."""
+
+
+def model_name(model: str, method: str, arch: str) -> str:
+    """A name for people, or the model's own where the parts say nothing (imported models keep theirs)."""
+    if method not in METHOD:
+        return model
+    if method == "ensemble":
+        return "Ensemble, " + model.removeprefix("ensemble-").replace("-", " ")
+    return f"{METHOD[method]} {ARCH.get(arch, '')}".strip()
+
+
+def tags(role: str, synthetic: str) -> str:
+    """What a set is besides images as collected: `control, corrupted`; empty for an original as collected."""
+    words = [ROLE[role]] if role != "original" else []
+    return ", ".join(dict.fromkeys(words + ([synthetic] if synthetic else [])))
+
+
+def dataset_name(title: str, role: str, synthetic: str) -> str:
+    """A set's title with what it is in brackets, so that nothing made here passes for collected."""
+    said = tags(role, synthetic)
+    title = title.removesuffix(f" ({synthetic})") if synthetic else title
+    return f"{title} ({said})" if said else title
+
+
+def subset_name(subset: str) -> str:
+    """A subset for people."""
+    if subset.startswith("certain-"):
+        return f"Most certain {subset.removeprefix('certain-')} %"
+    return SUBSET.get(subset, subset.replace("-", " ").capitalize())
+
+
+def labels_name(source: str) -> str:
+    """A label source for people."""
+    return LABELS.get(source, source.replace("_", " ").capitalize())
+
+
+def corruption_name(name: str) -> str:
+    """A corruption for people."""
+    return name.replace("_", " ").capitalize()
+
+
+def percent(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A proportion as `93.1 %`, with its interval as `93.1 % [91.4, 94.6]`."""
+    text = f"{100 * value:.1f} %"
+    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def points(value: float, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
+    """A difference in percentage points as `3.2 pp [1.0, 5.4]`; with `sign` as `+3.2 pp`."""
+    text = f"{value:+.1f} pp" if sign else f"{value:.1f} pp"
+    return text if low is None or high is None else f"{text} [{low:.1f}, {high:.1f}]"
