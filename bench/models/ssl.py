@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -118,10 +119,9 @@ def _dino(
     from lightly.models.modules.heads import DINOProjectionHead
     from lightly.models.utils import update_momentum
 
-    def new_head() -> nn.Module:
-        return DINOProjectionHead(network.n_features, 128, 64, n_out, batch_norm=True)
-
-    head, teacher_head = new_head(), new_head()
+    with warnings.catch_warnings():  # of its weight norm, which torch deprecates
+        warnings.simplefilter("ignore", FutureWarning)
+        head, teacher_head = (DINOProjectionHead(network.n_features, 128, 64, n_out, batch_norm=True) for _ in range(2))
     teacher_head.load_state_dict(head.state_dict())  # deepcopy fails on its weight norm
     teacher, teacher_head = _frozen_copy(network.encoder), teacher_head.requires_grad_(False)
     criterion = DINOLoss(n_out)
@@ -160,7 +160,7 @@ def _barlow(network: Network, *, redundancy: float = 0.02) -> Objective:
 def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     """Masked image modelling: He et al. 2021, arXiv 2111.06377. Needs arch `vit`; sees one unchanged view."""
     from lightly.models import utils
-    from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
+    from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
     from timm.models.vision_transformer import VisionTransformer
 
     if not isinstance(network.encoder, VisionTransformer):
@@ -169,27 +169,21 @@ def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
         )
     patch = network.encoder.patch_embed.patch_size[0]
     masked = MaskedVisionTransformerTIMM(network.encoder, weight_initialization="skip", pos_embed_initialization="skip")
-    decoder = MAEDecoderTIMM(
-        num_patches=masked.sequence_length,
-        patch_size=patch,
-        in_chans=network.channels,
-        embed_dim=network.n_features,
-        decoder_embed_dim=48,
-        decoder_depth=1,
-        decoder_num_heads=3,
-        mlp_ratio=2.0,
-        num_prefix_tokens=0,
+    width = 48
+    embed, predict = nn.Linear(network.n_features, width), nn.Linear(width, patch**2 * network.channels)
+    decoder = MaskedVisionTransformerDecoderTIMM(
+        masked.sequence_length, width, depth=1, num_heads=3, num_prefix_tokens=0, mlp_ratio=2.0
     )
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
         size = (len(a), masked.sequence_length)
         keep, hidden = utils.random_token_mask(size, mask_ratio, mask_class_token=True, device=a.device)
-        tokens = decoder.embed(masked.encode(a, idx_keep=keep))
+        tokens = embed(masked.encode(a, idx_keep=keep))
         full = utils.set_at_index(utils.repeat_token(decoder.mask_token, size), keep, tokens)
-        predicted = decoder.predict(utils.get_at_index(decoder.decode(full), hidden))
+        predicted = predict(utils.get_at_index(decoder(full), hidden))
         return F.mse_loss(predicted, utils.get_at_index(utils.patchify(a, patch), hidden))
 
-    return Objective(decoder, loss, views=augment.UNCHANGED)
+    return Objective(nn.ModuleList([embed, decoder, predict]), loss, views=augment.UNCHANGED)
 
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
