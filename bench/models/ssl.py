@@ -58,7 +58,7 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).requires_grad_(False)
 
 
-def _simclr(network: Network, *, temperature: float = 0.2) -> Objective:
+def _simclr(network: Network, *, temperature: float = 0.3) -> Objective:
     """Contrastive: Chen et al. 2020, arXiv 2002.05709."""
     from lightly.loss.ntx_ent_loss import NTXentLoss
     from lightly.models.modules.heads import SimCLRProjectionHead
