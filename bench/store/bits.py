@@ -55,7 +55,7 @@ def tables_of(
         heads = mine.loc[:, cell].iloc[:: len(ids)]
         for source in sources:
             labelled = correctness.label_sets(labels, source).rows(ids) >= 0
-            valid.append((dataset, source, int(labelled.sum()), pack(labelled)))
+            valid.append((dataset, source, len(ids), pack(labelled)))
             right = correctness.correct(mine, labels, source).reshape(-1, len(ids)) == 1
             bits += [(*head, source, len(ids), pack(row)) for head, row in zip(heads.to_numpy(), right, strict=True)]
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,8 +106,11 @@ def build(config: Config, facts: dict[str, str] | None = None) -> Path:
                 rows[f"count:{table}"] = str(_fill(connection, table, paths))
             _create(connection, "snapshot")
             connection.executemany("INSERT INTO snapshot VALUES (?, ?)", sorted(rows.items()))
-        except duckdb.IOException as fault:
-            raise OSError(*_errno_of(fault)) from fault
+        except duckdb.Error as fault:
+            said = str(fault).splitlines()[0]
+            if any(words in said for words in _FULL):
+                raise OSError(errno.ENOSPC, said) from None
+            raise
         finally:
             connection.close()
             temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
@@ -196,6 +200,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path]) 
     return found[0] if found else 0
 
 
+_FULL = ("No space left", "File too large", "Disk quota")
+"""What the system says of a full disk; DuckDB passes on the words, not the number."""
 _REMEDY = "Delete the file and run `dvc repro`."
 
 
@@ -213,12 +219,3 @@ def _key(table: str) -> str:
 
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
-
-
-def _errno_of(fault: Exception) -> tuple[int, str]:
-    """DuckDB says in words what the system said in a number: a full disk is ENOSPC, all else EIO."""
-    import errno
-
-    said = str(fault).splitlines()[0]
-    full = any(words in said for words in ("No space left", "File too large", "Disk quota"))
-    return (errno.ENOSPC if full else errno.EIO), said

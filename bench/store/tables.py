@@ -77,50 +77,28 @@ def write(name: str, frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return frame
 
 
-def read(name: str, path: Path) -> pd.DataFrame:
-    """Read and validate one Parquet file of table `name`. BenchError where it is missing, unreadable or wrong."""
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what can go wrong when `path` is read into a BenchError that names it."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        frame = pq.read_table(path).to_pandas()
+        yield
     except FileNotFoundError:
         raise BenchError("is missing.", where=path, remedy="Run `dvc repro` (or `dvc pull`).") from None
     except (pa.ArrowInvalid, OSError) as fault:
         raise BenchError(
             f"cannot be read as Parquet: {fault}.", where=path, remedy="Delete it and run `dvc repro`."
         ) from None
-    return schemas.validate(name, frame, where=path)
 
 
-def check_arrow(name: str, path: Path) -> None:
-    """Check that the columns and types of a Parquet file are those of table `name`, without reading its rows."""
+def read(name: str, path: Path) -> pd.DataFrame:
+    """Read and validate one Parquet file of table `name`. BenchError where it is missing, unreadable or wrong."""
     import pyarrow.parquet as pq
 
-    if not pq.read_schema(path).equals(schemas.arrow(name)):
-        raise BenchError(
-            f"its columns are not those of table `{name}`: it was written by another version.",
-            where=path,
-            remedy="Run `dvc repro --force`.",
-        )
-
-
-def check_shards(folder: Path, expected: Iterable[str]) -> None:
-    """Check that a folder holds exactly `<shard>.parquet` for every expected shard.
-
-    Never a glob: a shard that is missing, or a file that nobody expects (a ghost of a removed model), is a BenchError.
-    """
-    wanted = set(expected)
-    present = {path.stem for path in folder.glob("*.parquet")} if folder.is_dir() else set()
-    missing, ghosts = sorted(wanted - present), sorted(present - wanted)
-    if missing:
-        raise BenchError(f"no results for {', '.join(missing)}.", where=folder, remedy="Run `dvc repro`.")
-    if ghosts:
-        raise BenchError(
-            f"results of models that params.yaml does not list: {', '.join(ghosts)}.",
-            where=folder,
-            remedy="Run `bench prune`, then `dvc repro`.",
-        )
+    with _readable(path):
+        frame = pq.read_table(path).to_pandas()
+    return schemas.validate(name, frame, where=path)
 
 
 def shards(folder: Path, expected: Iterable[str]) -> list[Path]:
@@ -151,15 +129,10 @@ def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFram
 
 def check_schema(name: str, path: Path) -> None:
     """Check the columns and types of a Parquet file against table `name`, not its rows. BenchError if not."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _readable(path):
         found = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise BenchError(
-            f"cannot be read as Parquet: {fault}.", where=path, remedy="Delete it and run `dvc repro`."
-        ) from None
     wanted = [(field.name, field.type) for field in schemas.arrow(name)]
     if [(field.name, field.type) for field in found] != wanted:
         raise BenchError(
