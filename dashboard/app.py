@@ -13,6 +13,8 @@ from bench.errors import BenchError
 from bench.store import database, snapshot
 from dashboard import db, state, terms
 
+HERE = Path(__file__).parent
+STYLE = "<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}</style>"
 
 # Page -> title in the menu, icon, and the parts of the filter bar that it uses.
 PAGES = {
@@ -158,7 +160,9 @@ def filter_bar(catalogue: db.Catalogue, used: tuple[str, ...], config: configura
 
 def main() -> None:
     """Pick page and snapshot, bring the URL and the view into line, show the filter bar, run the page."""
-    st.set_page_config(page_title="Second Look", page_icon=":material/visibility:", layout="wide")
+    st.set_page_config(page_title="Second Look", page_icon=str(HERE / "icon.svg"), layout="wide")
+    st.logo(str(HERE / "logo.svg"), size="large")
+    st.html(STYLE)
     pages = {
         name: st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
         for name, (title, icon, _) in PAGES.items()

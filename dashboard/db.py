@@ -20,6 +20,7 @@ import yaml
 from bench import schemas
 from bench.store import bits
 from dashboard import terms
+from dashboard.frames import Frame, records
 
 NEEDED = (
     "datasets",
@@ -61,13 +62,13 @@ class Source:
 class Catalogue:
     """What there is to choose from, in the order in which it is shown."""
 
-    models: pd.DataFrame
+    models: Frame
     """model, name, family, method, ssl_family, arch, params_m, source; in the order of families, then by name"""
-    datasets: pd.DataFrame
-    """dataset (index), name, title, about, role, replicates (empty: none), synthetic, n_test, label_space, source, license"""
+    datasets: Frame
+    """dataset (index), name, title, about, role, replicates (empty: none), synthetic, n_test, label_space, ..."""
     classes: dict[str, dict[int, str]]
     """label space -> class id -> name"""
-    subsets: pd.DataFrame
+    subsets: Frame
     """subset, dataset, about, n"""
     sources: dict[str, list[str]]
     """dataset -> its label sources, the original first"""
@@ -127,7 +128,7 @@ def _connection(source: Source) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def query(source: Source, sql: str, parameters: Sequence[object] = ()) -> pd.DataFrame:
+def query(source: Source, sql: str, parameters: Sequence[object] = ()) -> Frame:
     """Run one statement on a cursor of its own and return all rows."""
     with _connection(source).cursor() as cursor:
         cursor.execute("USE snap")
@@ -186,13 +187,13 @@ def catalogue(source: Source) -> Catalogue:
     models = query(source, "SELECT * FROM models")
     order = {family: i for i, family in enumerate(terms.FAMILY)}
     models = models.iloc[np.lexsort((models["model"], models["family"].map(order)))].reset_index(drop=True)
-    names = [terms.model_name(*row) for row in models[["model", "method", "arch"]].itertuples(index=False)]
+    names = [terms.model_name(*row) for row in records(models[["model", "method", "arch"]])]
     repeated = pd.Series(names).duplicated(keep=False).to_numpy()
     models["name"] = np.where(repeated, models["model"], names)
     datasets = query(source, "SELECT * REPLACE (coalesce(replicates, '') AS replicates) FROM datasets")
     ranks = {role: i for i, role in enumerate(schemas.ROLES)}
     datasets = datasets.iloc[np.lexsort((datasets["dataset"], datasets["role"].map(ranks)))].set_index("dataset")
-    rows = datasets[["title", "role", "synthetic"]].itertuples(index=False)
+    rows = records(datasets[["title", "role", "synthetic"]])
     datasets["name"] = [terms.dataset_name(*row) for row in rows]
     classes = query(source, "SELECT label_space, class_id, name FROM classes ORDER BY ALL")
     sources = query(source, "SELECT dataset, label_source FROM valid ORDER BY label_source <> 'original', label_source")
@@ -214,14 +215,14 @@ def catalogue(source: Source) -> Catalogue:
     )
 
 
-def _with_models(frame: pd.DataFrame, source: Source) -> pd.DataFrame:
+def _with_models(frame: Frame, source: Source) -> Frame:
     """Adds name, family and arch; drops rows of models that are not listed."""
     models = catalogue(source).models[["model", "name", "family", "method", "ssl_family", "arch"]]
     return frame.merge(models, on="model")
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def accuracies(source: Source, subset: str, label_source: str, models: tuple[str, ...]) -> pd.DataFrame:
+def accuracies(source: Source, subset: str, label_source: str, models: tuple[str, ...]) -> Frame:
     """Accuracy on clean images of every set that has the subset and label source: one row a model and dataset.
 
     Columns: model, name, family, method, ssl_family, arch, dataset, label_source, value, ci_low, ci_high, n, rank,
@@ -246,7 +247,7 @@ def accuracies(source: Source, subset: str, label_source: str, models: tuple[str
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def gaps(source: Source, original: str, other: str, scoring: str, models: tuple[str, ...]) -> pd.DataFrame:
+def gaps(source: Source, original: str, other: str, scoring: str, models: tuple[str, ...]) -> Frame:
     """Gap of each model under rule R0: model, name, family, arch, gap_pp, ci_low, ci_high, label_pp, n_original, ..."""
     frame = query(
         source,
@@ -270,7 +271,7 @@ def scorings(source: Source, original: str, other: str) -> list[str]:
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> pd.DataFrame:
+def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Frame:
     """Figures under one corruption (top1) or attack (robust accuracy) by its level: severity or eps in 1/255.
 
     Columns: those of the model, dataset, level, value, ci_low, ci_high, n. Level 0 of a corruption is the clean set.
@@ -297,7 +298,7 @@ def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> pd.D
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def comparison(source: Source, dataset: str, label_source: str) -> pd.DataFrame:
+def comparison(source: Source, dataset: str, label_source: str) -> Frame:
     """All pairs of models on the clean images of a set; model_a is the more accurate."""
     sql = "SELECT * FROM comparisons WHERE dataset = ? AND label_source = ? AND condition = 'clean'"
     return query(source, sql, [dataset, label_source])
@@ -305,7 +306,7 @@ def comparison(source: Source, dataset: str, label_source: str) -> pd.DataFrame:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def robust_pair(source: Source, a: str, b: str, condition: str) -> tuple[int, int, int]:
-    """Of the images attacked in both models: how many only a, and only b, gets right before and after; and of how many."""
+    """How many attacked images only model a, and only b, gets right before and after the attack; and of how many."""
     row = query(
         source,
         """
@@ -325,7 +326,7 @@ def robust_pair(source: Source, a: str, b: str, condition: str) -> tuple[int, in
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def heads(source: Source, models: tuple[str, ...]) -> pd.DataFrame:
+def heads(source: Source, models: tuple[str, ...]) -> Frame:
     """Heads on frozen features: probe, labels_per_class (0 = all), mean, lowest and highest accuracy over seeds, n."""
     frame = query(
         source,
@@ -342,7 +343,7 @@ def heads(source: Source, models: tuple[str, ...]) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def images_of(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> pd.DataFrame:
+def images_of(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
     """One row a test image of a set, in the order of sample_id; what the grid is filtered by.
 
     sample_id, label, n_right (models right under the label source; 0 where it has no label), n_models, n_answers
@@ -375,7 +376,7 @@ def images_of(source: Source, dataset: str, label_source: str, models: tuple[str
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def correct(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> np.ndarray:
-    """Who is right on which clean image (M, N) bool, models by name, images in the order of sample_id: from the bits."""
+    """Who is right on which clean image: (M, N) bool, models by name, images by sample_id, from the bits."""
     frame = query(
         source,
         f"""
@@ -401,7 +402,7 @@ def pictures(source: Source, sample_ids: tuple[str, ...]) -> dict[str, tuple[byt
     """sample_id -> encoded thumbnail and its media type."""
     sql = f"SELECT sample_id, thumbnail, media_type FROM images WHERE sample_id IN ({_marks(sample_ids)})"
     frame = query(source, sql, sample_ids)
-    return {row.sample_id: (bytes(row.thumbnail), row.media_type) for row in frame.itertuples()}
+    return {row.sample_id: (bytes(row.thumbnail), row.media_type) for row in records(frame)}
 
 
 def sample(source: Source, sample_id: str) -> dict[str, object] | None:
@@ -412,14 +413,14 @@ def sample(source: Source, sample_id: str) -> dict[str, object] | None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def labels_of(source: Source, sample_id: str) -> pd.DataFrame:
+def labels_of(source: Source, sample_id: str) -> Frame:
     """Labels of one image: source, class_id, weight."""
     sql = "SELECT source, class_id, weight FROM labels WHERE sample_id = ? ORDER BY source <> 'original', ALL"
     return query(source, sql, [sample_id])
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def answers(source: Source, sample_id: str) -> pd.DataFrame:
+def answers(source: Source, sample_id: str) -> Frame:
     """Every model's answer to one clean image: pred, p_top1, p_true, entropy_nats, and the columns of the model."""
     frame = query(
         source,
@@ -436,7 +437,7 @@ def answers(source: Source, sample_id: str) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def neighbours(source: Source, sample_id: str) -> pd.DataFrame:
+def neighbours(source: Source, sample_id: str) -> Frame:
     """The nearest images: rank, neighbour_id, similarity, model, label."""
     sql = """
         SELECT n.rank, n.neighbour_id, n.similarity, n.model, s.label FROM neighbours n
@@ -445,7 +446,7 @@ def neighbours(source: Source, sample_id: str) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def disputed(source: Source, dataset: str) -> pd.DataFrame:
+def disputed(source: Source, dataset: str) -> Frame:
     """Disputed images of a set, the strongest doubt first: sample_id, label, given_score, best, best_score, proposer.
 
     `best` is the proposal with the highest score besides the given label.
@@ -468,7 +469,7 @@ def disputed(source: Source, dataset: str) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def proposals(source: Source, sample_ids: tuple[str, ...]) -> pd.DataFrame:
+def proposals(source: Source, sample_ids: tuple[str, ...]) -> Frame:
     """Proposed labels of some images: sample_id, class_id, rank, score."""
     sql = f"""SELECT sample_id, class_id, rank, score FROM proposals WHERE sample_id IN ({_marks(sample_ids)})
               ORDER BY sample_id, rank"""

@@ -1,8 +1,8 @@
 """Sentences from tables: what the figures support, and no more.
 
-Every function takes small frames and returns Markdown. A difference is stated as one only where its interval leaves out
-zero (and, where pairs are tested, where the adjusted p-value is below alpha); else the sentence says that the two cannot
-be told apart. No frame, no sentence: functions return an empty string where there is nothing to say.
+Every function takes small frames and returns Markdown. A difference is stated as one only where its interval leaves
+out zero (and, where pairs are tested, where the adjusted p-value is below alpha); else the sentence says that the two
+cannot be told apart. No frame, no sentence: functions return an empty string where there is nothing to say.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import pandas as pd
-
 from dashboard import terms
+from dashboard.frames import Frame
 
 Verdict = Literal["more", "less", "tied"]
 
@@ -39,10 +38,10 @@ class Pair:
         return verdict(self.ci_low, self.ci_high) if self.p_holm < alpha else "tied"
 
 
-def pair(comparisons: pd.DataFrame, a: str, b: str, n: int) -> Pair | None:
+def pair(comparisons: Frame, a: str, b: str, n: int) -> Pair | None:
     """The row of two models in a table of comparisons, turned so that it says a minus b; None where there is none."""
-    straight = comparisons[(comparisons["model_a"] == a) & (comparisons["model_b"] == b)]
-    turned = comparisons[(comparisons["model_a"] == b) & (comparisons["model_b"] == a)]
+    straight = comparisons.loc[(comparisons["model_a"] == a) & (comparisons["model_b"] == b)]
+    turned = comparisons.loc[(comparisons["model_a"] == b) & (comparisons["model_b"] == a)]
     if len(straight):
         row = straight.iloc[0]
         return Pair(a, b, float(row.delta_pp), float(row.ci_low), float(row.ci_high), n, float(row.p_holm))
@@ -52,14 +51,14 @@ def pair(comparisons: pd.DataFrame, a: str, b: str, n: int) -> Pair | None:
     return None
 
 
-def gap(gaps: pd.DataFrame, best: str, original: str, other: str) -> str:
+def gap(gaps: Frame, best: str, original: str, other: str) -> str:
     """What the best model loses on another set, and for how many of the models that holds.
 
     gaps: model, name, gap_pp, ci_low, ci_high, n_original, n_replication, of one pair of sets.
     """
     if gaps.empty:
         return ""
-    row = gaps[gaps["model"] == best].iloc[0] if best in set(gaps["model"]) else gaps.iloc[0]
+    row = gaps.loc[gaps["model"] == best].iloc[0] if best in set(gaps["model"]) else gaps.iloc[0]
     who = f"**{row['name']}**" + (f", the most accurate model on {original}," if row["model"] == best else "")
     size = terms.points(abs(row["gap_pp"]))
     says = verdict(row["ci_low"], row["ci_high"])
@@ -74,7 +73,7 @@ def gap(gaps: pd.DataFrame, best: str, original: str, other: str) -> str:
     return f"{first} ({n}). {_tally(gaps)}"
 
 
-def _tally(gaps: pd.DataFrame) -> str:
+def _tally(gaps: Frame) -> str:
     said = [verdict(low, high) for low, high in zip(gaps["ci_low"], gaps["ci_high"], strict=True)]
     words = {"more": "lose accuracy", "less": "gain accuracy", "tied": "show no gap that could be told from chance"}
     if len(set(said)) == 1:
@@ -83,9 +82,9 @@ def _tally(gaps: pd.DataFrame) -> str:
     return f"Of {len(gaps)} models, {', '.join(parts)}."
 
 
-def null(gaps: pd.DataFrame, best: str) -> str:
+def null(gaps: Frame, best: str) -> str:
     """What two random halves of one set show for the same model: chance, and a warning where it is more than that."""
-    row = gaps[gaps["model"] == best]
+    row = gaps.loc[gaps["model"] == best]
     if row.empty:
         return ""
     low, high = float(row["ci_low"].iloc[0]), float(row["ci_high"].iloc[0])
@@ -103,7 +102,7 @@ def _tie(found: Pair) -> str:
 
 
 def against(found: Pair | None, a: str, b: str, where: str, alpha: float) -> str:
-    """Model a against model b on the same images; a and b are what to call them, e.g. `the best supervised model, X`."""
+    """Model a against model b on the same images; `a` and `b` say what to call them: `the best supervised model, X`."""
     if found is None:
         return ""
     size = terms.points(abs(found.delta_pp))
@@ -127,7 +126,8 @@ def robust(found: Pair | None, a: str, b: str, attack: str, alpha: float) -> str
         return f"Under {attack}, {a} and {b} **cannot be told apart** ({_tie(found)})."
     if says == "less":
         a, b, low, high = b, a, -high, -low
-    return f"Under {attack}, {a} keeps **{size}** [{low:.1f}, {high:.1f}] more of the images right than {b} (n = {found.n:,})."
+    more = f"**{size}** [{low:.1f}, {high:.1f}] more of the images right"
+    return f"Under {attack}, {a} keeps {more} than {b} (n = {found.n:,})."
 
 
 def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:

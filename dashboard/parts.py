@@ -6,15 +6,27 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import db, state, terms
+from dashboard import db, state
+from dashboard.frames import Frame, records
 
 TILE = 92
 """Pixels a side of an image in a grid."""
+
+MATRIX = """<style>
+.matrix {border-collapse: collapse; width: 100%; font-size: 0.86rem; font-variant-numeric: tabular-nums}
+.matrix th {font-weight: 500; text-align: left; vertical-align: bottom; padding: 4px 6px; line-height: 1.2}
+.matrix thead th {font-size: 0.78rem; opacity: 0.75; border-bottom: 1px solid #8a8f9866}
+.matrix td {border-bottom: 1px solid #8a8f9833; padding: 0}
+.matrix tbody th {border-bottom: 1px solid #8a8f9833; white-space: nowrap}
+.matrix td a {display: block; padding: 3px 6px; color: inherit; text-decoration: none}
+.matrix td a:hover, .matrix td a:focus {background: #2a7fb833}
+.matrix small {display: block; opacity: 0.7; font-size: 0.72rem; white-space: nowrap}
+</style>"""
 
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
@@ -27,19 +39,19 @@ def head(question: str, answer: str, more: str = "") -> None:
         st.caption(more)
 
 
-def csv_bytes(frame: pd.DataFrame) -> bytes:
+def csv_bytes(frame: Frame) -> bytes:
     """A frame as CSV; empty cells where a value is missing."""
     return frame.to_csv(index=False).encode()
 
 
-def parquet_bytes(frame: pd.DataFrame) -> bytes:
+def parquet_bytes(frame: Frame) -> bytes:
     """A frame as Parquet."""
     stream = io.BytesIO()
     frame.to_parquet(stream, index=False, compression="zstd")
     return stream.getvalue()
 
 
-def downloads(frame: pd.DataFrame, name: str) -> None:
+def downloads(frame: Frame, name: str) -> None:
     """Two buttons that give what is shown, as CSV and as Parquet; the bytes are made when they are asked for."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for kind, make, mime in (
@@ -59,23 +71,21 @@ def downloads(frame: pd.DataFrame, name: str) -> None:
             )
 
 
-def table(frame: pd.DataFrame, name: str, columns: Mapping[str, object] | None = None, **options: object) -> object:
+def table(frame: Frame, name: str, columns: Mapping[str, Any] | None = None, alt: str = "") -> None:
     """A table of exactly these columns, and its downloads."""
-    height = min(38 + 35 * len(frame), 560)
-    event = st.dataframe(
+    st.dataframe(
         frame,
         hide_index=True,
-        height=height,
+        height="content" if len(frame) <= 16 else 560,
         column_config=dict(columns or {}),
         placeholder="–",
         key=f"table:{name}",
-        **options,  # pyright: ignore[reportArgumentType]
+        alt=alt,
     )
     downloads(frame, name)
-    return event
 
 
-def figure(plot: go.Figure, frame: pd.DataFrame, name: str, alt: str) -> None:
+def figure(plot: go.Figure, frame: Frame, name: str, alt: str) -> None:
     """A figure, and the downloads of the frame that it was drawn from."""
     st.plotly_chart(plot, config=PLOT, key=f"figure:{name}", alt=alt)
     downloads(frame, f"{name}-figure")
@@ -134,7 +144,7 @@ def strip(source: db.Source, view: state.View, dataset: str, model: str = "", *,
     frame = db.images_of(source, dataset, labels, chosen)
     what = "that most models get wrong"
     if model:
-        frame = frame[~db.correct(source, dataset, labels, (model,))[0]]
+        frame = frame.loc[~db.correct(source, dataset, labels, (model,))[0]]
         what = f"that {catalogue.model_name(model)} gets wrong"
     frame = frame[frame["n_right"] < frame["n_models"]]
     worst = frame.sort_values(["n_right", "sample_id"]).head(limit)
@@ -144,10 +154,10 @@ def strip(source: db.Source, view: state.View, dataset: str, model: str = "", *,
         st.caption("There is none.")
         return
     names = catalogue.class_names(dataset)
-    captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in worst.itertuples()]
+    captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in records(worst)]
     alts = [
         f"image of {name}, label {names[row.label]}, {row.n_right} of {row.n_models} models right"
-        for row in worst.itertuples()
+        for row in records(worst)
     ]
     st.caption("Below each: its original label and how many of the models shown get it right.")
     grid(source, worst["sample_id"].tolist(), captions, alts, f"strip:{dataset}")
@@ -160,11 +170,22 @@ def strip(source: db.Source, view: state.View, dataset: str, model: str = "", *,
     )
 
 
-def percent_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Proportions as percent with one decimal, for showing."""
-    return frame.assign(**{column: (100 * frame[column].astype(float)).round(1) for column in columns})
+def matrix(
+    rows: Sequence[tuple[str, str]], columns: Sequence[str], cells: Mapping[tuple[str, int], tuple[str, str, str, str]]
+) -> None:
+    """A table whose cells have two lines and are links; narrow enough for many columns.
 
-
-def with_interval(frame: pd.DataFrame) -> list[str]:
-    """`93.1 [91.4, 94.6]` in percent for every row of value, ci_low, ci_high."""
-    return [terms.percent(row.value, row.ci_low, row.ci_high).replace(" %", "") for row in frame.itertuples()]
+    rows: (key, name); columns: names; cells: (row key, column) -> text, small text, what hovering says, address.
+    """
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *columns])
+    lines = []
+    for key, name in rows:
+        line = [f"<th>{html.escape(name)}</th>"]
+        for column in range(len(columns)):
+            text, small, hover, address = (
+                html.escape(part, quote=True) for part in cells.get((key, column), ("–",) * 4)
+            )
+            inside = f"{text}<small>{small}</small>" if (key, column) in cells else text
+            line.append(f'<td><a href="{address}" title="{hover}">{inside}</a></td>')
+        lines.append(f"<tr>{''.join(line)}</tr>")
+    st.html(f'{MATRIX}<table class="matrix"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>')

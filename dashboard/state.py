@@ -1,8 +1,8 @@
 """What is being looked at, and how it is written in the URL.
 
-A `View` is all of it. `parse` reads a query string against what there is to choose from and says in words what it could
-not use; `to_query` writes what differs from the defaults. The rest binds widgets to fields: a change of a widget changes
-the view, and the view is written to the URL on every run, so every page's address restores what it shows.
+A `View` is all of it. `parse` reads a query string against what there is to choose from and says in words what it
+could not use; `to_query` writes what differs from the defaults. The rest binds widgets to fields: a change of a widget
+changes the view, and the view is written to the URL on every run, so every page's address restores what it shows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -112,6 +113,11 @@ def to_query(view: View) -> dict[str, str]:
     return out
 
 
+def address(page: str, view: View) -> str:
+    """The address of a view on a page, relative to the app."""
+    return f"{page}?{urlencode(to_query(view))}"
+
+
 def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
     """The allowed values of every field that has a list of them, in this snapshot."""
     names = catalogue.datasets.index.tolist()
@@ -195,3 +201,18 @@ def bound(widget: Callable[..., Any], label: str, field: str, *, value: Any = No
         change(**{field: None if field in RANGES and new == value else new})
 
     return widget(label, key=key, on_change=changed, **options)
+
+
+def pager(pages: int) -> None:
+    """Page numbers, where there are several pages. Its key holds the page, so that a reset elsewhere shows here."""
+    if pages < 2:
+        return
+    key = f"w:page:{current().page}"
+    st.pagination(pages, default=current().page, key=key, on_change=lambda: change(page=int(st.session_state[key])))
+
+
+def within(pages: int) -> View:
+    """The view, its page drawn in to the pages that there are."""
+    if current().page > pages:
+        store(replace(current(), page=max(pages, 1)))
+    return current()

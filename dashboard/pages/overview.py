@@ -7,11 +7,12 @@ import streamlit as st
 
 from bench import compute, stats
 from dashboard import db, findings, parts, plots, state, terms
+from dashboard.frames import Frame, records
 
 
-def best_of(frame: pd.DataFrame, family: str, dataset: str) -> pd.Series | None:
+def best_of(frame: Frame, family: str, dataset: str) -> Frame | None:
     """The most accurate model of a family on a set; the ensemble is not one model and does not count."""
-    mine = frame[(frame["family"] == family) & (frame["dataset"] == dataset) & (frame["method"] != "ensemble")]
+    mine = frame.loc[(frame["family"] == family) & (frame["dataset"] == dataset) & (frame["method"] != "ensemble")]
     return None if mine.empty else mine.loc[mine["value"].idxmax()]
 
 
@@ -26,7 +27,7 @@ def three(source: db.Source) -> list[tuple[str, str]]:
     said: list[tuple[str, str]] = []
     name = catalogue.dataset_name(original)
 
-    singles = frame[(frame["dataset"] == original) & (frame["method"] != "ensemble")]
+    singles = frame.loc[(frame["dataset"] == original) & (frame["method"] != "ensemble")]
     others = catalogue.held_against(original)
     if others and len(singles):
         best = str(singles.loc[singles["value"].idxmax(), "model"])
@@ -45,8 +46,8 @@ def three(source: db.Source) -> list[tuple[str, str]]:
 
     for attack in catalogue.attacks[:1]:
         frame = db.under(source, "attack", attack, every)
-        frame = frame[(frame["level"] > 0)]
-        frame = frame[frame["level"] == frame["level"].min()]
+        frame = frame.loc[(frame["level"] > 0)]
+        frame = frame.loc[frame["level"] == frame["level"].min()]
         dataset = str(frame["dataset"].iloc[0]) if len(frame) else ""
         a, b = best_of(frame, "supervised", dataset), best_of(frame, "ssl", dataset)
         if a is not None and b is not None:
@@ -54,7 +55,7 @@ def three(source: db.Source) -> list[tuple[str, str]]:
     return [(heading, sentence) for heading, sentence in said if sentence]
 
 
-def robust(source: db.Source, a: pd.Series, b: pd.Series, attack: str, numbers: dict[str, float]) -> str:
+def robust(source: db.Source, a: Frame, b: Frame, attack: str, numbers: dict[str, float]) -> str:
     """The most robust model of two families against each other on the same attacked images."""
     only_a, only_b, n = db.robust_pair(source, a.model, b.model, f"attack:{attack}:{a.level:g}")
     low, high = stats.bootstrap_paired_counts(
@@ -65,7 +66,7 @@ def robust(source: db.Source, a: pd.Series, b: pd.Series, attack: str, numbers: 
     return findings.robust(found, *names, f"{terms.ATTACK.get(attack, attack)} at {a.level:g}/255", numbers["alpha"])
 
 
-def answer(rows: pd.DataFrame, where: str) -> str:
+def answer(rows: Frame, where: str) -> str:
     """Which model is best on the chosen set, with those that share its place."""
     if rows.empty:
         return f"No model of these families has results on {where}."
@@ -73,7 +74,7 @@ def answer(rows: pd.DataFrame, where: str) -> str:
     said = f"**{best['name']}** is right on {terms.percent(best.value, best.ci_low, best.ci_high)} of {where}"
     if rows["rank"].isna().any():
         return said + "."
-    tied = rows[(rows["rank"] == best["rank"]) & (rows["model"] != best["model"])]
+    tied = rows.loc[(rows["rank"] == best["rank"]) & (rows["model"] != best["model"])]
     if tied.empty:
         return said + ", ahead of all others shown."
     return said + f"; {len(tied)} other {'model shares' if len(tied) == 1 else 'models share'} its place."
@@ -84,7 +85,7 @@ def main() -> None:
     catalogue = db.catalogue(source)
     models = tuple(catalogue.choose(view.families))
     frame = db.accuracies(source, view.subset, view.labels, models)
-    rows = frame[frame["dataset"] == view.dataset]
+    rows = frame.loc[frame["dataset"] == view.dataset]
     name = catalogue.dataset_name(view.dataset)
     where = name if view.subset == "all" else f"{name}, {terms.subset_name(view.subset).lower()}"
     parts.head("How accurate is each model, and where?", answer(rows, where))
@@ -105,9 +106,10 @@ def main() -> None:
     st.subheader(f"Accuracy on {where}", anchor=False, help=f"{terms.HELP['accuracy']} {terms.HELP['interval']}")
     role = str(catalogue.datasets.at[view.dataset, "role"])
     n = f"n = {rows['n'].max():,}"
-    shown = rows[["model", "name", "family", "value", "ci_low", "ci_high", "n"]]
+    rows = rows.assign(dataset_name=name, role=role)
+    shown = rows[["model", "name", "family", "dataset_name", "value", "ci_low", "ci_high", "n"]]
     parts.figure(
-        plots.accuracies(rows, role, f"Accuracy on {where}, {terms.labels_name(view.labels).lower()} ({n})"),
+        plots.accuracies(rows, f"Accuracy on {where}, {terms.labels_name(view.labels).lower()} ({n})"),
         shown,
         f"accuracy-{view.dataset}",
         f"Accuracy of {len(rows)} models on {where}, with intervals",
@@ -116,34 +118,45 @@ def main() -> None:
     st.subheader("Every model on every set", anchor=False, help=f"{terms.HELP['place']} {terms.HELP['interval']}")
     note = "Place among all models in brackets; models that cannot be told apart share it."
     st.caption(
-        "Accuracy in % [95 % interval]. " + (note if view.subset == "all" else "Places are for all images only.")
+        "Accuracy in %, below it the 95 % interval; a cell leads to the images that the model gets wrong. "
+        + (note if view.subset == "all" else "Places are for all images only.")
     )
-    wide = matrix(frame, catalogue, view.dataset)
-    columns = {"Model": st.column_config.TextColumn(pinned=True, width="medium")}
-    columns |= {column: st.column_config.TextColumn(width="medium") for column in wide.columns[2:]}
-    event = parts.table(
-        wide, "models-by-sets", columns, on_select="rerun", selection_mode="single-row", alt="Models by sets of images"
-    )
-    picked = event["selection"]["rows"]  # pyright: ignore[reportIndexIssue]
-    order = rows.sort_values("value", ascending=False)["model"].tolist()
-    model = order[picked[0]] if picked and picked[0] < len(order) else ""
-    if not model:
-        st.caption("Tick a row to see the images that its model gets wrong.")
-    parts.strip(source, view, view.dataset, model)
+    matrix(source, view, frame)
+    parts.strip(source, view, view.dataset)
 
 
-def matrix(frame: pd.DataFrame, catalogue: db.Catalogue, first: str) -> pd.DataFrame:
-    """Models (rows, best on `first` on top) by sets: `93.1 [91.4, 94.6] (2)` in percent, the place in brackets."""
-    place = ["" if pd.isna(rank) else f" ({int(rank)})" for rank in frame["rank"]]
-    cells = frame.assign(cell=[a + b for a, b in zip(parts.with_interval(frame), place, strict=True)])
-    wide = cells.pivot_table(index="model", columns="dataset", values="cell", aggfunc="first")
-    order = frame[frame["dataset"] == first].sort_values("value", ascending=False)["model"]
-    sets = [first, *(one for one in catalogue.datasets.index if one != first and one in wide.columns)]
-    wide = wide.reindex(index=order, columns=sets).rename(columns=catalogue.dataset_name)
-    named = frame.drop_duplicates("model").set_index("model").loc[order]
-    wide.insert(0, "Model", named["name"].to_numpy())
-    wide.insert(1, "Family", named["family"].map(terms.FAMILY).to_numpy())
-    return wide.reset_index(drop=True)
+def matrix(source: db.Source, view: state.View, frame: Frame) -> None:
+    """Models (best on the chosen set on top) by sets; each cell leads to the images that the model gets wrong there."""
+    catalogue = db.catalogue(source)
+    sets = [view.dataset, *(one for one in catalogue.datasets.index if one != view.dataset)]
+    sets = [one for one in sets if one in set(frame["dataset"])]
+    order = frame.loc[frame["dataset"] == view.dataset].sort_values("value", ascending=False)
+    cells = {}
+    for row in records(frame):
+        place = "" if pd.isna(row.rank) else f" ({int(row.rank)})"
+        places = "" if pd.isna(row.rank) else f", place {int(row.rank_low)} to {int(row.rank_high)}"
+        hover = (
+            f"{row.name}, {catalogue.dataset_name(row.dataset)}: n = {row.n:,}{places}. Open the images it gets wrong."
+        )
+        address = state.address(
+            "samples",
+            state.replace(
+                view,
+                dataset=row.dataset,
+                labels=row.label_source,
+                subset=view.subset,
+                wrong=row.model,
+                page=1,
+                sample="",
+            ),
+        )
+        value, interval = terms.percent(row.value, row.ci_low, row.ci_high).split(" % ")
+        cells[row.model, sets.index(row.dataset)] = (f"{value}{place}", interval, hover, address)
+    rows = list(zip(order["model"], order["name"], strict=True))
+    parts.matrix(rows, [catalogue.dataset_name(one) for one in sets], cells)
+    shown = frame.assign(dataset_name=frame["dataset"].map(catalogue.dataset_name))
+    columns = ["model", "name", "family", "dataset", "dataset_name", "label_source", "value", "ci_low", "ci_high", "n"]
+    parts.downloads(shown[[*columns, "rank", "rank_low", "rank_high"]], "models-by-sets")
 
 
 main()

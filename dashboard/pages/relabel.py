@@ -6,21 +6,22 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import db, parts, state, terms
+from dashboard.frames import Frame, records
 
 PER_PAGE = 12
 
 
-def cards(source: db.Source, rows: pd.DataFrame, names: dict[int, str]) -> None:
+def cards(source: db.Source, rows: Frame, names: dict[int, str]) -> None:
     """One card an image: picture, given label with its score, proposals with theirs."""
     ids = tuple(rows["sample_id"])
     pictures, proposed = db.pictures(source, ids), db.proposals(source, ids)
     with st.container(horizontal=True, gap="medium"):
-        for row in rows.itertuples():
-            mine = proposed[proposed["sample_id"] == row.sample_id]
-            with st.container(border=True, width=300, key=f"card:{row.sample_id}"), st.container(horizontal=True):
-                with st.container(width=124, gap=None):
+        for row in records(rows):
+            mine = proposed.loc[proposed["sample_id"] == row.sample_id]
+            with st.container(border=True, width=252, key=f"card:{row.sample_id}"), st.container(horizontal=True):
+                with st.container(width=100, gap=None):
                     alt = f"image {row.sample_id}, given label {names[row.label]}"
-                    st.html(parts.image_html(pictures.get(str(row.sample_id)), alt, 112), width=120)
+                    st.html(parts.image_html(pictures.get(str(row.sample_id)), alt, 92), width=100)
                     st.button(
                         "Open",
                         key=f"card-open:{row.sample_id}",
@@ -28,12 +29,11 @@ def cards(source: db.Source, rows: pd.DataFrame, names: dict[int, str]) -> None:
                         on_click=parts.open_sample,
                         args=(row.sample_id,),
                     )
-                with st.container(width=128, gap=None):
+                with st.container(width=106, gap=None):
                     st.markdown(f"Given: **{names[row.label]}**")
                     lines = [
-                        f"- {'**' if p.class_id != row.label else ''}{names[p.class_id]}"
-                        f"{'**' if p.class_id != row.label else ''} · {100 * p.score:.0f} %"
-                        for p in mine.head(4).itertuples()
+                        f"- {names[p.class_id]} · {100 * p.score:.0f} %{' (given)' if p.class_id == row.label else ''}"
+                        for p in records(mine.head(4))
                     ]
                     st.markdown("Proposed:\n" + "\n".join(lines))
 
@@ -53,7 +53,7 @@ def main() -> None:
     total = int(catalogue.datasets.at[view.dataset, "n_test"])
     doubted = int((frame["best_score"] > frame["given_score"]).sum())
     about = catalogue.subsets.query("subset == 'disputed' and dataset == @view.dataset")["about"]
-    share = f"**{len(frame):,}** of the {total:,} test images of {name} ({100 * len(frame) / max(total, 1):.1f} %) are disputed"
+    share = f"**{len(frame):,}** of {total:,} test images of {name} ({terms.percent(len(frame) / total)}) are disputed"
     parts.head(question, f"{share}; for {doubted:,} of them another label is held more probable than the given one.")
     proposer = catalogue.model_name(str(frame["proposer"].iloc[0])) if len(frame) else ""
     st.caption(" ".join([*about, f"Proposals by {proposer}." if proposer else ""]))
@@ -65,12 +65,9 @@ def main() -> None:
         return
     names = catalogue.class_names(view.dataset)
     pages = -(-len(frame) // PER_PAGE)
-    if view.page > pages:
-        state.store(state.replace(view, page=pages))
-    page = state.current().page
+    page = state.within(pages).page
     cards(source, frame.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], names)
-    if pages > 1:
-        state.bound(lambda label, **options: st.pagination(pages, **options), "Page", "page")
+    state.pager(pages)
     shown = pd.DataFrame(
         {
             "Image": frame["sample_id"],

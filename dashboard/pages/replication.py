@@ -7,6 +7,7 @@ import streamlit as st
 
 from bench import compute, stats
 from dashboard import db, findings, parts, plots, state, terms
+from dashboard.frames import Frame
 
 SCORING = {"top1": "Original label only", "any_of": "Any label of the image"}
 SAYS = {
@@ -18,7 +19,7 @@ SAYS = {
 }
 
 
-def paired(source: db.Source, original: str, other: str, models: tuple[str, ...]) -> pd.DataFrame:
+def paired(source: db.Source, original: str, other: str, models: tuple[str, ...]) -> Frame:
     """One row a model: its accuracy with interval and n on both sets, under the original labels."""
     frame = db.accuracies(source, "all", db.ORIGINAL, models)
     keep = ["model", "value", "ci_low", "ci_high", "n"]
@@ -92,7 +93,7 @@ def main() -> None:
     name, other_name = catalogue.dataset_name(original), catalogue.dataset_name(other)
     gaps = db.gaps(source, original, other, scoring, models)
     both = paired(source, original, other, models)
-    single = both[both["method"] != "ensemble"]
+    single = both.loc[both["method"] != "ensemble"]
     best = str(single["model"].iloc[0]) if len(single) else ""
     role = str(catalogue.datasets.at[other, "role"])
     about = str(catalogue.datasets.at[other, "about"])
@@ -118,9 +119,9 @@ def main() -> None:
         st.caption("A line needs at least three models with different accuracies.")
     else:
         st.caption(
-            f"Under the original labels. The line is fitted to {line.n} models (ensembles left out); its slope on these "
-            f"axes is {line.slope:.2f} [{line.slope_low:.2f}, {line.slope_high:.2f}]. The band comes from resampling "
-            "models: it says how the line depends on which models there are, no more."
+            f"Under the original labels. The line is fitted to {line.n} models (ensembles left out); its slope on "
+            f"these axes is {line.slope:.2f} [{line.slope_low:.2f}, {line.slope_high:.2f}]. The band comes from "
+            "resampling models: it says how the line depends on which models there are, no more."
         )
 
     halves = catalogue.null_halves()

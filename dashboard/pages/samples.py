@@ -9,11 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import db, parts, state, terms
+from dashboard.frames import Frame, records
 
 PER_PAGE = 48
 
 
-def filters(catalogue: db.Catalogue, frame: pd.DataFrame, view: state.View) -> None:
+def filters(catalogue: db.Catalogue, frame: Frame, view: state.View) -> None:
     """The filters of this page."""
     names = catalogue.class_names(view.dataset)
     a, b, c, d = st.columns(4)
@@ -56,7 +57,8 @@ def filters(catalogue: db.Catalogue, frame: pd.DataFrame, view: state.View) -> N
         )
     with c:
         most = int(frame["n_labels"].max())
-        limits(st.slider, "Labels of the image", "nlabels", 0, max(most, 1), terms.HELP["nlabels"])
+        if most > 1 or view.nlabels is not None:
+            limits(st.slider, "Labels of the image", "nlabels", 0, max(most, 1), terms.HELP["nlabels"])
 
 
 def limits(widget: object, label: str, field: str, low: int, high: int, about: str) -> None:
@@ -69,7 +71,7 @@ def limits(widget: object, label: str, field: str, low: int, high: int, about: s
     state.bound(widget, label, field, value=(low, high), min_value=low, max_value=high, help=about)  # pyright: ignore[reportArgumentType]
 
 
-def select(source: db.Source, catalogue: db.Catalogue, frame: pd.DataFrame, view: state.View) -> pd.DataFrame:
+def select(source: db.Source, catalogue: db.Catalogue, frame: Frame, view: state.View) -> Frame:
     """The rows that pass every filter, in the chosen order."""
     keep = np.ones(len(frame), bool)
     if view.subset != "all":
@@ -111,7 +113,8 @@ def browse(source: db.Source, view: state.View) -> None:
         said = f"**{len(found):,}** of {len(frame):,} images of {name}"
         if len(found) and models:
             share = terms.percent(float(found["n_right"].sum() / (models * len(found))))
-            said += f"; the {models} models are right in {share} of their answers to them, and {never:,} fool them all"
+            said += f"; the {models} models are right in {share} of their answers to them"
+            said += f", and {never or 'none'} {'fool' if never > 1 else 'fools'} them all"
         parts.head("Which images fool which models?", said + ".")
         if catalogue.datasets.at[view.dataset, "synthetic"]:
             st.caption(str(catalogue.datasets.at[view.dataset, "about"]))
@@ -120,19 +123,16 @@ def browse(source: db.Source, view: state.View) -> None:
         st.button("Clear the filters", on_click=parts.see_all, kwargs={"dataset": view.dataset})
         return
     pages = -(-len(found) // PER_PAGE)
-    if view.page > pages:
-        state.store(state.replace(view, page=pages))
-        view = state.current()
+    view = state.within(pages)
     shown = found.iloc[(view.page - 1) * PER_PAGE : view.page * PER_PAGE]
     st.caption("Below each image: its original label and how many models are right. Click for the image's page.")
-    captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in shown.itertuples()]
+    captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in records(shown)]
     alts = [
         f"image {row.sample_id}, label {names[row.label]}, {row.n_right} of {row.n_models} models right"
-        for row in shown.itertuples()
+        for row in records(shown)
     ]
     parts.grid(source, shown["sample_id"].tolist(), captions, alts, "grid")
-    if pages > 1:
-        pager(pages)
+    state.pager(pages)
     table = found.assign(label=found["label"].map(names))
     with st.expander("As a table"):
         parts.table(
@@ -152,11 +152,6 @@ def browse(source: db.Source, view: state.View) -> None:
         )
 
 
-def pager(pages: int) -> None:
-    """Page numbers."""
-    state.bound(lambda label, **options: st.pagination(pages, **options), "Page", "page")
-
-
 def one(source: db.Source, view: state.View) -> None:
     """The page of one image."""
     catalogue = db.catalogue(source)
@@ -170,7 +165,7 @@ def one(source: db.Source, view: state.View) -> None:
     dataset = str(row["dataset"])
     names = catalogue.class_names(dataset)
     labels = db.labels_of(source, view.sample)
-    given = labels[labels["source"] == db.ORIGINAL]["class_id"].tolist()
+    given = labels.loc[labels["source"] == db.ORIGINAL]["class_id"].tolist()
     frame = db.answers(source, view.sample)
     right = frame["pred"].isin(given)
     different = int(frame["pred"].nunique())
@@ -231,8 +226,8 @@ def one(source: db.Source, view: state.View) -> None:
         encoder = catalogue.model_name(str(near["model"].iloc[0]))
         st.markdown("**Nearest images**", help=f"By the cosine of the features of {encoder}.")
         st.caption("Below each: its original label and the cosine. Click to go there.")
-        captions = [f"{names.get(r.label, r.label)} · {r.similarity:.2f}" for r in near.itertuples()]
-        alts = [f"image {r.neighbour_id}, cosine {r.similarity:.2f}" for r in near.itertuples()]
+        captions = [f"{names.get(r.label, r.label)} · {r.similarity:.2f}" for r in records(near)]
+        alts = [f"image {r.neighbour_id}, cosine {r.similarity:.2f}" for r in records(near)]
         parts.grid(source, near["neighbour_id"].tolist(), captions, alts, "near")
 
 

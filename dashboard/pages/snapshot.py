@@ -23,11 +23,11 @@ def main() -> None:
         said += " with changes that are not committed"
     release = f", released as **{facts['release']}**" if "release" in facts else ""
     made = facts.get("created", "").replace("T", " ").removesuffix("Z")
-    machine = [facts[key] for key in ("device", "dtype", "machine") if key in facts]
+    machine = [facts["device"], f"{facts['threads']} threads", facts["dtype"], facts["machine"]]
     parts.head(
         "What produced these results?",
         f"Results **{facts['snapshot_id']}** come from {said}{release}.",
-        f"The database was built on {made} UTC. Computed on: {', '.join(machine)}, {facts.get('threads', '?')} threads.",
+        f"The database was built on {made} UTC. Computed on {', '.join(machine)}.",
     )
     st.markdown("**Make them again**")
     st.code(COMMANDS, language="bash")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from bench import stats
 from dashboard import db, findings, parts, plots, state, terms
+from dashboard.frames import Frame, records
 
 
-def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[pd.Series, pd.Series]]:
+def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[Any, Any]]:
     """(self-supervised, supervised) models of one architecture."""
-    rows = [row for _, row in catalogue.models.iterrows() if row["model"] in models]
-    return [
-        (a, b)
-        for a in rows
-        for b in rows
-        if a["family"] == "ssl" and b["family"] == "supervised" and a["arch"] == b["arch"]
-    ]
+    rows = [row for row in records(catalogue.models) if row.model in models]
+    return [(a, b) for a in rows for b in rows if a.family == "ssl" and b.family == "supervised" and a.arch == b.arch]
 
 
 def against_control(source: db.Source, catalogue: db.Catalogue, dataset: str, n: int) -> str:
@@ -39,7 +37,7 @@ def main() -> None:
     models = tuple(catalogue.models.loc[chosen & (catalogue.models["method"] != "ensemble"), "model"])
     frame = db.accuracies(source, "all", db.ORIGINAL, models)
     dataset, name = view.dataset, catalogue.dataset_name(view.dataset)
-    clean = frame[frame["dataset"] == dataset]
+    clean = frame.loc[frame["dataset"] == dataset]
     best = {
         family: rows.loc[rows["value"].idxmax()] for family, rows in clean.groupby("family") if family in terms.FAMILY
     }
@@ -65,56 +63,66 @@ def main() -> None:
     )
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
-    st.caption(
-        "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once: other seeds may differ."
-    )
+    st.caption("Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once.")
     if clean.empty:
         return
 
-    role = str(catalogue.datasets.at[dataset, "role"])
-    backbones(source, catalogue, models, frame, view)
-
-    st.subheader(f"Clean images of {name}", anchor=False, help=f"{terms.HELP['accuracy']} {terms.HELP['interval']}")
-    parts.figure(
-        plots.accuracies(clean, role, f"Accuracy on {name} (n = {clean['n'].max():,})"),
-        clean[["model", "name", "family", "ssl_family", "arch", "value", "ci_low", "ci_high", "n"]],
-        f"ssl-clean-{dataset}",
-        f"Accuracy of {len(clean)} models on {name}",
-    )
+    sets = related(catalogue, dataset)
+    backbones(source, catalogue, models, frame, sets)
+    side_by_side(catalogue, frame, sets)
     corrupted(source, catalogue, models, view)
     attacked(source, catalogue, models)
     few_labels(source, models)
     parts.strip(source, view, dataset, str(best["ssl"].model) if "ssl" in best else "")
 
 
-def backbones(
-    source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], frame: pd.DataFrame, view: state.View
-) -> None:
-    """Self-supervised minus supervised on the same architecture and the same images, on the original and held-against sets."""
+def related(catalogue: db.Catalogue, dataset: str) -> list[str]:
+    """The chosen set's original, the replications of it and sets shifted from it, and the chosen set."""
     original = (
-        view.dataset
-        if catalogue.held_against(view.dataset)
-        else str(catalogue.datasets.at[view.dataset, "replicates"] or view.dataset)
+        dataset if catalogue.held_against(dataset) else str(catalogue.datasets.at[dataset, "replicates"]) or dataset
     )
-    others = [
-        one
-        for one in catalogue.held_against(original)
-        if catalogue.datasets.at[one, "role"] in ("replication", "shifted")
-    ]
+    roles = catalogue.datasets["role"]
+    others = [one for one in catalogue.held_against(original) if roles[one] in ("replication", "shifted")]
+    return list(dict.fromkeys([original, *others, dataset]))
+
+
+def side_by_side(catalogue: db.Catalogue, frame: Frame, sets: list[str]) -> None:
+    """Accuracy of every model on the original and on the sets held against it."""
+    st.subheader(
+        "Clean images, as collected and shifted", anchor=False, help=f"{terms.HELP['shifted']} {terms.HELP['interval']}"
+    )
+    shown = pd.concat([frame.loc[frame["dataset"] == one] for one in sets])
+    shown = shown.assign(
+        dataset_name=shown["dataset"].map(catalogue.dataset_name),
+        role=shown["dataset"].map(catalogue.datasets["role"]),
+    )
+    parts.figure(
+        plots.accuracies(shown, "Accuracy"),
+        shown[["model", "name", "family", "ssl_family", "arch", "dataset_name", "value", "ci_low", "ci_high", "n"]],
+        "ssl-clean",
+        f"Accuracy of the models on {len(sets)} sets",
+    )
+
+
+def backbones(
+    source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], frame: Frame, sets: list[str]
+) -> None:
+    """Self-supervised minus supervised on the same architecture and the same images."""
     rows = []
-    for dataset in dict.fromkeys([original, *others, view.dataset]):
+    for dataset in sets:
         table = db.comparison(source, dataset, db.ORIGINAL)
         n = int(frame.loc[frame["dataset"] == dataset, "n"].max())
         for a, b in matched(catalogue, models):
-            found = findings.pair(table, a["model"], b["model"], n)
+            found = findings.pair(table, a.model, b.model, n)
             if found is not None:
                 rows.append(
                     {
-                        "pair": f"{a['name']} − {b['name']}",
-                        "model_a": a["model"],
-                        "model_b": b["model"],
+                        "pair": f"{a.name} − {b.name}",
+                        "model_a": a.model,
+                        "model_b": b.model,
                         "dataset": dataset,
                         "dataset_name": catalogue.dataset_name(dataset),
+                        "role": str(catalogue.datasets.at[dataset, "role"]),
                         "delta_pp": found.delta_pp,
                         "ci_low": found.ci_low,
                         "ci_high": found.ci_high,
@@ -132,9 +140,8 @@ def backbones(
         st.caption("No architecture among these models has both.")
         return
     pairs = pd.DataFrame(rows)
-    roles = {catalogue.dataset_name(one): str(catalogue.datasets.at[one, "role"]) for one in catalogue.datasets.index}
     parts.figure(
-        plots.differences(pairs, roles, "Self-supervised minus supervised, percentage points"),
+        plots.differences(pairs, "Self-supervised minus supervised, percentage points"),
         pairs,
         "matched-backbones",
         "Difference of self-supervised and supervised models of one architecture",
@@ -206,9 +213,7 @@ def attacked(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]
             f"attack-{attack}",
             f"Robust accuracy by eps under {title}",
         )
-        st.caption(
-            "Supervised and self-supervised models only: controls are not attacked. Each model is attacked with its own gradient."
-        )
+        st.caption("Each model is attacked with its own gradient; controls are not attacked.")
 
 
 def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
@@ -230,7 +235,7 @@ def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
     )
     st.subheader("With few labels", anchor=False, help=f"{terms.HELP['linear']} {terms.HELP['knn']}")
     st.caption(
-        "Heads on frozen features. With few labels: mean over draws of the labels, the line from the lowest to the highest draw."
+        "Heads on frozen features. With few labels: the mean over draws of the labels, lowest to highest as a line."
     )
     parts.figure(
         plots.heads(frame, f"Accuracy of the head (n = {frame['n'].max():,})"),
@@ -238,7 +243,9 @@ def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
         "heads",
         "Accuracy of heads on frozen features",
     )
-    wide = parts.percent_columns(frame, ["value"]).pivot_table(index="name", columns="head", values="value", sort=False)
+    wide = frame.assign(value=100 * frame["value"]).pivot_table(
+        index="name", columns="head", values="value", sort=False
+    )
     rank = frame.dropna(subset="effective_rank").drop_duplicates("name").set_index("name")
     wide = wide.assign(**{"Effective rank": rank["effective_rank"].round(1), "Spread": rank["collapse_std"].round(2)})
     wide = wide.sort_values(wide.columns[0], ascending=False).reset_index(names="Model")
