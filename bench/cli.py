@@ -25,6 +25,8 @@ snapshot_app = typer.Typer(no_args_is_help=True, help="Publish, list and open ve
 app.add_typer(data_app, name="data")
 app.add_typer(snapshot_app, name="snapshot")
 
+INTERRUPTED = 130
+"""The exit status that typer turns Ctrl-C into."""
 ModelName = Annotated[str, typer.Argument(help="a name under `models` in params.yaml")]
 
 
@@ -198,9 +200,10 @@ def main() -> None:
     except BenchError as error:
         typer.secho(f"bench: {error}", fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.secho("bench: stopped; nothing was left half-written. `dvc repro` goes on where it can.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("bench: stopped; nothing was left half-written. `dvc repro` goes on where it can.", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -474,7 +474,7 @@ _PANDAS = {
     "int32": "int32",
     "float32": "float32",
     "float64": "float64",
-    "bool": "bool",
+    "bool": "boolean",
 }
 
 
@@ -540,6 +540,7 @@ def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame
         frame = _pandera(name).validate(frame.loc[:, list(table.columns)], lazy=True)
     except (SchemaErrors, SchemaError) as error:
         raise BenchError(f"table `{name}`: {_first_fault(error)}.", where=place, remedy=_REMEDY) from None
+    frame = frame.astype({column: "bool" for column, spec in table.columns.items() if spec.kind == "bool"})
     repeated = frame.duplicated(list(table.key), keep=False)
     if repeated.any():
         example = frame.loc[repeated, list(table.key)].iloc[0].to_dict()

@@ -1,0 +1,132 @@
+"""params.yaml: what is wrong is named, with the nearest name that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench import config
+from bench.errors import BenchError
+from tests import factory
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+
+
+def load(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> config.Config:
+    parameters = yaml.safe_load(yaml.safe_dump(factory.params(10), sort_keys=False))
+    edit(parameters)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(parameters, sort_keys=False))
+    return config.load(path)
+
+
+def model(name: str, **changes: object) -> Callable[[dict[str, Any]], object]:
+    return lambda parameters: parameters["models"][name].update(changes)
+
+
+BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "unknown section": (lambda p: p.update(atacks={}), r"unknown key `atacks` \(did you mean 'attacks'\?\)"),
+    "unknown key": (lambda p: p["compute"].update(thread=1), r"`compute\.thread` \(did you mean 'threads'\?\)"),
+    "unknown key of a model": (model("pixels", epoch=3), r"`models\.pixels\.epoch` \(did you mean 'epochs'\?\)"),
+    "unknown key of an attack": (
+        lambda p: p["attacks"]["runs"]["pgd-linf"].update(step=3),
+        r"`attacks\.runs\.pgd-linf\.step` \(did you mean 'steps'\?\)",
+    ),
+    "nothing is near": (lambda p: p.update(xyzzy=1), r"unknown key `xyzzy`\."),
+    "missing": (lambda p: p.pop("seed"), "key `seed` is missing"),
+    "wrong type": (lambda p: p["compute"].update(threads="two"), r"`compute\.threads`: .*integer.*got 'two'"),
+    "not positive": (lambda p: p["compute"].update(threads=0), r"`compute\.threads`: .*greater than 0.*got 0"),
+    "unknown value": (lambda p: p["compute"].update(device="gpu"), r"`compute\.device`: .*'cpu'.*got 'gpu'"),
+    "a list where a mapping belongs": (lambda p: p.update(models=[]), r"`models`: .*dictionary.*got \[\]"),
+    "a name with a slash": (lambda p: p["models"].update({"a/b": p["models"]["pixels"]}), r"`models\.a/b"),
+    "undeclared suite": (model("pixels", suite="digit"), r"models\.pixels\.suite: 'digit' .*did you mean 'digits'\?"),
+    "undeclared original": (
+        lambda p: p["datasets"]["optdigits"].update(replicates="digit"),
+        r"datasets\.optdigits\.replicates: 'digit' .*did you mean",
+    ),
+    "undeclared training set": (
+        lambda p: p["suites"]["digits"].update(train="digitz"),
+        r"suites\.digits\.train: 'digitz' is not declared \(did you mean 'digits'\?\)",
+    ),
+    "undeclared member": (
+        lambda p: p["uncertainty"]["ensembles"].update({"e": ["supervised-cn"]}),
+        r"uncertainty\.ensembles\.e: 'supervised-cn' .*did you mean 'supervised-cnn'",
+    ),
+    "an ensemble named like a model": (
+        lambda p: p["uncertainty"]["ensembles"].update({"pixels": ["pixels"]}),
+        r"uncertainty\.ensembles\.pixels: a model has this name",
+    ),
+    "undeclared in the pool": (lambda p: p["attacks"].update(pool=["x"]), r"attacks\.pool: 'x' is not declared"),
+    "undeclared attacked set": (
+        lambda p: p["attacks"]["runs"]["pgd-linf"].update(dataset="x"),
+        r"attacks\.runs\.pgd-linf\.dataset: 'x'",
+    ),
+    "undeclared corrupted set": (lambda p: p["corruptions"].update(datasets=["x"]), r"corruptions\.datasets: 'x'"),
+    "severity out of range": (lambda p: p["corruptions"].update(severities=[6]), r"`corruptions\.severities\.0`"),
+    "undeclared reference": (lambda p: p["subsets"].update(reference_model="x"), r"subsets\.reference_model: 'x'"),
+    "undeclared proposals": (lambda p: p["proposals"].update(ensemble="pixels"), r"proposals\.ensemble: 'pixels'"),
+    "undeclared neighbours": (lambda p: p["neighbours"].update(model="x"), r"neighbours\.model: 'x'"),
+    "a replication of nothing": (
+        lambda p: p["datasets"]["optdigits"].pop("replicates"),
+        r"datasets\.optdigits`: role 'shifted' needs `replicates",
+    ),
+    "a method of another family": (model("pixels", family="ssl", arch="cnn"), "'pixels' does not belong to family"),
+    "no epochs": (model("simclr-cnn", epochs=0), "a ssl model needs `epochs`"),
+    "root": (lambda p: p.update(root="/"), "`root` cannot be set"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_each_fault_is_one_clear_error(tmp_path: Path, case: str) -> None:
+    edit, message = BAD[case]
+    with pytest.raises(BenchError, match=message) as caught:
+        load(tmp_path, edit)
+    assert str(caught.value).startswith("params.yaml: ")
+
+
+def test_a_good_file_loads_and_stays_as_it_is(tmp_path: Path) -> None:
+    loaded = load(tmp_path, lambda p: None)
+    assert loaded.root == tmp_path
+    assert loaded.results == tmp_path / "results"
+    with pytest.raises(Exception, match="frozen"):
+        loaded.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_shipped_file_is_valid() -> None:
+    shipped = config.load(SHIPPED)
+    assert {model.family for model in shipped.models.values()} == {"supervised", "ssl", "random", "pixels"}
+    families = {config.SSL_FAMILY[m.method] for m in shipped.models.values() if m.family == "ssl"}
+    assert families == set(config.SSL_FAMILY.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not valid YAML"), ("- a", "must be a mapping"), ("", "must be a mapping"), (None, "no such file")],
+)
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BenchError, match=message):
+        config.load(path)
+
+
+def test_looking_up_a_name(tmp_path: Path) -> None:
+    loaded = load(tmp_path, lambda p: p["attacks"].update(pool=["mae-vit"]))
+    assert loaded.model("pixels").family == "pixels"
+    assert loaded.datasets_of("digits") == list(factory.DATASETS)
+    assert loaded.attack_pool("digits") == ["mae-vit"]
+    assert load(tmp_path, lambda p: None).attack_pool("digits") == [
+        "supervised-cnn",
+        "supervised-vit",
+        "simclr-cnn",
+        "mae-vit",
+    ]
+    with pytest.raises(BenchError, match=r"no 'pixel' under `models` \(did you mean 'pixels'\?\)"):
+        loaded.model("pixel")
+    with pytest.raises(BenchError, match="no 'mnist' under `datasets`"):
+        loaded.dataset("mnist")
