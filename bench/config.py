@@ -109,8 +109,9 @@ class Probes(Frozen):
 
 
 class Training(Frozen):
-    """Shared by every model: the split of train that fits temperatures, and the heads."""
+    """Shared by every model: threads of the stage, the split of train that fits temperatures, and the heads."""
 
+    threads: Positive = 1
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     probes: Probes = Probes()
 

@@ -62,7 +62,7 @@ def run(config: Config, name: str) -> dict[str, int]:
         raise BenchError(
             f"a {model.family} model has no options.", where=f"params.yaml: models.{name}", remedy="Remove them."
         )
-    device = compute.prepare(config.compute, config.seed)
+    device = compute.prepare(config.compute.model_copy(update={"threads": config.training.threads}), config.seed)
     data, test = (samples.load(config, suite.train, part) for part in ("train", "test"))
     n_classes = len(samples.classes(config, suite.train))
     fit, validation = split(data.labels, config.training.validation_fraction, config.seed)
