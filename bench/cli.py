@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,7 @@ def snapshot_open(rev: Annotated[str, typer.Argument(help="a snapshot's name, a 
 def main() -> None:
     """Run the command line; a BenchError becomes one message and exit status 1, Ctrl-C exit status 130."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while others run cost 5 times the seconds
     try:
         app()
     except BenchError as error:

@@ -65,8 +65,10 @@ def padded(images: np.ndarray, size: int, device: torch.device) -> torch.Tensor:
     """A batch of exactly `size` images on `device`: the given ones (n <= size, C, H, W), then zeros."""
     import torch
 
-    batch = np.zeros((size, *images.shape[1:]), np.float32)
-    batch[: len(images)] = images
+    batch = images
+    if len(images) < size:
+        batch = np.zeros((size, *images.shape[1:]), np.float32)
+        batch[: len(images)] = images
     return torch.from_numpy(batch).to(device=device, memory_format=torch.channels_last)
 
 
