@@ -103,8 +103,8 @@ def pick_snapshot(config: configuration.Config) -> None:
         "Snapshot",
         "snap",
         options=names if here in names or not here else [here, *names],
-        format_func=lambda name: name if name in names else "Results here",
-        help="Which results are shown: those that lie here, or a released version.",
+        format_func=lambda name: name if name in names else "Local",
+        help="Which results are shown: the local ones, or a released version.",
     )
 
 

@@ -20,6 +20,7 @@ import yaml
 from bench import schemas
 from bench.store import bits
 from dashboard import terms
+from dashboard.findings import Pair
 from dashboard.frames import Frame, records
 
 NEEDED = (
@@ -297,11 +298,25 @@ def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Fram
     return _with_models(frame, source)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def comparison(source: Source, dataset: str, label_source: str) -> Frame:
-    """All pairs of models on the clean images of a set; model_a is the more accurate."""
-    sql = "SELECT * FROM comparisons WHERE dataset = ? AND label_source = ? AND condition = 'clean'"
-    return query(source, sql, [dataset, label_source])
+@st.cache_resource(max_entries=32, show_spinner=False)
+def pairs(source: Source, dataset: str, label_source: str = ORIGINAL) -> dict[tuple[str, str], Pair]:
+    """All pairs of models (a, b) on the clean images of a set, each both ways round: what a minus b is."""
+    frame = query(
+        source,
+        """
+        SELECT c.model_a, c.model_b, c.delta_pp, c.ci_low, c.ci_high, c.p_holm, v.n
+        FROM comparisons c JOIN (
+          SELECT dataset, label_source, CAST(sum(bit_count(CAST(mask AS BIT))) AS INTEGER) AS n FROM valid GROUP BY ALL
+        ) v USING (dataset, label_source)
+        WHERE c.dataset = ? AND c.label_source = ? AND c.condition = 'clean'
+        """,
+        [dataset, label_source],
+    )
+    out = {}
+    for row in records(frame):
+        found = Pair(row.model_a, row.model_b, row.delta_pp, row.ci_low, row.ci_high, row.n, row.p_holm)
+        out |= {(found.a, found.b): found, (found.b, found.a): found.turned()}
+    return out
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -414,8 +429,8 @@ def sample(source: Source, sample_id: str) -> dict[str, object] | None:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def labels_of(source: Source, sample_id: str) -> Frame:
-    """Labels of one image: source, class_id, weight."""
-    sql = "SELECT source, class_id, weight FROM labels WHERE sample_id = ? ORDER BY source <> 'original', ALL"
+    """Labels of one image: source, class_id; the original ones first."""
+    sql = "SELECT source, class_id FROM labels WHERE sample_id = ? ORDER BY source <> 'original', source, class_id"
     return query(source, sql, [sample_id])
 
 

@@ -33,22 +33,13 @@ class Pair:
     n: int
     p_holm: float = 0.0
 
+    def turned(self) -> Pair:
+        """The same difference as b minus a."""
+        return Pair(self.b, self.a, -self.delta_pp, -self.ci_high, -self.ci_low, self.n, self.p_holm)
+
     def verdict(self, alpha: float) -> Verdict:
         """As `verdict`, and `tied` too where the adjusted p-value is not below alpha."""
         return verdict(self.ci_low, self.ci_high) if self.p_holm < alpha else "tied"
-
-
-def pair(comparisons: Frame, a: str, b: str, n: int) -> Pair | None:
-    """The row of two models in a table of comparisons, turned so that it says a minus b; None where there is none."""
-    straight = comparisons.loc[(comparisons["model_a"] == a) & (comparisons["model_b"] == b)]
-    turned = comparisons.loc[(comparisons["model_a"] == b) & (comparisons["model_b"] == a)]
-    if len(straight):
-        row = straight.iloc[0]
-        return Pair(a, b, float(row.delta_pp), float(row.ci_low), float(row.ci_high), n, float(row.p_holm))
-    if len(turned):
-        row = turned.iloc[0]
-        return Pair(a, b, -float(row.delta_pp), -float(row.ci_high), -float(row.ci_low), n, float(row.p_holm))
-    return None
 
 
 def gap(gaps: Frame, best: str, original: str, other: str) -> str:

@@ -22,7 +22,7 @@ MATRIX = """<style>
 .matrix th {font-weight: 500; text-align: left; vertical-align: bottom; padding: 4px 6px; line-height: 1.2}
 .matrix thead th {font-size: 0.78rem; opacity: 0.75; border-bottom: 1px solid #8a8f9866}
 .matrix td {border-bottom: 1px solid #8a8f9833; padding: 0}
-.matrix tbody th {border-bottom: 1px solid #8a8f9833; white-space: nowrap}
+.matrix tbody th {vertical-align: middle; border-bottom: 1px solid #8a8f9833; white-space: nowrap}
 .matrix td a {display: block; padding: 3px 6px; color: inherit; text-decoration: none}
 .matrix td a:hover, .matrix td a:focus {background: #2a7fb833}
 .matrix small {display: block; opacity: 0.7; font-size: 0.72rem; white-space: nowrap}
@@ -71,7 +71,7 @@ def downloads(frame: Frame, name: str) -> None:
             )
 
 
-def table(frame: Frame, name: str, columns: Mapping[str, Any] | None = None, alt: str = "") -> None:
+def table(frame: Frame, name: str, columns: Mapping[str, Any] | None = None, *, alt: str) -> None:
     """A table of exactly these columns, and its downloads."""
     st.dataframe(
         frame,

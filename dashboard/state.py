@@ -146,7 +146,9 @@ def settle(view: View, catalogue: db.Catalogue) -> tuple[View, list[str]]:
         problems.append(f"{name} has no subset “{terms.subset_name(view.subset)}”: all test images are shown.")
         view = replace(view, subset="all")
     if view.labels not in catalogue.sources.get(view.dataset, [db.ORIGINAL]):
-        problems.append(f"{name} has no labels “{terms.labels_name(view.labels)}”: the original ones are used.")
+        problems.append(
+            f"{name} has no labels of the source “{terms.labels_name(view.labels)}”: the original ones are used."
+        )
         view = replace(view, labels=db.ORIGINAL)
     if catalogue.corruptions and view.corruption not in catalogue.corruptions:
         view = replace(view, corruption=catalogue.corruptions[0])

@@ -40,11 +40,11 @@ ROLE = {
     "control": "control",
 }
 LABELS = {
-    "original": "Original labels",
-    "true": "True labels",
-    "composed": "All digits on the canvas",
-    "consensus": "Consensus of annotators",
-    "machine": "Machine labels",
+    "original": "Original",
+    "true": "True",
+    "composed": "All present",
+    "consensus": "Consensus",
+    "machine": "Machine",
 }
 SUBSET = {
     "all": "All test images",

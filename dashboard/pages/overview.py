@@ -40,7 +40,7 @@ def three(source: db.Source) -> list[tuple[str, str]]:
 
     a, b = best_of(frame, "supervised", original), best_of(frame, "ssl", original)
     if a is not None and b is not None:
-        found = findings.pair(db.comparison(source, original, db.ORIGINAL), a.model, b.model, int(a.n))
+        found = db.pairs(source, original).get((a.model, b.model))
         names = f"the best supervised model, {a['name']},", f"the best self-supervised one, {b['name']},"
         said.append(("Self-supervision", findings.against(found, *names, name, numbers["alpha"])))
 

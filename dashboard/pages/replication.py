@@ -132,7 +132,7 @@ def main() -> None:
         + ("Grey crosses: the gap between two random halves of one test set, nothing but chance." if len(null) else "")
     )
     parts.figure(
-        plots.gaps(gaps, null, role, f"Gap between {name} and {other_name}, percentage points", "Null halves"),
+        plots.gaps(gaps, null, role, f"Gap between {name} and {other_name}, percentage points"),
         pd.concat([gaps, null], ignore_index=True),
         f"gaps-{original}-{other}",
         f"Gap of {len(gaps)} models with intervals",

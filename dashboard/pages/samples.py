@@ -149,6 +149,7 @@ def browse(source: db.Source, view: state.View) -> None:
                 ),
                 "n_labels": st.column_config.NumberColumn("Labels", help=terms.HELP["nlabels"]),
             },
+            alt="Images that pass the filters",
         )
 
 

@@ -18,14 +18,14 @@ def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[Any,
     return [(a, b) for a in rows for b in rows if a.family == "ssl" and b.family == "supervised" and a.arch == b.arch]
 
 
-def against_control(source: db.Source, catalogue: db.Catalogue, dataset: str, n: int) -> str:
-    """Whether the self-supervised encoders beat untrained ones of their architecture."""
-    table = db.comparison(source, dataset, db.ORIGINAL)
-    by_arch = catalogue.models[catalogue.models["family"] == "random"].set_index("arch")["model"]
-    mine = catalogue.models[catalogue.models["family"] == "ssl"]
+def against_control(source: db.Source, catalogue: db.Catalogue) -> str:
+    """Whether the self-supervised encoders beat untrained ones of their architecture, on the set of their head."""
+    rows = list(records(catalogue.models))
+    control = {row.arch: row.model for row in rows if row.family == "random"}
     pairs = [
-        (row["name"], findings.pair(table, row["model"], by_arch[row["arch"]], n) if row["arch"] in by_arch else None)
-        for _, row in mine.iterrows()
+        (row.name, db.pairs(source, row.train_dataset).get((row.model, control.get(row.arch, ""))))
+        for row in rows
+        if row.family == "ssl"
     ]
     return findings.controls(pairs, db.statistics(source)["alpha"])
 
@@ -36,6 +36,7 @@ def main() -> None:
     chosen = catalogue.models["family"].isin([*view.families, "random", "pixels"]) | (not view.families)
     models = tuple(catalogue.models.loc[chosen & (catalogue.models["method"] != "ensemble"), "model"])
     frame = db.accuracies(source, "all", db.ORIGINAL, models)
+    sets = related(catalogue, view.dataset)
     dataset, name = view.dataset, catalogue.dataset_name(view.dataset)
     clean = frame.loc[frame["dataset"] == dataset]
     best = {
@@ -44,7 +45,7 @@ def main() -> None:
     said = ""
     if "supervised" in best and "ssl" in best:
         a, b = best["supervised"], best["ssl"]
-        pair = findings.pair(db.comparison(source, dataset, db.ORIGINAL), a.model, b.model, int(a.n))
+        pair = db.pairs(source, dataset).get((a.model, b.model))
         alpha = db.statistics(source)["alpha"]
         said = findings.against(
             pair, f"the best supervised model, {a['name']},", f"the best SSL model, {b['name']},", name, alpha
@@ -53,22 +54,14 @@ def main() -> None:
         "Are self-supervised models as accurate and as robust as supervised ones?",
         said or "These families hold no supervised and self-supervised model to compare: choose both above.",
     )
-    train = (
-        str(catalogue.models["train_dataset"].dropna().iloc[0]) if catalogue.models["train_dataset"].any() else dataset
-    )
-    control = (
-        against_control(source, catalogue, train, int(catalogue.datasets.at[train, "n_test"]))
-        if train in catalogue.datasets.index
-        else ""
-    )
+    control = against_control(source, catalogue)
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
     st.caption("Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once.")
     if clean.empty:
         return
 
-    sets = related(catalogue, dataset)
-    backbones(source, catalogue, models, frame, sets)
+    backbones(source, catalogue, models, sets)
     side_by_side(catalogue, frame, sets)
     corrupted(source, catalogue, models, view)
     attacked(source, catalogue, models)
@@ -104,20 +97,17 @@ def side_by_side(catalogue: db.Catalogue, frame: Frame, sets: list[str]) -> None
     )
 
 
-def backbones(
-    source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], frame: Frame, sets: list[str]
-) -> None:
+def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], sets: list[str]) -> None:
     """Self-supervised minus supervised on the same architecture and the same images."""
     rows = []
     for dataset in sets:
-        table = db.comparison(source, dataset, db.ORIGINAL)
-        n = int(frame.loc[frame["dataset"] == dataset, "n"].max())
+        table = db.pairs(source, dataset)
         for a, b in matched(catalogue, models):
-            found = findings.pair(table, a.model, b.model, n)
+            found = table.get((a.model, b.model))
             if found is not None:
                 rows.append(
                     {
-                        "pair": f"{a.name} − {b.name}",
+                        "name": f"{a.name} − {b.name}",
                         "model_a": a.model,
                         "model_b": b.model,
                         "dataset": dataset,
@@ -127,7 +117,7 @@ def backbones(
                         "ci_low": found.ci_low,
                         "ci_high": found.ci_high,
                         "p_holm": found.p_holm,
-                        "n": n,
+                        "n": found.n,
                     }
                 )
     st.subheader(
@@ -148,7 +138,7 @@ def backbones(
     )
     shown = pd.DataFrame(
         {
-            "Pair": pairs["pair"],
+            "Pair": pairs["name"],
             "Set": pairs["dataset_name"],
             "Difference, pp": pairs["delta_pp"].round(1),
             "From": pairs["ci_low"].round(1),
