@@ -17,8 +17,8 @@ def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: 
     """Train encoder and head in place on images (N, C, H, W) in [0, 1] and labels (N,); one record an epoch."""
     generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
     optimizer = torch.optim.AdamW(network.parameters(), lr=model.lr, weight_decay=model.weight_decay)
-    steps = model.epochs * (len(images) // model.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=model.lr, total_steps=max(steps, 1))
+    steps = model.epochs * (len(images) // min(model.batch_size, len(images)))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=model.lr, total_steps=steps)
     epochs = []
     for epoch in range(1, model.epochs + 1):
         network.train()
