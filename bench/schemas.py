@@ -536,6 +536,9 @@ def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame
             extra
         )
         raise BenchError(f"table `{name}` {' and '.join(said)}.", where=place, remedy=_REMEDY)
+    for column, spec in table.columns.items():
+        if spec.kind == "int32" and frame[column].dtype.kind == "f" and (frame[column].dropna() % 1 != 0).any():
+            raise BenchError(f"table `{name}`: column `{column}` has fractions.", where=place, remedy=_REMEDY)
     try:
         frame = _pandera(name).validate(frame.loc[:, list(table.columns)], lazy=True)
     except (SchemaErrors, SchemaError) as error:

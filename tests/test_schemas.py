@@ -111,6 +111,12 @@ def test_words_are_no_numbers(name: str, column: str) -> None:
         schemas.validate(name, frame)
 
 
+@pytest.mark.parametrize(("name", "column"), cells(lambda spec: spec.kind == "int32"))
+def test_fractions_are_not_cut_off(name: str, column: str) -> None:
+    with pytest.raises(BenchError, match=f"column `{column}`"):
+        schemas.validate(name, good(name).assign(**{column: [1.0, 1.5, 2.0]}))
+
+
 def test_the_place_and_the_remedy_are_named() -> None:
     with pytest.raises(BenchError, match=r"^results/x\.parquet: .*Delete the file and run `dvc repro`"):
         schemas.validate("ranks", good("ranks").assign(rank=0), where="results/x.parquet")

@@ -21,8 +21,8 @@ from bench.data.samples import DatasetMeta
 SOURCE = Path(__file__).parents[2]
 N_CLASSES, N_TRAIN, N_TEST, SIZE = 10, 60, 30, 16
 MODELS: dict[str, dict[str, Any]] = {
-    "supervised-cnn": {"family": "supervised", "suite": "digits", "method": "supervised", "arch": "cnn", "epochs": 1},
-    "simclr-cnn": {"family": "ssl", "suite": "digits", "method": "simclr", "arch": "cnn", "epochs": 1},
+    "supervised-cnn": {"family": "supervised", "suite": "digits", "method": "supervised", "arch": "cnn", "epochs": 2},
+    "simclr-cnn": {"family": "ssl", "suite": "digits", "method": "simclr", "arch": "cnn", "epochs": 2},
     "random-cnn": {"family": "random", "suite": "digits", "method": "random", "arch": "cnn"},
     "pixels": {"family": "pixels", "suite": "digits", "method": "pixels", "arch": "pixels"},
 }

@@ -1,0 +1,161 @@
+"""Real `dvc repro` in a repository of its own: what runs when, and what is left where something fails."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import config as configuration
+from bench.store import database, tables
+from tests.pipeline.project import MODELS, Project, environment
+
+pytestmark = pytest.mark.pipeline
+
+AGGREGATES = ["uncertainty", "attack", "proposals", "subsets", "metrics", "replication", "comparisons", "database"]
+
+
+def test_a_first_repro_writes_every_table(built: Project) -> None:
+    assert built.status() == set()
+    config = configuration.load(built.root / "params.yaml")
+    assert database.stale(config) is not None  # the commit of dvc.lock came after
+    for table, paths in database.sources(config).items():
+        assert sum(len(tables.read(table, path)) for path in paths) > 0, table
+    stored = database.read_snapshot(config.results / database.FILE)
+    assert stored is not None
+    assert set(stored["count:models"]) == {str(len(MODELS) + 1)}
+    for path in (
+        "metrics.json",
+        "plots/accuracy.csv",
+        "plots/corruption.csv",
+        "plots/attack.csv",
+        "plots/training.csv",
+    ):
+        assert (built.root / path).read_text().strip(), path
+    assert not [path for path in (built.root / "results").rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_the_report_ends_with_times(built: Project) -> None:
+    said = built.bench("report", "--times").stdout
+    for model in (*MODELS, "ensemble-supervised"):
+        assert f"\n{model} " in said
+    assert "train supervised-cnn" in said
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_a_second_repro_runs_nothing_and_is_cheap(built: Project) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert built.repro() == []
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) <= 5
+
+
+def test_a_forced_repro_elsewhere_writes_the_same_bytes(built: Project, tmp_path: Path) -> None:
+    clone = Project(tmp_path / "clone")
+    built.git("clone", "--quiet", ".", str(clone.root))
+    clone.dvc("pull", "--quiet", "data.dvc")
+    ran = clone.repro("--force", "--no-run-cache")
+    own = [f"{stage}@{model}" for stage in ("train", "predict") for model in MODELS]
+    assert sorted(ran) == sorted(["index", *own, "neighbours", *AGGREGATES])
+    assert clone.files() == built.files()
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_a_new_model_runs_itself_and_what_looks_at_all_models_then_is_removed(project: Project) -> None:
+    random = {"family": "random", "suite": "digits", "method": "random", "arch": "vit"}
+    project.change(lambda parameters: parameters["models"].update({"random-vit": random}))
+    before = project.files()
+    ran = project.repro()
+    assert set(ran) == {"train@random-vit", "predict@random-vit", *AGGREGATES}
+    after = project.files()
+    of_models = [path for path in before if path.split("/")[0] in ("models", "predictions", "logits", "training")]
+    assert all(after[path] == before[path] for path in of_models)
+
+    def remove(parameters: dict[str, Any]) -> None:
+        del parameters["models"]["random-vit"]
+
+    project.change(remove)
+    refused = project.dvc("repro", "uncertainty", check=False)
+    assert "random-vit" in refused
+    assert "bench prune" in refused
+    said = project.bench("prune").stdout
+    assert "removed results/predictions/random-vit.parquet" in said
+    assert "removed dvc.lock: train@random-vit" in said
+    project.repro()
+    assert project.files() == before
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_an_edited_model_makes_only_its_own_stages_stale(project: Project) -> None:
+    project.change(lambda parameters: parameters["models"]["simclr-cnn"].update(lr=0.01))
+    stale = project.status()
+    assert {name for name in stale if "@" in name} == {"train@simclr-cnn"}
+    assert "index" not in stale
+    assert stale <= {"train@simclr-cnn", *AGGREGATES}
+
+
+def test_changed_data_is_seen_by_the_index(project: Project) -> None:
+    path = project.root / "data" / "optdigits" / "dataset.json"
+    path.write_text(path.read_text().replace("Made up", "Made up again"))
+    assert {"index", "data.dvc"} <= project.status()
+
+
+def test_bad_parameters_stop_a_stage_with_one_message(project: Project) -> None:
+    before = project.files()
+    project.change(lambda parameters: parameters["statistics"].update(bootstrapp=3))
+    said = project.dvc("repro", "metrics", check=False)
+    assert "unknown key `statistics.bootstrapp` (did you mean 'bootstrap'?)" in said
+    assert "Traceback" not in said
+    assert all(before[path] == content for path, content in project.files().items())
+    project.change(lambda parameters: parameters["statistics"].pop("bootstrapp"))
+    project.repro()
+    assert project.files() == before
+
+
+def test_a_stage_that_cannot_write_names_the_file_and_the_next_repro_goes_on(project: Project) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    before = project.files()
+    for path in (project.root / "results").glob("*.parquet"):
+        path.unlink()
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+
+    done = project.bench("index", check=False, preexec_fn=full)
+    assert done.returncode == 1
+    assert "could not be written" in done.stdout
+    assert "Free some disk space" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not [path for path in (project.root / "results").rglob("*") if ".tmp" in path.name]
+    project.repro()
+    assert project.files() == before
+
+
+def test_an_interrupted_training_leaves_nothing_and_the_next_repro_goes_on(project: Project) -> None:
+    project.change(lambda parameters: parameters["models"]["supervised-cnn"].update(epochs=100_000))
+    before = set((project.root / "results").rglob("*"))
+    log = (project.root / "training.log").open("w")
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("bench")), "train", "supervised-cnn"],
+        cwd=project.root,
+        env=environment(project.root),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    time.sleep(8)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    log.close()
+    said = (project.root / "training.log").read_text()
+    assert "bench: stopped" in said
+    assert "Traceback" not in said
+    assert set((project.root / "results").rglob("*")) == before
+    project.change(lambda parameters: parameters["models"]["supervised-cnn"].update(epochs=2))
+    assert project.status() == set()
