@@ -1,0 +1,95 @@
+"""Sentences follow the data: the sign, the interval and the number of models."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from dashboard import findings
+from dashboard.findings import Pair
+
+
+def gaps(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["model", "gap_pp", "ci_low", "ci_high"])
+    return frame.assign(name=frame["model"].str.upper(), n_original=1000, n_replication=1797)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(1, 2, "more"), (-2, -1, "less"), (-1, 1, "tied"), (0, 2, "tied"), (-2, 0, "tied")]
+)
+def test_verdict(low: float, high: float, says: str) -> None:
+    assert findings.verdict(low, high) == says
+
+
+def test_gap_follows_the_sign() -> None:
+    lost = findings.gap(gaps(("a", 3.2, 1.0, 5.4)), "a", "One", "Other")
+    assert "**A**, the most accurate model on One, loses **3.2 pp** [1.0, 5.4] on Other" in lost
+    assert "n = 1,000 and 1,797" in lost
+    gained = findings.gap(gaps(("a", -3.2, -5.4, -1.0)), "a", "One", "Other")
+    assert "gains **3.2 pp** [1.0, 5.4] on Other" in gained
+    tied = findings.gap(gaps(("a", 0.4, -1.0, 1.8)), "a", "One", "Other")
+    assert "cannot be told apart on One and on Other: gap 0.4 pp [-1.0, 1.8]" in tied
+    assert "loses" not in tied
+
+
+def test_gap_counts_the_models() -> None:
+    frame = gaps(("a", 3, 1, 5), ("b", -3, -5, -1), ("c", 0, -1, 1), ("d", 4, 2, 6))
+    assert findings.gap(frame, "a", "One", "Other").endswith(
+        "Of 4 models, 2 lose accuracy, 1 gain accuracy, 1 show no gap that could be told from chance."
+    )
+    both = gaps(("a", 3, 1, 5), ("b", 3, 1, 5))
+    assert findings.gap(both, "a", "One", "Other").endswith("All 2 models lose accuracy there.")
+
+
+def test_gap_without_the_best_model_does_not_call_another_one_best() -> None:
+    assert "most accurate" not in findings.gap(gaps(("b", 3, 1, 5)), "a", "One", "Other")
+    assert findings.gap(gaps(), "a", "One", "Other") == ""
+
+
+def test_null_halves_warn_where_they_differ() -> None:
+    assert "as it should be" in findings.null(gaps(("a", 0.5, -2, 3)), "a")
+    assert "mind that" in findings.null(gaps(("a", 3, 1, 5)), "a")
+    assert findings.null(gaps(("b", 3, 1, 5)), "a") == ""
+
+
+def test_against_names_the_better_one_first() -> None:
+    ahead = findings.against(Pair("a", "b", 2.0, 0.5, 3.5, 900, 0.01), "A", "B", "One", 0.05)
+    assert ahead == "On One, A is **2.0 pp** [0.5, 3.5] more accurate than B (n = 900)."
+    behind = findings.against(Pair("a", "b", -2.0, -3.5, -0.5, 900, 0.01), "A", "B", "One", 0.05)
+    assert behind == "On One, B is **2.0 pp** [0.5, 3.5] more accurate than A (n = 900)."
+    assert findings.against(None, "A", "B", "One", 0.05) == ""
+
+
+def test_against_says_when_it_cannot_tell() -> None:
+    tied = findings.against(Pair("a", "b", 0.4, -1.0, 1.8, 900, 0.7), "A", "B", "One", 0.05)
+    assert tied == "On One, A and B **cannot be told apart** (difference +0.4 pp [-1.0, 1.8], n = 900)."
+    holm = findings.against(Pair("a", "b", 2.0, 0.5, 3.5, 900, 0.21), "A", "B", "One", 0.05)
+    assert "**cannot be told apart**" in holm
+    assert "p = 0.21 as one of many pairs" in holm
+
+
+def test_robust_follows_the_sign() -> None:
+    assert "A keeps **5.0 pp** [1.0, 9.0] more of the images right than B" in findings.robust(
+        Pair("a", "b", 5, 1, 9, 200), "A", "B", "PGD", 0.05
+    )
+    assert "B keeps **5.0 pp** [1.0, 9.0] more of the images right than A" in findings.robust(
+        Pair("a", "b", -5, -9, -1, 200), "A", "B", "PGD", 0.05
+    )
+    assert "cannot be told apart" in findings.robust(Pair("a", "b", 1, -3, 5, 200), "A", "B", "PGD", 0.05)
+
+
+def test_turned_is_the_other_way_round() -> None:
+    pair = Pair("a", "b", 2.0, 0.5, 3.5, 900, 0.01)
+    assert pair.turned() == Pair("b", "a", -2.0, -3.5, -0.5, 900, 0.01)
+    assert pair.turned().turned() == pair
+
+
+def test_controls_say_which_encoders_learned_nothing_that_shows() -> None:
+    better, same = Pair("s", "r", 5, 2, 8, 900, 0.001), Pair("m", "r", 1, -1, 3, 900, 0.8)
+    worse = Pair("w", "r", -5, -8, -2, 900, 0.001)
+    assert findings.controls([("S", better), ("T", better)], 0.05).startswith("Both self-supervised encoders beat")
+    said = findings.controls([("S", better), ("M", same), ("W", worse), ("X", None)], 0.05)
+    assert said.startswith("1 of 3 self-supervised encoders beat")
+    assert "**M** cannot be told apart from it (+1.0 pp [-1.0, 3.0])" in said
+    assert "**W** is worse (-5.0 pp [-8.0, -2.0])" in said
+    assert findings.controls([("X", None)], 0.05) == ""

@@ -1,0 +1,52 @@
+"""Names for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import schemas
+from bench.config import SSL_FAMILY
+from dashboard import plots, terms
+
+
+def test_every_family_role_and_method_has_a_name_and_a_look() -> None:
+    assert set(terms.FAMILY) == set(schemas.FAMILIES) == set(plots.COLOUR)
+    assert set(terms.ROLE) == set(schemas.ROLES) == set(plots.SYMBOL)
+    assert set(terms.SSL_FAMILY) == set(schemas.SSL_FAMILIES)
+    assert set(SSL_FAMILY) <= set(terms.METHOD)
+    assert len(set(plots.COLOUR.values())) == len(plots.COLOUR)
+    assert len(set(plots.SYMBOL.values())) == len(plots.SYMBOL)
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "arch", "name"),
+    [
+        ("simclr-cnn", "simclr", "cnn", "SimCLR CNN"),
+        ("pixels", "pixels", "pixels", "Raw pixels"),
+        ("ensemble-supervised", "ensemble", "ensemble", "Ensemble, supervised"),
+        ("Published Name v1", "unknown", "resnet", "Published Name v1"),
+    ],
+)
+def test_model_names(model: str, method: str, arch: str, name: str) -> None:
+    assert terms.model_name(model, method, arch) == name
+
+
+@pytest.mark.parametrize(
+    ("title", "role", "synthetic", "name"),
+    [
+        ("MNIST-5000", "original", "", "MNIST-5000"),
+        ("UCI digits, boxed", "shifted", "", "UCI digits, boxed (shifted)"),
+        ("Mosaic (composed)", "composite", "composed", "Mosaic (composed)"),
+        ("Corrupted", "control", "corrupted", "Corrupted (control, corrupted)"),
+    ],
+)
+def test_dataset_names_say_what_a_set_is(title: str, role: str, synthetic: str, name: str) -> None:
+    assert terms.dataset_name(title, role, synthetic) == name
+
+
+def test_numbers_for_people() -> None:
+    assert terms.percent(0.931, 0.914, 0.946) == "93.1 % [91.4, 94.6]"
+    assert terms.percent(1 / 3) == "33.3 %"
+    assert terms.points(3.24, 1, 5.36) == "3.2 pp [1.0, 5.4]"
+    assert terms.points(3.24, sign=True) == "+3.2 pp"
+    assert terms.subset_name("certain-50") == "Most certain 50 %"
