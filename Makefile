@@ -26,9 +26,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 repro: setup  ## rebuild every result from the data and print the headline table
-	dvc pull --quiet data.dvc
-	dvc repro
-	bench report --times
+	@start=$$(date +%s) && dvc pull --quiet data.dvc && dvc repro && bench report --times && \
+	  echo "make repro took $$(($$(date +%s) - start)) s after setup."
 
 dashboard: setup  ## show the results (released ones are pulled if nothing was computed here)
 	bench serve
@@ -45,5 +44,5 @@ benchmarks: setup  ## measure speed and memory against peers, written to benchma
 	python -m benchmarks
 
 clean:  ## remove results and caches (data and released snapshots stay)
-	rm -rf results .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf results .snapshots .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find bench dashboard tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -73,20 +73,25 @@ def headline(config: Config, connection: duckdb.DuckDBPyConnection, suite: str) 
     return "\n".join(lines) + "\n"
 
 
-def timings(config: Config) -> str:
-    """Seconds of the last run of each stage that params.yaml declares, slowest first, and their sum."""
+def latest_seconds(config: Config) -> dict[str, float]:
+    """Seconds of the last run here of each stage that params.yaml declares, slowest first."""
     path = config.results / TIMINGS
     lines = path.read_text().splitlines() if path.is_file() else []
     latest = {entry["stage"]: entry["seconds"] for entry in map(json.loads, lines)}
     current = {
         stage: seconds
         for stage, seconds in latest.items()
-        if (name := stage.partition(" ")[2]) == "" or name in config.models
+        if (model := stage.partition(" ")[2]) == "" or model in config.models
     }
+    return dict(sorted(current.items(), key=lambda item: (-item[1], item[0])))
+
+
+def timings(config: Config) -> str:
+    """`latest_seconds` in two columns, and their sum."""
+    current = latest_seconds(config)
     if not current:
         return "No stage ran here: these results were pulled."
-    ordered = sorted(current.items(), key=lambda item: (-item[1], item[0]))
-    cells = [f"{stage:<30}{seconds:>7.1f} s" for stage, seconds in ordered]
+    cells = [f"{stage:<30}{seconds:>7.1f} s" for stage, seconds in current.items()]
     rows = ["   ".join(cells[i : i + 2]) for i in range(0, len(cells), 2)]
     return "\n".join(["Seconds of each stage's last run here:", *rows, f"{'sum':<30}{sum(current.values()):>7.1f} s"])
 
