@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 STYLE = "<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}</style>"
 
 # Page -> title in the menu, icon, and the parts of the filter bar that it uses.
+# The scripts are not in a folder `pages`: Streamlit would run those by themselves until st.navigation was called once.
 PAGES = {
     "overview": ("Overview", ":material/leaderboard:", ("families", "dataset", "subset", "labels")),
     "replication": ("Replication", ":material/compare_arrows:", ("families", "dataset")),
@@ -164,7 +165,7 @@ def main() -> None:
     st.logo(str(HERE / "logo.svg"), size="large")
     st.html(STYLE)
     pages = {
-        name: st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
+        name: st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
         for name, (title, icon, _) in PAGES.items()
     }
     page = st.navigation(list(pages.values()), position="top")

@@ -35,14 +35,15 @@ def source(config: Config) -> db.Source:
 
 @pytest.fixture
 def open_app(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a page of the app on some root with a query string; run once, and once more where it is not the first."""
+    """Open a page of the app on some root at an address; `at` is the page."""
 
-    def run(root: Path, page: str = "overview", **query: str) -> AppTest:
+    def run(root: Path, at: str = "overview", /, **query: str) -> AppTest:
         monkeypatch.setenv("BENCH_ROOT", str(root))
         app = AppTest.from_file(str(APP), default_timeout=30)
-        if page != "overview":
+        if at != "overview":
             app.run()
-            app.switch_page(f"pages/{page}.py")
+            app.switch_page(f"views/{at}.py")
+            app.run()
         app.query_params.update(query)
         return app.run()
 
