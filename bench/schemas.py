@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pandera.pandas as pa_pandas
     import pyarrow as pa
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `kind` is one of the keys of ARROW; bounds are inclusive; `allowed` lists every legal value."""
+    """One column. `kind` is a type of `arrow`; bounds are inclusive; `allowed` lists every legal value.
+
+    `bits`: significant bits that are stored of a float, all where None.
+    """
 
     kind: str
     about: str = ""
@@ -28,6 +32,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     allowed: tuple[str, ...] | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,15 @@ def _bool(about: str = "", **more: Any) -> Column:
 
 def _blob(about: str = "", **more: Any) -> Column:
     return Column("binary", about, **more)
+
+
+OUTPUT_BITS = 16
+"""Significant bits kept of what a network says of one image: within a relative 2 ** -16, what the shape of a batch may
+change anyway. The other eight bits are noise that does not compress; they would be a quarter of a release."""
+
+
+def _output(about: str = "", **more: Any) -> Column:
+    return Column("float32", about, bits=OUTPUT_BITS, **more)
 
 
 ROLES = ("original", "replication", "shifted", "composite", "control")
@@ -183,8 +197,8 @@ TABLES: dict[str, Table] = {
             **_CELL,
             "sample_id": _SAMPLE,
             "pred": _CLASS,
-            "p_top1": _share("softmax probability of pred", nullable=True),
-            "p_true": _share("softmax probability of the original label", nullable=True),
+            "p_top1": _output("softmax probability of pred", nullable=True, low=0, high=1),
+            "p_true": _output("softmax probability of the original label", nullable=True, low=0, high=1),
             "top5": Column("list<int16>", "class ids, most probable first"),
         },
     ),
@@ -199,11 +213,11 @@ TABLES: dict[str, Table] = {
         {
             **_CELL,
             "sample_id": _SAMPLE,
-            "msp": _share("1 - p1", nullable=True),
-            "entropy_nats": _float("entropy of the softmax, nats", nullable=True, low=0),
-            "margin": _share("1 - (p1 - p2)", nullable=True),
-            "energy": _float("-logsumexp(logits)", nullable=True),
-            "mutual_information": _float("of the ensemble's members, nats", nullable=True, low=0),
+            "msp": _output("1 - p1", nullable=True, low=0, high=1),
+            "entropy_nats": _output("entropy of the softmax, nats", nullable=True, low=0),
+            "margin": _output("1 - (p1 - p2)", nullable=True, low=0, high=1),
+            "energy": _output("-logsumexp(logits)", nullable=True),
+            "mutual_information": _output("of the ensemble's members, nats", nullable=True, low=0),
         },
     ),
     "metrics": Table(
@@ -434,7 +448,7 @@ TABLES: dict[str, Table] = {
             "sample_id": _SAMPLE,
             "rank": _int("1 = nearest", low=1),
             "neighbour_id": _SAMPLE,
-            "similarity": _float("cosine", low=-1.001, high=1.001),
+            "similarity": _output("cosine", low=-1.001, high=1.001),
             "model": _MODEL,
         },
     ),
@@ -537,7 +551,7 @@ def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame
         )
         raise BenchError(f"table `{name}` {' and '.join(said)}.", where=place, remedy=_REMEDY)
     for column, spec in table.columns.items():
-        if spec.kind == "int32" and frame[column].dtype.kind == "f" and (frame[column].dropna() % 1 != 0).any():
+        if spec.kind == "int32" and frame[column].dtype.kind == "f" and _has_fractions(frame[column].to_numpy()):
             raise BenchError(f"table `{name}`: column `{column}` has fractions.", where=place, remedy=_REMEDY)
     try:
         frame = _pandera(name).validate(frame.loc[:, list(table.columns)], lazy=True)
@@ -551,6 +565,10 @@ def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame
             f"table `{name}`: {int(repeated.sum())} rows share a key, e.g. {example}.", where=place, remedy=_REMEDY
         )
     return frame.sort_values(list(table.key), kind="stable", ignore_index=True)
+
+
+def _has_fractions(values: np.ndarray) -> bool:
+    return bool((values[values == values] % 1 != 0).any())  # NaN differs from itself
 
 
 _REMEDY = "Delete the file and run `dvc repro`, or correct what wrote it."

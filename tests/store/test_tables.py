@@ -98,3 +98,16 @@ def test_shards_are_the_expected_ones(tmp_path: Path) -> None:
         tables.shards(tmp_path, ["a", "b", "c"])
     with pytest.raises(BenchError, match=r"does not list: b.*bench prune"):
         tables.shards(tmp_path, ["a"])
+
+
+def test_outputs_keep_their_significant_bits_and_no_more(tmp_path: Path) -> None:
+    values = np.array([1.0, 0.5, 1 - 1e-6, 1e-30, 0.1234567, 0.0, np.nan, -7.654321], np.float32)
+    cut = tables.significant(values, 16)
+    np.testing.assert_allclose(cut, values, rtol=2.0**-16)
+    assert cut[0] == 1
+    assert cut[5] == 0
+    assert np.isnan(cut[6])
+    np.testing.assert_array_equal(tables.significant(cut, 16), cut)
+    assert not (cut[~np.isnan(cut)].view(np.uint32) & 0xFF).any()
+    written = tables.write("predictions", frame(), tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(tables.read("predictions", tmp_path / "a.parquet"), written)
