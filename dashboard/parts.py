@@ -132,7 +132,6 @@ def grid(source: db.Source, ids: Sequence[str], captions: Sequence[str], alts: S
                     type="tertiary",
                     on_click=open_sample,
                     args=(sample_id,),
-                    help=f"Open {alt}",
                 )
 
 

@@ -1,0 +1,178 @@
+"""A reader's way through the dashboard in Chromium: filter, image, shared link, download."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.config import Config
+from bench.store import database
+from tests import factory
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+APP = Path(__file__).parents[2] / "dashboard" / "app.py"
+WAIT_MS = 60_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = factory.make_all(tmp_path_factory.mktemp("browser"))
+    database.run(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def address(config: Config) -> Iterator[str]:
+    """The address of a server on these results."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.fileWatcherType", "none"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(APP), *options],
+        cwd=APP.parents[1],
+        env=os.environ | {"BENCH_ROOT": str(config.root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def settle(page: Any) -> None:
+    """Wait until the server has run the page and the browser has drawn it."""
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=WAIT_MS)
+    quiet = 0
+    while quiet < 4:
+        busy = page.locator('[data-testid="stStatusWidget"], [data-testid="stSkeleton"], [data-stale="true"]').count()
+        quiet = 0 if busy else quiet + 1
+        page.wait_for_timeout(150)
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    """Pick an option of a select box."""
+    page.get_by_role("combobox", name=label).first.click()
+    page.get_by_role("option", name=option, exact=True).click()
+    settle(page)
+
+
+def tiles(page: Any) -> list[str]:
+    return page.locator('[class*="st-key-tile-grid"] button').all_inner_texts()
+
+
+def test_from_overview_to_an_image_and_back_from_its_link(address: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.goto(address)
+    settle(page)
+    assert page.get_by_role("heading", name="How accurate is each model, and where?").count() == 1
+
+    choose(page, "Set of images", "Digits mosaic (composed)")
+    page.wait_for_url("**dataset=digits-mosaic**")
+    choose(page, "Families of models", "Self-supervised")
+    page.keyboard.press("Escape")
+    page.wait_for_url("**families=ssl**")
+
+    page.get_by_role("link", name="Samples").click()
+    page.get_by_role("heading", name="Which images fool which models?").wait_for(timeout=WAIT_MS)
+    settle(page)
+    page.wait_for_url("**/samples?**dataset=digits-mosaic**")
+    assert "families=ssl" in page.url
+    choose(page, "Order", "Fewest models right first")
+    shown = tiles(page)
+    assert len(shown) == 48
+    assert all(caption.endswith("/2") for caption in shown)
+
+    grid = page.url
+    page.locator('[class*="st-key-tile-grid"] button').first.click()
+    page.get_by_text("Every model's answer").wait_for(timeout=WAIT_MS)
+    settle(page)
+    page.wait_for_url("**sample=digits-mosaic**")
+    heading = page.locator("h1").inner_text()
+    picture = page.locator('[data-testid="stHtml"] img').first.get_attribute("src")
+
+    other = browser.new_context().new_page()
+    other.goto(page.url)
+    settle(other)
+    assert other.locator("h1").inner_text() == heading
+    assert other.locator('[data-testid="stHtml"] img').first.get_attribute("src") == picture
+    assert other.url == page.url
+    other.goto(grid)
+    settle(other)
+    assert tiles(other) == shown
+
+    page.go_back()
+    page.get_by_role("heading", name="Which images fool which models?").wait_for(timeout=WAIT_MS)
+    settle(page)
+    assert tiles(page) == shown
+
+
+def test_a_download_holds_what_is_shown(address: str, browser: Any, config: Config) -> None:
+    page = browser.new_context(accept_downloads=True).new_page()
+    page.goto(f"{address}/replication?against=optdigits&families=ssl")
+    settle(page)
+    found = {}
+    for kind in ("CSV", "Parquet"):
+        with page.expect_download(timeout=WAIT_MS) as waiting:
+            page.get_by_role("button", name=kind).locator("visible=true").last.click()
+        found[kind] = Path(waiting.value.path()).read_bytes()
+        assert waiting.value.suggested_filename == f"gaps-digits-optdigits.{kind.lower()}"
+    csv, parquet = pd.read_csv(io.BytesIO(found["CSV"])), pd.read_parquet(io.BytesIO(found["Parquet"]))
+    assert csv["Model"].tolist() == parquet["Model"].tolist() == ["MAE ViT", "SimCLR CNN"]
+    assert csv["Gap, pp"].tolist() == [15.0, 15.0]
+
+
+def test_a_page_opens_at_its_own_address(address: str, browser: Any) -> None:
+    page = browser.new_context().new_page()
+    page.goto(f"{address}/ssl?corruption=gaussian_noise")
+    settle(page)
+    assert "Are self-supervised models" in page.locator("h1").inner_text()
+    assert page.locator('[data-testid="stPlotlyChart"]').count() == 5
+
+
+@pytest.mark.parametrize("path", ["/", "/replication", "/ssl", "/samples", "/relabel", "/snapshot"])
+def test_no_page_scrolls_sideways_at_900_pixels(address: str, browser: Any, path: str) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 1000})
+    page.goto(address + path)
+    settle(page)
+    main = "document.querySelector('[data-testid=\"stMain\"]')"
+    assert page.evaluate(f"{main}.scrollWidth <= {main}.clientWidth + 2")
+    page.close()
