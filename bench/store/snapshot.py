@@ -199,11 +199,14 @@ def _check_size(config: Config, outputs: list[Output]) -> None:
 
 
 def _outputs(root: Path) -> list[Output]:
-    """What dvc.lock lists and DVC stores: all outputs but those that git itself tracks. Sorted by path."""
-    tracked = set(_git(root, "ls-files").splitlines())
+    """What dvc.lock lists and DVC stores: all outputs but those that dvc.yaml says not to cache. Sorted by path."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        stored = {Path(out.fs_path).relative_to(root).as_posix() for out in repo.index.outs if out.use_cache}
     stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
     found = [Output(o["path"], o["md5"], o["size"]) for stage in stages.values() for o in stage.get("outs", [])]
-    return sorted((output for output in found if output.path not in tracked), key=lambda output: output.path)
+    return sorted((output for output in found if output.path in stored), key=lambda output: output.path)
 
 
 def _data_hashes(root: Path) -> set[str]:
