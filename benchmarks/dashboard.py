@@ -46,7 +46,7 @@ def run() -> dict[str, Any]:
 
 
 def timings(page: str) -> list[tuple[float, float]]:
-    """CPU and clock milliseconds of each changed filter on one page: every choice of families, then every set of images."""
+    """CPU and clock milliseconds of each changed filter on one page: choices of families, then sets of images."""
     from streamlit.testing.v1 import AppTest
 
     app = AppTest.from_file(str(APP), default_timeout=60).run()
