@@ -181,7 +181,9 @@ def main() -> None:
     source, name = pick(config, query.get("snap", "") if news else state.current().snap)
     catalogue = db.catalogue(source)
     view, problems = state.parse(query, state.choices(catalogue)) if news else (state.current(), [])
-    view, more = state.settle(state.replace(view, snap=name), catalogue)
+    image = db.sample(source, view.sample) if view.sample else None
+    dataset = str(image["dataset"]) if image else view.dataset  # an image brings its set along
+    view, more = state.settle(state.replace(view, snap=name, dataset=dataset), catalogue)
     state.store(view)
     filter_bar(catalogue, next(used for one, (_, _, used) in PAGES.items() if pages[one] == page), config)
     for problem in [*problems, *more]:

@@ -93,7 +93,7 @@ def _tie(found: Pair) -> str:
 
 
 def against(found: Pair | None, a: str, b: str, where: str, alpha: float) -> str:
-    """Model a against model b on the same images; `a` and `b` say what to call them: `the best supervised model, X`."""
+    """Model a against model b on the same images; `a` and `b` say what to call them: `X (the best supervised one)`."""
     if found is None:
         return ""
     size = terms.points(abs(found.delta_pp))

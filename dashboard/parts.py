@@ -119,6 +119,11 @@ def see_all(**values: object) -> None:
     st.session_state["goto"] = "samples"
 
 
+def opener(caption: str, sample_id: str, key: str) -> None:
+    """A button that opens the page of an image."""
+    st.button(caption, key=key, type="tertiary", on_click=open_sample, args=(sample_id,))
+
+
 def grid(source: db.Source, ids: Sequence[str], captions: Sequence[str], alts: Sequence[str], key: str) -> None:
     """Images in rows that wrap, each with a button below it that opens the image's own page."""
     pictures = db.pictures(source, tuple(ids))
@@ -126,13 +131,7 @@ def grid(source: db.Source, ids: Sequence[str], captions: Sequence[str], alts: S
         for sample_id, caption, alt in zip(ids, captions, alts, strict=True):
             with st.container(width=TILE + 8, gap=None, key=f"tile:{key}:{sample_id}"):
                 st.html(image_html(pictures.get(sample_id), alt, TILE), width=TILE + 8)
-                st.button(
-                    caption,
-                    key=f"open:{key}:{sample_id}",
-                    type="tertiary",
-                    on_click=open_sample,
-                    args=(sample_id,),
-                )
+                opener(caption, sample_id, f"open:{key}:{sample_id}")
 
 
 def strip(source: db.Source, view: state.View, dataset: str, model: str = "", *, limit: int = 12) -> None:

@@ -265,7 +265,9 @@ def levels(frame: Frame, axis: str, value_axis: str) -> go.Figure:
     ticks = {"tickvals": shown, "ticktext": [f"{level:g}" if level else "clean" for level in shown]}
     legend = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
     y = {"title": value_axis, "ticksuffix": " %"}
-    return _figure(traces, 430, {"title": axis, "zeroline": False} | ticks, y, legend=legend)
+    margin = {"l": 8, "r": 16, "t": 12, "b": 8}
+    x = {"title": axis, "zeroline": False} | ticks
+    return _figure(traces, 400, x, y, legend=legend, margin=margin)
 
 
 def heads(frame: Frame, axis: str) -> go.Figure:

@@ -101,7 +101,7 @@ def model_name(model: str, method: str, arch: str) -> str:
     if method not in METHOD:
         return model
     if method == "ensemble":
-        return "Ensemble, " + model.removeprefix("ensemble-").replace("-", " ")
+        return f"{model.removeprefix('ensemble-').replace('-', ' ').capitalize()} ensemble"
     return f"{METHOD[method]} {ARCH.get(arch, '')}".strip()
 
 

@@ -41,7 +41,7 @@ def three(source: db.Source) -> list[tuple[str, str]]:
     a, b = best_of(frame, "supervised", original), best_of(frame, "ssl", original)
     if a is not None and b is not None:
         found = db.pairs(source, original).get((a.model, b.model))
-        names = f"the best supervised model, {a['name']},", f"the best self-supervised one, {b['name']},"
+        names = f"{a['name']} (the best supervised model)", f"{b['name']} (the best self-supervised one)"
         said.append(("Self-supervision", findings.against(found, *names, name, numbers["alpha"])))
 
     for attack in catalogue.attacks[:1]:
@@ -62,7 +62,7 @@ def robust(source: db.Source, a: Frame, b: Frame, attack: str, numbers: dict[str
         only_a, only_b, n, compute.rng("robust", a.model, b.model), confidence=numbers["confidence"]
     )
     found = findings.Pair(a.model, b.model, 100 * (only_a - only_b) / n, 100 * low, 100 * high, n)
-    names = f"the most robust supervised model, {a['name']},", f"the most robust self-supervised one, {b['name']},"
+    names = f"{a['name']} (the most robust supervised model)", f"{b['name']} (the most robust self-supervised one)"
     return findings.robust(found, *names, f"{terms.ATTACK.get(attack, attack)} at {a.level:g}/255", numbers["alpha"])
 
 

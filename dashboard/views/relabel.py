@@ -12,30 +12,24 @@ PER_PAGE = 12
 
 
 def cards(source: db.Source, rows: Frame, names: dict[int, str]) -> None:
-    """One card an image: picture, given label with its score, proposals with theirs."""
+    """One card an image: picture, given label, proposals with their scores."""
     ids = tuple(rows["sample_id"])
     pictures, proposed = db.pictures(source, ids), db.proposals(source, ids)
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         for row in records(rows):
-            mine = proposed.loc[proposed["sample_id"] == row.sample_id]
-            with st.container(border=True, width=252, key=f"card:{row.sample_id}"), st.container(horizontal=True):
-                with st.container(width=100, gap=None):
+            lines = [
+                f"{names[one.class_id]} · {100 * one.score:.0f} %{', given' if one.class_id == row.label else ''}"
+                for one in records(proposed.loc[proposed["sample_id"] == row.sample_id])
+            ]
+            key = f"card:{row.sample_id}"
+            with st.container(border=True, width=234, key=key), st.container(horizontal=True, gap="small"):
+                with st.container(width=80, gap=None):
                     alt = f"image {row.sample_id}, given label {names[row.label]}"
-                    st.html(parts.image_html(pictures.get(str(row.sample_id)), alt, 92), width=100)
-                    st.button(
-                        "Open",
-                        key=f"card-open:{row.sample_id}",
-                        type="tertiary",
-                        on_click=parts.open_sample,
-                        args=(row.sample_id,),
-                    )
-                with st.container(width=106, gap=None):
+                    st.html(parts.image_html(pictures.get(row.sample_id), alt, 76), width=80)
+                    parts.opener("Open", row.sample_id, f"open:{key}")
+                with st.container(width=104, gap=None):
                     st.markdown(f"Given: **{names[row.label]}**")
-                    lines = [
-                        f"- {names[p.class_id]} · {100 * p.score:.0f} %{' (given)' if p.class_id == row.label else ''}"
-                        for p in records(mine.head(4))
-                    ]
-                    st.markdown("Proposed:\n" + "\n".join(lines))
+                    st.markdown("Proposed:  \n" + "  \n".join(lines[:4]))
 
 
 def main() -> None:

@@ -47,9 +47,8 @@ def main() -> None:
         a, b = best["supervised"], best["ssl"]
         pair = db.pairs(source, dataset).get((a.model, b.model))
         alpha = db.statistics(source)["alpha"]
-        said = findings.against(
-            pair, f"the best supervised model, {a['name']},", f"the best SSL model, {b['name']},", name, alpha
-        )
+        names = f"{a['name']} (the best supervised model)", f"{b['name']} (the best self-supervised one)"
+        said = findings.against(pair, *names, name, alpha)
     parts.head(
         "Are self-supervised models as accurate and as robust as supervised ones?",
         said or "These families hold no supervised and self-supervised model to compare: choose both above.",
@@ -143,12 +142,12 @@ def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
             "Difference, pp": pairs["delta_pp"].round(1),
             "From": pairs["ci_low"].round(1),
             "To": pairs["ci_high"].round(1),
-            "p (Holm)": pairs["p_holm"].round(4),
+            "p (Holm)": [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in pairs["p_holm"]],
             "n": pairs["n"],
         }
     )
     number = st.column_config.NumberColumn
-    config = {"p (Holm)": number(format="%.4f", help=terms.HELP["place"])}
+    config = {"p (Holm)": st.column_config.TextColumn(help=terms.HELP["place"])}
     config |= {
         column: number(format="%.1f", help=terms.HELP["interval"]) for column in ("Difference, pp", "From", "To")
     }

@@ -23,7 +23,7 @@ def test_every_family_role_and_method_has_a_name_and_a_look() -> None:
     [
         ("simclr-cnn", "simclr", "cnn", "SimCLR CNN"),
         ("pixels", "pixels", "pixels", "Raw pixels"),
-        ("ensemble-supervised", "ensemble", "ensemble", "Ensemble, supervised"),
+        ("ensemble-supervised", "ensemble", "ensemble", "Supervised ensemble"),
         ("Published Name v1", "unknown", "resnet", "Published Name v1"),
     ],
 )
