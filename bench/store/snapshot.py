@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from bench import config as configuration
 from bench.config import Config
@@ -46,7 +45,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Output:
-    """One file or folder that a stage wrote and DVC stores: path from the root, md5 and bytes as in dvc.lock."""
+    """One file or folder that DVC stores: path from the root, md5 and bytes as in dvc.lock."""
 
     path: str
     md5: str
@@ -142,7 +141,7 @@ def open_revision(config: Config, revision: str) -> Path:
 def remove_superseded(root: Path) -> list[Path]:
     """Remove the objects under snapshots/files that neither dvc.lock nor a tracked .dvc file needs; return them."""
     folder = root / OBJECTS
-    needed = {output.md5 for output in _outputs(root)} | _data_hashes(root)
+    needed = {output.md5 for output in _outputs(root, data=True)}
     for listing in [md5 for md5 in needed if md5.endswith(".dir")]:
         path = folder / listing[:2] / listing[2:]
         if path.is_file():
@@ -198,21 +197,20 @@ def _check_size(config: Config, outputs: list[Output]) -> None:
         )
 
 
-def _outputs(root: Path) -> list[Output]:
-    """What dvc.lock lists and DVC stores: all outputs but those that dvc.yaml says not to cache. Sorted by path."""
+def _outputs(root: Path, *, data: bool = False) -> list[Output]:
+    """What stages wrote and DVC stores, with `data` also what .dvc files stand for. Sorted by path.
+
+    Outputs that DVC does not store (`cache: false`) are not among them.
+    """
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        stored = {Path(out.fs_path).relative_to(root).as_posix() for out in repo.index.outs if out.use_cache}
-    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
-    found = [Output(o["path"], o["md5"], o["size"]) for stage in stages.values() for o in stage.get("outs", [])]
-    return sorted((output for output in found if output.path in stored), key=lambda output: output.path)
-
-
-def _data_hashes(root: Path) -> set[str]:
-    """Hashes of what the tracked .dvc files stand for."""
-    files = [root / path for path in _git(root, "ls-files", "--", "*.dvc").splitlines()]
-    return {out["md5"] for path in files for out in yaml.safe_load(path.read_text())["outs"]}
+        found = [
+            Output(out.def_path, str(out.hash_info.value), out.meta.size or 0)
+            for out in repo.index.outs
+            if out.use_cache and out.hash_info and out.meta and (data or not out.stage.is_data_source)
+        ]
+    return sorted(found, key=lambda output: output.path)
 
 
 def _write_manifest(config: Config, name: str, results_commit: str, outputs: list[Output]) -> None:
