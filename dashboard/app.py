@@ -173,14 +173,16 @@ def main() -> None:
     if goto and pages[goto] != page:
         st.session_state["touched"] = True
         st.switch_page(pages[goto], query_params=state.to_query(state.current()))
+    query, news = state.begin()
+    if not news:
+        query = state.to_query(state.current())
     try:
         config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
+        source, name = pick(config, query.get("snap", ""))
     except BenchError as error:
-        stop("The settings cannot be read", str(error), "bench --help")
-    query, news = state.begin()
-    source, name = pick(config, query.get("snap", "") if news else state.current().snap)
+        stop("The results cannot be shown", str(error), "bench --help")
     catalogue = db.catalogue(source)
-    view, problems = state.parse(query, state.choices(catalogue)) if news else (state.current(), [])
+    view, problems = state.parse(query, state.choices(catalogue))
     image = db.sample(source, view.sample) if view.sample else None
     dataset = str(image["dataset"]) if image else view.dataset  # an image brings its set along
     view, more = state.settle(state.replace(view, snap=name, dataset=dataset), catalogue)

@@ -150,6 +150,8 @@ def settle(view: View, catalogue: db.Catalogue) -> tuple[View, list[str]]:
             f"{name} has no labels of the source “{terms.labels_name(view.labels)}”: the original ones are used."
         )
         view = replace(view, labels=db.ORIGINAL)
+    if view.label and int(view.label) not in catalogue.class_names(view.dataset):
+        view = replace(view, label="")
     if catalogue.corruptions and view.corruption not in catalogue.corruptions:
         view = replace(view, corruption=catalogue.corruptions[0])
     return view, problems

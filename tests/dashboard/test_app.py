@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -25,6 +27,16 @@ def copy(config: Config, tmp_path: Path) -> Path:
     for name in (database.FILE, database.HASHES):
         shutil.copy(config.results / name, tmp_path / "results")
     return tmp_path
+
+
+@contextmanager
+def replacing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A changed copy of the database, put in its place as a new file."""
+    path = root / "results" / database.FILE
+    changed = Path(shutil.copy(path, path.with_suffix(".new")))
+    with duckdb.connect(str(changed)) as connection:
+        yield connection
+    changed.replace(path)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -246,6 +258,24 @@ def test_an_outdated_database(copy: Path, open_app: Open) -> None:
     assert "bench database" in app.code[0].value
 
 
+def test_a_list_of_releases_that_cannot_be_read(copy: Path, open_app: Open) -> None:
+    (copy / "snapshots").mkdir()
+    (copy / "snapshots" / "releases.json").write_text("{")
+    app = open_app(copy)
+    assert not app.exception
+    assert "releases.json" in text(app)
+
+
+def test_a_snapshot_without_what_was_chosen(copy: Path, open_app: Open) -> None:
+    app = open_app(copy, wrong="pixels", families="pixels")
+    with replacing(copy) as connection:
+        for table in ("models", "metrics", "predictions", "bits", "replication", "uncertainty"):
+            connection.execute(f"DELETE FROM {table} WHERE model = 'pixels'")
+    app.run()
+    assert not app.exception
+    assert [warning.value.split(":")[0] for warning in app.warning] == ["`families=pixels`", "`wrong=pixels`"]
+
+
 def test_a_release_that_is_not_open_says_how(config: Config, open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     one = snapshot.Snapshot("digits-v1", "abc", "2026-01-01T00:00:00Z", None)
     monkeypatch.setattr(snapshot, "available", lambda config: [one])
@@ -260,11 +290,8 @@ def test_a_release_that_is_not_open_says_how(config: Config, open_app: Open, mon
 
 def test_a_replaced_database_is_read_anew(copy: Path, open_app: Open) -> None:
     before = text(open_app(copy))
-    replaced = copy / "results" / "new.duckdb"
-    shutil.copy(copy / "results" / database.FILE, replaced)
-    with duckdb.connect(str(replaced)) as connection:
+    with replacing(copy) as connection:
         connection.execute("UPDATE metrics SET value = value / 2 WHERE metric = 'top1'")
-    replaced.replace(copy / "results" / database.FILE)
     after = text(open_app(copy))
     assert "is right on 95.0 %" in before
     assert "is right on 47.5 %" in after
