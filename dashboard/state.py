@@ -49,7 +49,7 @@ FILTERS = ("dataset", "subset", "labels", "families", "label", "wrong", *RANGES,
 SORTS = {
     "id": "In the order of their ids",
     "unsure": "Least certain first",
-    "wrong": "Fewest models right first",
+    "wrong": "Fewest right first",
     "answers": "Most different answers first",
 }
 

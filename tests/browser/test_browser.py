@@ -116,7 +116,7 @@ def test_from_overview_to_an_image_and_back_from_its_link(address: str, browser:
     settle(page)
     page.wait_for_url("**/samples?**dataset=digits-mosaic**")
     assert "families=ssl" in page.url
-    choose(page, "Order", "Fewest models right first")
+    choose(page, "Order", "Fewest right first")
     shown = tiles(page)
     assert len(shown) == 48
     assert all(caption.endswith("/2") for caption in shown)
