@@ -56,7 +56,11 @@ def main() -> None:
     control = against_control(source, catalogue)
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
-    st.caption("Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once.")
+    st.caption(
+        "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once. A network trained "
+        "here without labels (but MAE) also saw changed brightness and contrast, blur and noise, a supervised one only "
+        "changed geometry: a difference under corruption or attack is one of method and augmentation together."
+    )
     if clean.empty:
         return
 
