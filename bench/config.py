@@ -78,7 +78,7 @@ class Model(Frozen):
     family: Family
     method: Method
     arch: Arch
-    suite: Name = "digits"
+    suite: Name
     epochs: Annotated[int, Field(ge=0)] = 0
     batch_size: Positive = 128
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -102,7 +102,7 @@ class Probes(Frozen):
 
     c_grid: list[Annotated[float, Field(gt=0)]] = [0.01, 0.1, 1.0, 10.0]
     folds: Annotated[int, Field(ge=2)] = 3
-    labels_per_class: list[Positive] = [10]
+    labels_per_class: list[Annotated[int, Field(ge=2)]] = [10]
     seeds: list[int] = [0, 1, 2]
     knn_k: list[Positive] = [20]
     knn_temperature: Annotated[float, Field(gt=0)] = 0.1
@@ -253,6 +253,9 @@ class Config(Frozen):
         known(self.attacks.pool, self.models, "attacks.pool")
         for name, attack in self.attacks.runs.items():
             known(attack.dataset, self.datasets, f"attacks.runs.{name}.dataset")
+            first = next(run for run in self.attacks.runs.values() if run.dataset == attack.dataset)
+            if attack.n_images != first.n_images:
+                raise ValueError(f"attacks.runs.{name}.n_images: runs on one dataset attack the same images")
         reference = {**self.models, **self.uncertainty.ensembles}
         known(self.subsets.reference_model, reference, "subsets.reference_model")
         known(self.proposals.ensemble, self.uncertainty.ensembles, "proposals.ensemble")

@@ -33,6 +33,9 @@ def stage(name: str, work: Callable[[], dict[str, int]], results: Path) -> None:
     seconds = time.perf_counter() - STARTED
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
     log.info("%s: %s in %.1f s", name, said, seconds)
-    results.mkdir(parents=True, exist_ok=True)
-    with (results / TIMINGS).open("a") as stream:
-        stream.write(json.dumps({"stage": name, "seconds": round(seconds, 2), **counts}) + "\n")
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with (results / TIMINGS).open("a") as stream:
+            stream.write(json.dumps({"stage": name, "seconds": round(seconds, 2), **counts}) + "\n")
+    except OSError as fault:  # the results are written, their time is no result
+        log.warning("%s: its time could not be noted: %s", name, fault)

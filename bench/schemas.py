@@ -186,7 +186,6 @@ TABLES: dict[str, Table] = {
             "source": _str(allowed=("trained", "hub", "checkpoint", "imported")),
             "input_size": _int("pixels a side that the network sees", nullable=True),
             "epochs": _int(nullable=True),
-            "train_seconds": _double("not part of any comparison: the machine was shared", nullable=True),
             "temperature": _double("fitted on a part of train", nullable=True),
         },
     ),
@@ -459,7 +458,6 @@ TABLES: dict[str, Table] = {
             "model": _MODEL,
             "epoch": _int(low=1),
             "loss": _double(),
-            "images_per_s": _double("not part of any comparison", nullable=True),
             "collapse_std": _double(
                 "of L2-normalised features, times sqrt(d): 1 = spread, 0 = one point", nullable=True
             ),

@@ -90,7 +90,7 @@ def params(n: int) -> dict[str, object]:
         "compute": {"threads": 1},
         "suites": {"digits": {"train": "digits", "input_size": SIZE, "channels": 1}},
         "datasets": DATASETS,
-        "models": MODELS,
+        "models": {name: {"suite": "digits", **model} for name, model in MODELS.items()},
         "corruptions": {"datasets": ["digits"], "names": list(CORRUPTIONS), "severities": list(SEVERITIES)},
         "uncertainty": {"ensembles": {ENSEMBLE: MEMBERS}},
         "attacks": {"runs": {"pgd-linf": {"eps_255": list(EPS_255), "n_images": min(n, N_ATTACKED)}}},
@@ -270,7 +270,6 @@ def _model_row(name: str, family: str, method: str, arch: str) -> dict[str, obje
         "source": "trained",
         "input_size": SIZE,
         "epochs": 3 if family in ("supervised", "ssl") else 0,
-        "train_seconds": 1.5,
         "temperature": 1.2,
     }
 
@@ -302,14 +301,13 @@ def _write_models(config: Config, rng: np.random.Generator) -> None:
                 "model": [name] * len(epochs),
                 "epoch": epochs,
                 "loss": 2.0 / epochs,
-                "images_per_s": 500.0,
                 "collapse_std": 0.8,
                 "effective_rank": 20.0,
             }
         )
         tables.write("training", training.astype({"model": "str"}), results / "training" / f"{name}.parquet")
     ensemble = _model_row(ENSEMBLE, "supervised", "ensemble", "ensemble")
-    ensemble |= {"weights_sha256": None, "temperature": None, "train_seconds": None, "params_m": 0.2, "epochs": None}
+    ensemble |= {"weights_sha256": None, "temperature": None, "params_m": 0.2, "epochs": None}
     tables.write("models", pd.DataFrame([ensemble]), results / "ensemble_models.parquet")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -70,8 +69,7 @@ def run(config: Config) -> dict[str, int]:
 
 def declared(data: Samples, n_images: int) -> Samples:
     """The images that are attacked: the first `n_images` in the order of the sha256 of their ids, sorted by id."""
-    by_hash = sorted(range(len(data.ids)), key=lambda i: hashlib.sha256(str(data.ids[i]).encode()).digest())
-    chosen = np.sort(by_hash[:n_images])
+    chosen = np.flatnonzero(np.isin(data.ids, compute.hash_order(data.ids)[:n_images]))
     return Samples(data.ids[chosen], data.labels[chosen], data.images[chosen])
 
 

@@ -19,7 +19,7 @@ THUMBNAIL = 256
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write results/{datasets,classes,samples,images,labels}.parquet and results/index/<suite>.json; return counts.
+    """Write results/{datasets,classes,samples,images,labels}.parquet and the hash files of each suite; return counts.
 
     Everything is read and checked before anything is written. Raises BenchError naming the file that is at fault, or
     params.yaml where the datasets of a suite do not share one label space, or their images have another number of
@@ -150,13 +150,14 @@ def _shrunk(encoded: bytes) -> bytes:
 
 
 def _write_hashes(config: Config, suite: str) -> None:
-    """results/index/<suite>.json: role, replicates and file hashes of each dataset, so that a model's stages depend on
-    the data of its own suite alone."""
-    known = {}
-    for name in config.datasets_of(suite):
-        declared, folder = config.datasets[name], config.data / name
-        files = {file: tables.sha256(folder / file) for file in (samples.META, samples.SAMPLES, samples.LABELS)}
-        known[name] = {"role": declared.role, "replicates": declared.replicates, "files": files}
-    path = config.results / "index" / f"{suite}.json"
-    with tables.replacing(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    """results/index/{train,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated on.
+
+    A model's stages depend on these alone: another suite's data, a label source or a role re-runs none of them.
+    """
+    for use, names in {"train": [config.suites[suite].train], "evaluate": config.datasets_of(suite)}.items():
+        known = {
+            name: {file: tables.sha256(config.data / name / file) for file in (samples.META, samples.SAMPLES)}
+            for name in names
+        }
+        with tables.replacing(config.results / "index" / use / f"{suite}.json") as temporary:
+            temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")

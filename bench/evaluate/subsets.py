@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pandas as pd
 
+from bench import compute
 from bench.config import Config
 from bench.evaluate import correctness
 from bench.store import tables
@@ -54,14 +54,9 @@ def run(config: Config) -> dict[str, int]:
 
 def most_certain(uncertainty: pd.Series, fraction: float) -> list[str]:
     """Ids of the `fraction` of images with the lowest uncertainty (index: sample_id), ties by the sha256 of the id."""
-    in_hash_order = uncertainty.loc[_by_hash(uncertainty.index)]
+    in_hash_order = uncertainty.loc[compute.hash_order(uncertainty.index)]
     in_order = in_hash_order.sort_values(kind="stable").index
     return sorted(in_order[: int(fraction * len(in_order) + 0.5)])
-
-
-def _by_hash(sample_ids: Iterable[str]) -> list[str]:
-    """An order that has nothing to do with what the images show."""
-    return sorted(sample_ids, key=lambda sample_id: hashlib.sha256(sample_id.encode()).hexdigest())
 
 
 def _attacked(config: Config, dataset: str, right: pd.DataFrame, attacks: pd.DataFrame) -> Iterator[Found]:

@@ -167,12 +167,11 @@ def _write(
         "source": "trained",
         "input_size": suite.input_size,
         "epochs": model.epochs,
-        "train_seconds": None,
         "temperature": temperature,
     }
     training = pd.DataFrame(
-        [{"model": name, "images_per_s": None, **asdict(epoch)} for epoch in epochs],
-        columns=["model", "epoch", "loss", "images_per_s", "collapse_std", "effective_rank"],
+        [{"model": name, **asdict(epoch)} for epoch in epochs],
+        columns=["model", "epoch", "loss", "collapse_std", "effective_rank"],
     )
     tables.write("models", pd.DataFrame([record]), config.results / "models" / f"{name}.parquet")
     tables.write("representations", pd.DataFrame(heads), config.results / "representations" / f"{name}.parquet")

@@ -66,7 +66,7 @@ def publish(config: Config, name: str) -> str:
     outputs = _outputs(root)
     _check_size(config, outputs)
     results_commit = _git(root, "rev-parse", "HEAD")
-    with _all_or_nothing(root, results_commit):
+    with _all_or_nothing(root, results_commit, name):
         _dvc(root, "push", "--quiet")
         _write_manifest(config, name, results_commit, outputs)
         remove_superseded(root)
@@ -245,11 +245,15 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _all_or_nothing(root: Path, commit: str) -> Iterator[None]:
-    """On any failure inside, Ctrl-C included, put HEAD and snapshots/ back to `commit`. The tree was clean before."""
+def _all_or_nothing(root: Path, commit: str, tag: str) -> Iterator[None]:
+    """On any failure inside, Ctrl-C included, put HEAD and snapshots/ back to `commit`, without the new `tag`.
+
+    The tree was clean before, and there was no such tag.
+    """
     try:
         yield
     except BaseException:
+        provenance.git(root, "tag", "--delete", tag)
         _git(root, "reset", "--quiet", "--soft", commit)
         _git(root, "reset", "--quiet", "--", FOLDER.as_posix())
         if provenance.git(root, "ls-files", "--", FOLDER.as_posix()):
@@ -275,8 +279,13 @@ def _commit_of_release(root: Path, name: str) -> str | None:
     if name not in provenance.releases(root):
         return None
     tagged = provenance.git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}")
-    manifest = (MANIFESTS / f"{name}.json").as_posix()
-    return tagged or provenance.git(root, "log", "-1", "--diff-filter=A", "--format=%H", "--", manifest) or None
+    if tagged:
+        return tagged
+    manifest = MANIFESTS / f"{name}.json"
+    logged = provenance.git(root, "log", "-1", "--diff-filter=A", "--format=%H %P", "--", manifest.as_posix())
+    commit, _, parent = (logged or "").partition(" ")
+    # in a shallow clone the oldest commit seems to add every file
+    return commit if parent == json.loads((root / manifest).read_text())["results_commit"] else None
 
 
 def _clone(root: Path, commit: str, clone: Path) -> None:

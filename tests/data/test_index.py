@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -73,14 +74,24 @@ def test_large_pictures_are_reduced(tmp_path: Path) -> None:
         assert picture.size == (256, 128)
 
 
-def test_the_hash_file_follows_the_data_and_the_declaration(two: Config) -> None:
+def test_the_hash_files_follow_the_data_that_models_see_and_nothing_else(two: Config) -> None:
+    def hashes() -> dict[str, dict[str, dict[str, str]]]:
+        return {
+            use: json.loads((two.results / "index" / use / "digits.json").read_text()) for use in ("train", "evaluate")
+        }
+
     index.run(two)
-    path = two.results / "index" / "digits.json"
-    known = json.loads(path.read_text())
-    assert list(known) == ["other", "small"]
-    assert known["other"]["replicates"] == "small"
-    assert known["small"]["files"]["samples.parquet"] == tables.sha256(two.data / "small" / "samples.parquet")
-    assert set(known["small"]["files"]) == {"dataset.json", "samples.parquet", "labels.parquet"}
+    before = hashes()
+    assert list(before["train"]) == ["small"]
+    assert list(before["evaluate"]) == ["other", "small"]
+    seen = {file: tables.sha256(two.data / "small" / file) for file in ("dataset.json", "samples.parquet")}
+    assert before["train"]["small"] == before["evaluate"]["small"] == seen
+
+    path = two.data / "other" / "labels.parquet"
+    labels = tables.read("labels", path)
+    tables.write("labels", pd.concat([labels, labels.head(1).assign(source="another")]), path)
+    index.run(two)
+    assert hashes() == before
 
 
 def test_equal_data_gives_equal_bytes(two: Config) -> None:
@@ -91,7 +102,7 @@ def test_equal_data_gives_equal_bytes(two: Config) -> None:
     before = files()
     index.run(two)
     assert files() == before
-    assert len(before) == 6
+    assert len(before) == 7
 
 
 LABEL_FAULTS: dict[str, tuple[dict[str, list], str]] = {

@@ -11,10 +11,10 @@ from bench.config import Config, Dataset, Model, Suite
 def config(tmp_path: Path) -> Config:
     """A benchmark with one model of each architecture and nothing on disk."""
     models = {
-        arch: Model(family="supervised", method="supervised", arch=arch, epochs=1)
+        arch: Model(suite="digits", family="supervised", method="supervised", arch=arch, epochs=1)
         for arch in ("cnn", "resnet", "vit", "mixer")
     }
-    models["pixels"] = Model(family="pixels", method="pixels", arch="pixels")
+    models["pixels"] = Model(suite="digits", family="pixels", method="pixels", arch="pixels")
     return Config(
         root=tmp_path,
         seed=0,

@@ -36,7 +36,16 @@ def tensors(n: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
 def ssl_model(method: str, **more: object) -> Model:
     arch = "vit" if method == "mae" else "cnn"
     return Model.model_validate(
-        {"family": "ssl", "method": method, "arch": arch, "epochs": 2, "batch_size": 32, "lr": 2e-3, **more}
+        {
+            "suite": "digits",
+            "family": "ssl",
+            "method": method,
+            "arch": arch,
+            "epochs": 2,
+            "batch_size": 32,
+            "lr": 2e-3,
+            **more,
+        }
     )
 
 
@@ -102,7 +111,15 @@ def test_masked_modelling_of_a_convolutional_network_is_refused() -> None:
 @pytest.mark.parametrize("arch", ["cnn", "resnet", "vit", "mixer"])
 def test_supervised_training_learns_three_bars(arch: str) -> None:
     model = Model.model_validate(
-        {"family": "supervised", "method": "supervised", "arch": arch, "epochs": 15, "batch_size": 32, "lr": 5e-3}
+        {
+            "suite": "digits",
+            "family": "supervised",
+            "method": "supervised",
+            "arch": arch,
+            "epochs": 15,
+            "batch_size": 32,
+            "lr": 5e-3,
+        }
     )
     network = zoo.build(model, SUITE, 3, 0, arch)
     images, labels = tensors(192)
@@ -114,7 +131,7 @@ def test_supervised_training_learns_three_bars(arch: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_model_and_remedy() -> None:
-    model = Model(family="supervised", method="supervised", arch="cnn", epochs=1)
+    model = Model(suite="digits", family="supervised", method="supervised", arch="cnn", epochs=1)
     network = zoo.build(model, SUITE, 3, 0, "wild")
     with pytest.raises(BenchError, match=r"wild: the loss is nan in epoch 3\. Use a lower `lr`"):
         training.diagnose(network, tensors()[0], 3, torch.tensor([1.0, float("nan")]))
@@ -166,10 +183,12 @@ def config(tmp_path: Path) -> Config:
         suites={"digits": SUITE},
         datasets={"bars": Dataset(role="original")},
         models={
-            "supervised-cnn": Model(family="supervised", method="supervised", arch="cnn", epochs=2, batch_size=32),
+            "supervised-cnn": Model(
+                suite="digits", family="supervised", method="supervised", arch="cnn", epochs=2, batch_size=32
+            ),
             "simclr-cnn": ssl_model("simclr", epochs=1),
-            "random-cnn": Model(family="random", method="random", arch="cnn"),
-            "pixels": Model(family="pixels", method="pixels", arch="pixels"),
+            "random-cnn": Model(suite="digits", family="random", method="random", arch="cnn"),
+            "pixels": Model(suite="digits", family="pixels", method="pixels", arch="pixels"),
         },
     )
 
