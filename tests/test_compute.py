@@ -14,7 +14,7 @@ SETTINGS = Compute(threads=1, batch_size=16)
 
 def network(arch: str, size: int = 16) -> zoo.Network:
     kind = "pixels" if arch == "pixels" else "supervised"
-    model = Model.model_validate({"family": kind, "method": kind, "arch": arch, "epochs": 1})
+    model = Model.model_validate({"suite": "digits", "family": kind, "method": kind, "arch": arch, "epochs": 1})
     return zoo.build(model, Suite(train="digits", input_size=size), 10, 0, arch).eval()
 
 
