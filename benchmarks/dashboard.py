@@ -25,7 +25,7 @@ APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 
 
 def run() -> dict[str, Any]:
-    """Median milliseconds of a changed filter on every page; met where the median CPU time of each page is."""
+    """Median milliseconds of a changed filter on every page; met where the median by the clock of each page is."""
     config = configuration.load()
     path = database.ensure(config)
     os.environ["BENCH_ROOT"] = str(config.root)
@@ -41,7 +41,7 @@ def run() -> dict[str, Any]:
         "median_clock_ms": clock,
         "changes_a_page": {page: len(values) for page, values in times.items()},
         "database_mib": round(path.stat().st_size / 2**20, 1),
-        "met": max(cpu.values()) <= TARGET_MS,
+        "met": max(clock.values()) <= TARGET_MS,
     }
 
 

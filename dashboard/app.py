@@ -28,13 +28,20 @@ PAGES = {
 }
 
 
-def stop(title: str, what: str, command: str, more: str = "") -> NoReturn:
-    """Say what is missing and which command makes it; nothing else of the page is shown."""
+def show_instead(name: str) -> None:
+    """A button that shows the results `name`, all else in the address as it is."""
+    st.button("Show what is here instead", on_click=st.query_params.update, args=({"snap": name},))
+
+
+def stop(title: str, what: str, command: str, more: str = "", instead: str = "") -> NoReturn:
+    """Say what is missing and which command makes it; nothing else of the page is shown, but a way to `instead`."""
     st.title(title, anchor=False)
     st.markdown(what)
     st.code(command, language="bash")
     if more:
         st.caption(more)
+    if instead:
+        show_instead(instead)
     st.stop()
 
 
@@ -66,7 +73,8 @@ def pick(config: configuration.Config, wanted: str) -> tuple[db.Source, str]:
         opened = db.source_of(Path(path)) if path else None
         if opened is not None and not db.fault(opened):
             return opened, wanted
-        stop("This snapshot is not open yet", f"`{wanted}` is released. Open it with", f"bench snapshot open {wanted}")
+        what = f"`{wanted}` is released. Open it with"
+        stop("This snapshot is not open yet", what, f"bench snapshot open {wanted}", instead=name)
     if source is None:
         stop(
             "No results yet",
@@ -90,7 +98,7 @@ def pick(config: configuration.Config, wanted: str) -> tuple[db.Source, str]:
             "released. The snapshots known here are listed by"
         )
         st.code("bench snapshot list", language="bash")
-        st.button("Show what is here instead", on_click=state.change, kwargs={"snap": name})
+        show_instead(name)
         st.stop()
     return source, name
 

@@ -132,12 +132,16 @@ def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:
     beaten = [name for name, found in tested if found.verdict(alpha) == "more"]
     rest = [(name, found) for name, found in tested if found.verdict(alpha) != "more"]
     what = "the untrained encoder of their architecture on the linear probe"
+    alone = [name for name, found in pairs if found is None]
+    besides = f" For {', '.join(alone)} there is no such control." if alone else ""
     if not rest:
-        which = "Both" if len(tested) == 2 else f"All {len(tested)}"
-        return f"{which} self-supervised encoders beat {what}."
+        which = {1: f"**{beaten[0]}** beats", 2: "Both self-supervised encoders beat"}.get(
+            len(tested), f"All {len(tested)} self-supervised encoders beat"
+        )
+        return f"{which} {what}.{besides}"
     said = "; ".join(
         f"**{name}** {'is worse' if found.verdict(alpha) == 'less' else 'cannot be told apart from it'}"
         f" ({terms.points(found.delta_pp, found.ci_low, found.ci_high, sign=True)})"
         for name, found in rest
     )
-    return f"{len(beaten)} of {len(tested)} self-supervised encoders beat {what}. {said}."
+    return f"{len(beaten)} of {len(tested)} self-supervised encoders beat {what}. {said}.{besides}"

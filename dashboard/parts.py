@@ -134,17 +134,25 @@ def grid(source: db.Source, ids: Sequence[str], captions: Sequence[str], alts: S
                 opener(caption, sample_id, f"open:{key}:{sample_id}")
 
 
-def strip(source: db.Source, view: state.View, dataset: str, model: str = "", *, limit: int = 12) -> None:
+def strip(
+    source: db.Source, view: state.View, dataset: str, model: str = "", *, subset: str = "all", limit: int = 12
+) -> None:
     """The images behind a figure: those of a set that fewest models (or not `model`) get right, and a way to all."""
     catalogue = db.catalogue(source)
     labels = view.labels if view.labels in catalogue.sources.get(dataset, []) else db.ORIGINAL
     chosen = tuple(catalogue.choose(view.families))
     frame = db.images_of(source, dataset, labels, chosen)
-    what = "that most models get wrong"
+    behind: dict[str, object] = {"dataset": dataset, "labels": labels, "subset": subset, "sort": "wrong"}
+    what = "that fewest models get right"
     if model:
         frame = frame.loc[~db.correct(source, dataset, labels, (model,))[0]]
         what = f"that {catalogue.model_name(model)} gets wrong"
-    frame = frame[frame["n_right"] < frame["n_models"]]
+        behind["wrong"] = model
+    elif len(frame):
+        frame = frame[frame["n_right"] < frame["n_models"]]
+        behind["right"] = (0, len(chosen) - 1)
+    if subset != "all":
+        frame = frame.loc[frame["sample_id"].isin(db.members(source, dataset, subset))]
     worst = frame.sort_values(["n_right", "sample_id"]).head(limit)
     name = catalogue.dataset_name(dataset)
     st.markdown(f"**Images of {name} {what}**")
@@ -163,7 +171,7 @@ def strip(source: db.Source, view: state.View, dataset: str, model: str = "", *,
         f"All {len(frame):,} in Samples",
         key=f"all:{dataset}:{model}",
         on_click=see_all,
-        kwargs={"dataset": dataset, "labels": labels, "wrong": model, "sort": "wrong"},
+        kwargs=behind,
         icon=":material/arrow_forward:",
     )
 

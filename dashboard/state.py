@@ -68,6 +68,12 @@ def parse(query: Mapping[str, str], choices: Choices) -> tuple[View, list[str]]:
         if key not in known:
             problems.append(f"`{_plain(key)}` is not part of an address here.")
             continue
+        if key == "families":  # those that are here are kept
+            here = [family for family in text.split(",") if family in choices.get(key, ())]
+            view = replace(view, families=tuple(here))
+            text = ",".join(family for family in text.split(",") if family not in here)
+            if not text:
+                continue
         try:
             view = replace(view, **{key: _value(key, text, choices)})
         except ValueError as fault:

@@ -72,7 +72,7 @@ def answer(rows: Frame, where: str) -> str:
         return f"No model of these families has results on {where}."
     best = rows.sort_values("value", ascending=False).iloc[0]
     said = f"**{best['name']}** is right on {terms.percent(best.value, best.ci_low, best.ci_high)} of {where}"
-    if rows["rank"].isna().any():
+    if rows["rank"].isna().any() or len(rows) == 1:
         return said + "."
     tied = rows.loc[(rows["rank"] == best["rank"]) & (rows["model"] != best["model"])]
     if tied.empty:
@@ -122,7 +122,7 @@ def main() -> None:
         + (note if view.subset == "all" else "Places are for all images only.")
     )
     matrix(source, view, frame)
-    parts.strip(source, view, view.dataset)
+    parts.strip(source, view, view.dataset, subset=view.subset)
 
 
 def matrix(source: db.Source, view: state.View, frame: Frame) -> None:
@@ -146,8 +146,10 @@ def matrix(source: db.Source, view: state.View, frame: Frame) -> None:
                 labels=row.label_source,
                 subset=view.subset,
                 wrong=row.model,
+                label="",
                 page=1,
                 sample="",
+                **dict.fromkeys(state.RANGES),
             ),
         )
         value, interval = terms.percent(row.value, row.ci_low, row.ci_high).split(" % ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from bench import stats
 from dashboard import db, parts, state, terms
 from dashboard.frames import Frame, records
 
@@ -47,7 +48,9 @@ def main() -> None:
     total = int(catalogue.datasets.at[view.dataset, "n_test"])
     doubted = int((frame["best_score"] > frame["given_score"]).sum())
     about = catalogue.subsets.query("subset == 'disputed' and dataset == @view.dataset")["about"]
-    share = f"**{len(frame):,}** of {total:,} test images of {name} ({terms.percent(len(frame) / total)}) are disputed"
+    low, high = stats.wilson(len(frame), total, db.statistics(source)["confidence"])
+    percent = terms.percent(len(frame) / total, float(low), float(high))
+    share = f"**{len(frame):,}** of {total:,} test images of {name} ({percent}) are disputed"
     parts.head(question, f"{share}; for {doubted:,} of them another label is held more probable than the given one.")
     proposer = catalogue.model_name(str(frame["proposer"].iloc[0])) if len(frame) else ""
     st.caption(" ".join([*about, f"Proposals by {proposer}." if proposer else ""]))

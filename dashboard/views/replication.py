@@ -99,6 +99,8 @@ def main() -> None:
     about = str(catalogue.datasets.at[other, "about"])
     with top:
         said = findings.gap(gaps, best, name, other_name)
+        if said and scoring != "top1":
+            said += f" Counted as right: {SCORING[scoring].lower()}."
         parts.head(question, said or f"No model of these families was run on both {name} and {other_name}.")
         st.markdown(f"{catalogue.datasets.at[other, 'title']} is {SAYS[role]}", help=terms.HELP[terms.ROLE[role]])
         st.caption(about)
@@ -129,12 +131,17 @@ def main() -> None:
     st.subheader("The gap of each model", anchor=False, help=f"{terms.HELP['gap']} {terms.HELP['null']}")
     st.caption(
         "Accuracy on the original minus accuracy on the other set. Right of zero: the other set is harder. "
-        + ("Grey crosses: the gap between two random halves of one test set, nothing but chance." if len(null) else "")
+        f"What counts as right: {SCORING[scoring].lower()}. "
+        + (
+            "Grey crosses: the gap between two random halves of one test set by the original label, nothing but chance."
+            if len(null)
+            else ""
+        )
     )
     parts.figure(
         plots.gaps(gaps, null, role, f"Gap between {name} and {other_name}, percentage points"),
         pd.concat([gaps, null], ignore_index=True),
-        f"gaps-{original}-{other}",
+        f"gaps-{original}-{other}-{scoring}",
         f"Gap of {len(gaps)} models with intervals",
     )
     shown = pd.DataFrame(
@@ -159,7 +166,7 @@ def main() -> None:
             format="%.1f", help="Gap by the original label minus gap by any label of the image: an upper bound."
         ),
     }
-    parts.table(shown, f"gaps-{original}-{other}", config, alt="Gap of each model")
+    parts.table(shown, f"gaps-{original}-{other}-{scoring}", config, alt="Gap of each model")
     parts.strip(source, view, other)
 
 

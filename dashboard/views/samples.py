@@ -112,9 +112,8 @@ def browse(source: db.Source, view: state.View) -> None:
     with top:
         said = f"**{len(found):,}** of {len(frame):,} images of {name}"
         if len(found) and models:
-            share = terms.percent(float(found["n_right"].sum() / (models * len(found))))
-            said += f"; the {models} models are right in {share} of their answers to them"
-            said += f", and {never or 'none'} {'fool' if never > 1 else 'fools'} them all"
+            every = "the model" if models == 1 else f"all {models} models"
+            said += f"; {never or 'none'} of them {'fool' if never > 1 else 'fools'} {every}"
         parts.head("Which images fool which models?", said + ".")
         if catalogue.datasets.at[view.dataset, "synthetic"]:
             st.caption(str(catalogue.datasets.at[view.dataset, "about"]))

@@ -236,20 +236,25 @@ def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
         "heads",
         "Accuracy of heads on frozen features",
     )
-    wide = frame.assign(value=100 * frame["value"]).pivot_table(
-        index="name", columns="head", values="value", sort=False
+    shown = frame.assign(
+        said=[terms.percent(*row) for row in zip(frame["value"], frame["ci_low"], frame["ci_high"], strict=True)]
     )
-    rank = frame.dropna(subset="effective_rank").drop_duplicates("name").set_index("name")
-    wide = wide.assign(**{"Effective rank": rank["effective_rank"].round(1), "Spread": rank["collapse_std"].round(2)})
-    wide = wide.sort_values(wide.columns[0], ascending=False).reset_index(names="Model")
+    wide = shown.pivot_table(index="name", columns="head", values="said", aggfunc="first", sort=False)
+    wide.columns = [f"{head}, accuracy" for head in wide.columns]
+    once = frame.drop_duplicates("name").set_index("name")
+    wide = wide.assign(
+        n=once["n"], **{"Effective rank": once["effective_rank"].round(1), "Spread": once["collapse_std"].round(2)}
+    )
+    best = frame.groupby("name")["value"].max()
+    wide = wide.loc[best.sort_values(ascending=False).index].reset_index(names="Model")
     config = {
+        "n": st.column_config.NumberColumn("n", help="Test images."),
         "Effective rank": st.column_config.NumberColumn(help=terms.HELP["effective_rank"], format="%.1f"),
         "Spread": st.column_config.NumberColumn(
             help="Spread of the normalised features: 1 = all over, 0 = collapsed into one point.", format="%.2f"
         ),
     }
-    config |= {c: st.column_config.NumberColumn(f"{c}, %", format="%.1f") for c in wide.columns[1:-2]}
-    parts.table(wide, "heads", config, alt="Accuracy of heads on frozen features, percent")
+    parts.table(wide, "heads-by-model", config, alt="Accuracy of heads on frozen features, with intervals")
 
 
 main()

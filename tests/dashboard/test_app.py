@@ -198,11 +198,13 @@ def test_snapshot_says_what_made_it(config: Config, open_app: Open) -> None:
 
 
 def test_the_link_of_other_results_never_shows_these(config: Config, open_app: Open, source: db.Source) -> None:
-    app = open_app(config.root, snap="0123456789ab")
+    app = open_app(config.root, snap="0123456789ab", dataset="optdigits")
     assert app.title[0].value == "This link shows other results"
     app.button[0].click().run()
     assert app.title[0].value == "How accurate is each model, and where?"
-    assert app.session_state["view"].snap == db.snapshot(source)["snapshot_id"]
+    view = app.session_state["view"]
+    assert view.snap == db.snapshot(source)["snapshot_id"]
+    assert view.dataset == "optdigits"
 
 
 def test_no_folder_pages_lies_beside_the_app() -> None:
@@ -285,7 +287,18 @@ def test_a_release_that_is_not_open_says_how(config: Config, open_app: Open, mon
     app = open_app(config.root, snap="digits-v1")
     assert app.title[0].value == "This snapshot is not open yet"
     assert app.code[0].value == "bench snapshot open digits-v1"
+    app.button[0].click().run()
+    assert app.title[0].value == "How accurate is each model, and where?"
     st.cache_data.clear()
+
+
+def test_all_images_behind_a_figure_are_those_that_it_counts(config: Config, open_app: Open) -> None:
+    app = open_app(config.root, dataset="optdigits", subset="disputed")
+    [button] = [one for one in app.button if one.label.startswith("All ")]
+    count = button.label.split()[1]
+    button.click().run()
+    app.switch_page("views/samples.py").run()
+    assert f"**{count}** of" in text(app)
 
 
 def test_a_replaced_database_is_read_anew(copy: Path, open_app: Open) -> None:

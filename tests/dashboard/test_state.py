@@ -57,7 +57,7 @@ def test_the_default_view_has_no_address() -> None:
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ({"families": "supervised,foo"}, "no 'foo' here; there is supervised, ssl"),
+        ({"families": "foo"}, "no 'foo' here; there is supervised, ssl"),
         ({"dataset": "mnist"}, "no 'mnist' here"),
         ({"right": "5-2"}, "not a range"),
         ({"right": "a-b"}, "not a range"),
@@ -74,6 +74,13 @@ def test_what_cannot_be_used_is_said_and_left_out(query: dict[str, str], says: s
     assert len(problems) == 1
     assert says in problems[0]
     assert view == (View() if "dataset" in query else View(dataset="optdigits"))
+
+
+def test_the_known_families_of_a_list_are_kept() -> None:
+    view, problems = state.parse({"families": "ssl,foo"}, CHOICES)
+    assert view == View(families=("ssl",))
+    assert len(problems) == 1
+    assert "no 'foo' here" in problems[0]
 
 
 def test_messages_hold_no_markup_from_the_address() -> None:
