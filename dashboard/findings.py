@@ -92,33 +92,28 @@ def _tie(found: Pair) -> str:
     return f"difference {difference}{many}, n = {found.n:,}"
 
 
-def against(found: Pair | None, a: str, b: str, where: str, alpha: float) -> str:
-    """Model a against model b on the same images; `a` and `b` say what to call them: `X (the best supervised one)`."""
+def _versus(found: Pair | None, a: str, b: str, lead: str, more: str, alpha: float) -> str:
+    """Model a against b; `more` says how the better one, `{a}`, stands to the other, `{b}`, by `{size}`."""
     if found is None:
         return ""
-    size = terms.points(abs(found.delta_pp))
     low, high = sorted((found.ci_low, found.ci_high))
     says = found.verdict(alpha)
     if says == "tied":
-        return f"On {where}, {a} and {b} **cannot be told apart** ({_tie(found)})."
+        return f"{lead}, {a} and {b} **cannot be told apart** ({_tie(found)})."
     if says == "less":
         a, b, low, high = b, a, -high, -low
-    return f"On {where}, {a} is **{size}** [{low:.1f}, {high:.1f}] more accurate than {b} (n = {found.n:,})."
+    size = f"**{terms.points(abs(found.delta_pp))}** [{low:.1f}, {high:.1f}]"
+    return f"{lead}, {more.format(a=a, b=b, size=size)} (n = {found.n:,})."
+
+
+def against(found: Pair | None, a: str, b: str, where: str, alpha: float) -> str:
+    """Model a against model b on the same images; `a` and `b` say what to call them: `X (the best supervised one)`."""
+    return _versus(found, a, b, f"On {where}", "{a} is {size} more accurate than {b}", alpha)
 
 
 def robust(found: Pair | None, a: str, b: str, attack: str, alpha: float) -> str:
     """Robust accuracy of model a against model b on the attacked images."""
-    if found is None:
-        return ""
-    size = terms.points(abs(found.delta_pp))
-    low, high = sorted((found.ci_low, found.ci_high))
-    says = found.verdict(alpha)
-    if says == "tied":
-        return f"Under {attack}, {a} and {b} **cannot be told apart** ({_tie(found)})."
-    if says == "less":
-        a, b, low, high = b, a, -high, -low
-    more = f"**{size}** [{low:.1f}, {high:.1f}] more of the images right"
-    return f"Under {attack}, {a} keeps {more} than {b} (n = {found.n:,})."
+    return _versus(found, a, b, f"Under {attack}", "{a} keeps {size} more of the images right than {b}", alpha)
 
 
 def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:

@@ -7,6 +7,7 @@ from where `open_revision` reads them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -275,17 +276,21 @@ def _resolve(root: Path, revision: str) -> str:
 
 
 def _commit_of_release(root: Path, name: str) -> str | None:
-    """The commit that a listed release was made with: its tag's, or where tags were not fetched, its manifest's."""
-    if name not in provenance.releases(root):
+    """The commit that a listed release was made with: its tag's, or where tags were not fetched, its manifest's.
+
+    In a shallow clone the oldest commit seems to add every file: a commit counts only if its results are the release's.
+    """
+    manifest = provenance.releases(root).get(name)
+    if manifest is None:
         return None
     tagged = provenance.git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}")
-    if tagged:
-        return tagged
-    manifest = MANIFESTS / f"{name}.json"
-    logged = provenance.git(root, "log", "-1", "--diff-filter=A", "--format=%H %P", "--", manifest.as_posix())
-    commit, _, parent = (logged or "").partition(" ")
-    # in a shallow clone the oldest commit seems to add every file
-    return commit if parent == json.loads((root / manifest).read_text())["results_commit"] else None
+    path = (MANIFESTS / f"{name}.json").as_posix()
+    commit = tagged or provenance.git(root, "log", "-1", "--diff-filter=A", "--format=%H", "--", path)
+    if not commit:
+        return None
+    lock = subprocess.run(["git", "-C", str(root), "show", f"{commit}:dvc.lock"], capture_output=True, check=False)
+    same = hashlib.sha256(lock.stdout).hexdigest() == manifest["facts"]["dvc_lock_sha256"]
+    return commit if tagged or same else None
 
 
 def _clone(root: Path, commit: str, clone: Path) -> None:

@@ -110,6 +110,13 @@ def test_earlier_releases_open_though_their_objects_left_the_tree(built: Project
     assert [(one.name, one.path) for one in found] == [("v2", second), ("v1", first)]
 
 
+def test_a_shallow_clone_takes_no_commit_for_that_of_another_release(released: Project, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    released.git("clone", "--quiet", "--no-tags", "--depth", "1", f"file://{released.root}", str(clone))
+    found = snapshot.available(configuration.load(clone / "params.yaml"))
+    assert {one.name: one.commit for one in found} == {"v2": released.git("rev-parse", "HEAD"), "v1": ""}
+
+
 def test_a_revision_without_results_is_refused_and_leaves_nothing(released: Project) -> None:
     first = released.git("rev-list", "--max-parents=0", "HEAD")
     done = released.bench("snapshot", "open", first, check=False)
