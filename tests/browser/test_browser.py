@@ -154,7 +154,7 @@ def test_a_download_holds_what_is_shown(address: str, browser: Any, config: Conf
         with page.expect_download(timeout=WAIT_MS) as waiting:
             page.get_by_role("button", name=kind).locator("visible=true").last.click()
         found[kind] = Path(waiting.value.path()).read_bytes()
-        assert waiting.value.suggested_filename == f"gaps-digits-optdigits.{kind.lower()}"
+        assert waiting.value.suggested_filename == f"gaps-digits-optdigits-top1.{kind.lower()}"
     csv, parquet = pd.read_csv(io.BytesIO(found["CSV"])), pd.read_parquet(io.BytesIO(found["Parquet"]))
     assert csv["Model"].tolist() == parquet["Model"].tolist() == ["MAE ViT", "SimCLR CNN"]
     assert csv["Gap, pp"].tolist() == [15.0, 15.0]
