@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def main(names: list[str]) -> int:
     if unknown := [name for name in names if name not in MODULES]:
         print(f"There is no benchmark {', '.join(unknown)}; there are {', '.join(MODULES)}.", file=sys.stderr)
         return 2
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
     results = {}
     for name in names or MODULES:
         try:
