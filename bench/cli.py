@@ -21,9 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A second look at image-classification results. Stages are run by `dvc repro`; each is also a command.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Build the datasets that are part of this repository.")
+data_app = typer.Typer(no_args_is_help=True, help="Build, fetch and complete datasets.")
+preset_app = typer.Typer(no_args_is_help=True, help="Ready-made datasets and models to add to params.yaml.")
+import_app = typer.Typer(no_args_is_help=True, help="Bring predictions and labels that were made elsewhere.")
 snapshot_app = typer.Typer(no_args_is_help=True, help="Publish, list and open versioned results.")
 app.add_typer(data_app, name="data")
+app.add_typer(preset_app, name="preset")
+app.add_typer(import_app, name="import")
 app.add_typer(snapshot_app, name="snapshot")
 
 INTERRUPTED = 130
@@ -53,6 +57,22 @@ def index() -> None:
     from bench.data import index as stage
 
     _run("index", stage.run)
+
+
+@app.command()
+def imported() -> None:
+    """Check the imported predictions against their datasets; write them as results."""
+    from bench.imports import stage
+
+    _run("imported", stage.run)
+
+
+@app.command("label-study")
+def label_study() -> None:
+    """How many labels images have, and what that does to accuracy (study 1)."""
+    from bench.studies import labels as stage
+
+    _run("label-study", stage.run)
 
 
 @app.command()

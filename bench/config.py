@@ -6,8 +6,10 @@ This module imports neither torch nor pandas, so that every command starts fast.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +22,9 @@ Method = Literal["supervised", "simclr", "swav", "byol", "dino", "vicreg", "barl
 Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels"]
 Device = Literal["cpu", "cuda", "auto"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\x00-\x1f\x7f]*$", max_length=120)]
+"""A model whose predictions were made elsewhere keeps its published name, e.g. `org/resnet50.a1_in1k`."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -51,11 +56,20 @@ class Compute(Frozen):
 
 
 class Dataset(Frozen):
-    """How a folder `data/<name>/` takes part in the benchmark."""
+    """How a folder `data/<name>/`, or of a preset `fetched/<preset>/<name>/`, takes part in the benchmark.
+
+    `sha256` pins what was fetched (see bench/data/fetch.py), `images` the pictures that were attached to a set that comes
+    without, `labels` imported label sources, each with the sha256 of its file: stages depend on these, as on all of
+    params.yaml, and check the files against them.
+    """
 
     role: Role
     replicates: Name | None = None
     suite: Name = "digits"
+    fetched: Name | None = None
+    sha256: Sha256 | None = None
+    images: Sha256 | None = None
+    labels: dict[Name, Sha256] = {}
 
     @model_validator(mode="after")
     def _names_its_original(self) -> Dataset:
@@ -63,11 +77,22 @@ class Dataset(Frozen):
             raise ValueError(f"role {self.role!r} needs `replicates: <the original dataset>`")
         return self
 
+    @model_validator(mode="after")
+    def _pins_what_is_fetched(self) -> Dataset:
+        if (self.fetched is None) != (self.sha256 is None):
+            raise ValueError("`fetched: <preset>` and the `sha256` of what it fetches go together")
+        if self.images is not None and self.fetched is None:
+            raise ValueError("`images` are attached to fetched sets only; others bring their own")
+        return self
+
 
 class Suite(Frozen):
-    """Datasets that share a label space: one to train on, the others to evaluate on."""
+    """Datasets that share a label space: one to train on, the others to evaluate on.
 
-    train: Name
+    Without `train`, no model is trained here: all its models are imported.
+    """
+
+    train: Name | None = None
     input_size: Positive = 16
     channels: Literal[1, 3] = 1
 
@@ -95,6 +120,22 @@ class Model(Frozen):
         if self.family in ("supervised", "ssl") and self.epochs == 0:
             raise ValueError(f"a {self.family} model needs `epochs` of at least 1")
         return self
+
+
+class Imported(Frozen):
+    """A model whose predictions were made elsewhere. `datasets`: each with the sha256 of its file of predictions.
+
+    The files are `data/imported/predictions/<dataset>/<model>.parquet`, or, where the model comes with a preset, under
+    `fetched/<preset>/predictions/`. What is not known of a model stays `unknown`.
+    """
+
+    suite: Name
+    datasets: Annotated[dict[Name, Sha256], Field(min_length=1)]
+    origin: Annotated[str, Field(min_length=1)]
+    family: Literal["supervised", "ssl", "unknown"] = "unknown"
+    method: Name = "unknown"
+    arch: str = "unknown"
+    fetched: Name | None = None
 
 
 class Probes(Frozen):
@@ -196,6 +237,7 @@ class Config(Frozen):
     datasets: dict[Name, Dataset]
     training: Training = Training()
     models: dict[Name, Model]
+    imported: dict[ModelName, Imported] = {}
     corruptions: Corruptions = Corruptions()
     uncertainty: Uncertainty = Uncertainty()
     attacks: Attacks = Attacks()
@@ -212,6 +254,31 @@ class Config(Frozen):
     @property
     def results(self) -> Path:
         return self.root / "results"
+
+    @property
+    def fetched(self) -> Path:
+        return self.root / "fetched"
+
+    def folder(self, dataset: str) -> Path:
+        """The folder of a dataset: data/<name>, or fetched/<preset>/<name>."""
+        preset = self.dataset(dataset).fetched
+        return self.data / dataset if preset is None else self.fetched / preset / dataset
+
+    def imported_predictions(self, model: str, dataset: str) -> Path:
+        """The file with what an imported model answers to a dataset."""
+        preset = self.imported[model].fetched
+        base = self.data / "imported" if preset is None else self.fetched / preset
+        return base / "predictions" / dataset / f"{file_stem(model)}.parquet"
+
+    def imported_labels(self, dataset: str, source: str) -> Path:
+        """The file with the labels of an imported source."""
+        return self.data / "imported" / "labels" / dataset / f"{source}.parquet"
+
+    def original_of(self, suite: str) -> str:
+        """The dataset that a suite's figures start from: what is trained on, else its first original."""
+        train = self.suites[suite].train
+        mine = self.datasets_of(suite)
+        return train or next((name for name in mine if self.datasets[name].role == "original"), mine[0])
 
     def model(self, name: str) -> Model:
         """The model called `name`; a BenchError that names the nearest one if there is none."""
@@ -233,7 +300,7 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
-        def known(names: object, among: dict[str, Any], where: str) -> None:
+        def known(names: object, among: Collection[str], where: str) -> None:
             for name in names if isinstance(names, (list, tuple)) else [names]:
                 if name is not None and name not in among:
                     raise ValueError(f"{where}: {name!r} is not declared{_nearest(str(name), list(among))}")
@@ -243,8 +310,18 @@ class Config(Frozen):
             known(dataset.replicates, self.datasets, f"datasets.{name}.replicates")
         for name, suite in self.suites.items():
             known(suite.train, self.datasets, f"suites.{name}.train")
+            if not self.datasets_of(name):
+                raise ValueError(f"suites.{name}: no dataset belongs to it")
         for name, model in self.models.items():
             known(model.suite, self.suites, f"models.{name}.suite")
+            if self.suites[model.suite].train is None:
+                raise ValueError(f"models.{name}: its suite {model.suite!r} names no dataset to train on")
+        for name, model in self.imported.items():
+            known(model.suite, self.suites, f"imported.{name}.suite")
+            for dataset in model.datasets:
+                known(dataset, self.datasets_of(model.suite), f"imported.{name}.datasets")
+            if name in self.models or name in self.uncertainty.ensembles:
+                raise ValueError(f"imported.{name}: a model has this name already")
         known(self.corruptions.datasets, self.datasets, "corruptions.datasets")
         for name, members in self.uncertainty.ensembles.items():
             known(members, self.models, f"uncertainty.ensembles.{name}")
@@ -256,12 +333,17 @@ class Config(Frozen):
             first = next(run for run in self.attacks.runs.values() if run.dataset == attack.dataset)
             if attack.n_images != first.n_images:
                 raise ValueError(f"attacks.runs.{name}.n_images: runs on one dataset attack the same images")
-        reference = {**self.models, **self.uncertainty.ensembles}
+        reference = [*self.models, *self.uncertainty.ensembles]
         known(self.subsets.reference_model, reference, "subsets.reference_model")
         known(self.proposals.ensemble, self.uncertainty.ensembles, "proposals.ensemble")
         known(self.proposals.datasets, self.datasets, "proposals.datasets")
         known(self.neighbours.model, self.models, "neighbours.model")
         return self
+
+
+def file_stem(model: str) -> str:
+    """The name of a model's files: its own, with what no file name may hold as %XX."""
+    return quote(model, safe=" ()+,=@")
 
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Ready-made datasets and models to add to params.yaml."""

@@ -1,0 +1,1 @@
+"""The analyses of the ten studies, one module each."""
