@@ -222,9 +222,10 @@ class Statistics(Frozen):
 
 
 class Release(Frozen):
-    """Limits of `bench snapshot publish`: its outputs are kept in the repository."""
+    """Limits of `bench snapshot publish`: its outputs are kept in the repository, and so are aggregates alone."""
 
     max_mb: Positive = 8
+    max_aggregates_mb: Positive = 4
 
 
 class Config(Frozen):

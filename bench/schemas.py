@@ -139,7 +139,13 @@ TABLES: dict[str, Table] = {
     "classes": Table(
         "one class of a label space",
         ("label_space", "class_id"),
-        {"label_space": _str(), "class_id": _CLASS, "name": _str(), "wnid": _str(nullable=True)},
+        {
+            "label_space": _str(),
+            "class_id": _CLASS,
+            "name": _str(),
+            "wnid": _str(nullable=True),
+            "definition": _str("in words", nullable=True),
+        },
     ),
     "samples": Table(
         "one image",
@@ -501,6 +507,11 @@ TABLES: dict[str, Table] = {
             "codes": _blob("n unsigned 16-bit integers, little-endian"),
         },
     ),
+    "label_sources": Table(
+        "where the labels of a dataset come from",
+        ("dataset", "source"),
+        {"dataset": _DATASET, "source": _str(), "about": _str("the process that made them, in words; may be empty")},
+    ),
     "label_sets": Table(
         "how many labels a source gives to the test images of a dataset",
         ("dataset", "label_source", "n_labels"),
@@ -519,7 +530,9 @@ TABLES: dict[str, Table] = {
             "model": _MODEL,
             "dataset": _DATASET,
             "label_source": _str("the source that counts the labels"),
-            "scoring": _str("top1: by the original label; any_of: by any label of the source", allowed=("top1", "any_of")),
+            "scoring": _str(
+                "top1: by the original label; any_of: by any label of the source", allowed=("top1", "any_of")
+            ),
             "n_labels": _int("1, 2, ...; the last one stands for itself and more", low=1),
             "value": _double("pooled accuracy", low=0, high=1),
             **_CI,
