@@ -30,6 +30,8 @@ class View:
     labels: str = db.ORIGINAL
     against: str = ""
     scoring: str = "top1"
+    strat: str = "pooled"
+    empty: str = "excluded"
     corruption: str = ""
     label: str = ""
     wrong: str = ""
@@ -134,6 +136,8 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "labels": sorted({source for sources in catalogue.sources.values() for source in sources}),
         "against": names,
         "scoring": ["top1", "any_of"],
+        "strat": ["pooled", "class"],
+        "empty": ["excluded", "wrong"],
         "corruption": catalogue.corruptions,
         "label": sorted({str(c) for space in catalogue.classes.values() for c in space}, key=int),
         "wrong": catalogue.models["model"].tolist(),
