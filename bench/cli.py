@@ -190,11 +190,19 @@ def serve(port: Annotated[int, typer.Option(help="the port to listen on")] = 850
 
 
 @snapshot_app.command("publish")
-def snapshot_publish(name: Annotated[str, typer.Argument(help="the tag to make, e.g. digits-v1")]) -> None:
+def snapshot_publish(
+    name: Annotated[str, typer.Argument(help="the tag to make, e.g. digits-v1")],
+    aggregates: Annotated[
+        str, typer.Option(metavar="SUITE", help="release only this suite, without rows of single images")
+    ] = "",
+) -> None:
     """Release the current results: push, manifest, commit, tag. Refuses a dirty tree or stale stages."""
     from bench.store import snapshot
 
-    snapshot.publish(load(), name)
+    if aggregates:
+        snapshot.publish_aggregates(load(), name, aggregates)
+    else:
+        snapshot.publish(load(), name)
 
 
 @snapshot_app.command("list")

@@ -13,7 +13,7 @@ import typer
 
 from bench.config import Config
 from bench.errors import BenchError
-from bench.store import database
+from bench.store import database, snapshot
 
 
 def run(config: Config, port: int) -> NoReturn:
@@ -45,6 +45,10 @@ def prepare(config: Config) -> None:
         if not (config.results / database.FILE).is_file():
             raise
         typer.secho(f"The dashboard shows earlier results. {fault}", fg="yellow", err=True)
+    try:
+        snapshot.open_aggregates(config)
+    except BenchError as fault:
+        typer.secho(f"A released snapshot cannot be shown: {fault}", fg="yellow", err=True)
 
 
 def pull(config: Config) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench import schemas
-from bench.config import Config
+from bench.config import Config, file_stem
 from bench.errors import BenchError
 from bench.store import provenance, tables
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE = "bench.duckdb"
 HASHES = "database.json"
+THUMBNAILS = "thumbnails.parquet"
+"""The pictures that were attached to a fetched set: they may not be passed on, so they are no result."""
 STORAGE = "v1.4.0"
 """The oldest DuckDB that can open the file."""
 KINDS = {
@@ -36,6 +41,11 @@ SINGLE = (
     "comparisons",
     "datasets",
     "images",
+    "label_accuracy",
+    "label_correlation",
+    "label_gaps",
+    "label_sets",
+    "label_sources",
     "labels",
     "metrics",
     "neighbours",
@@ -45,16 +55,22 @@ SINGLE = (
     "samples",
     "subset_members",
     "subsets",
-    "uncertainty",
     "valid",
 )
 SHARDED = {
-    "models": ("ensemble_models.parquet",),
+    "models": ("ensemble_models.parquet", "imported/models.parquet"),
     "predictions": ("attack_predictions.parquet", "ensemble_predictions.parquet"),
     "representations": (),
     "training": (),
 }
 """Tables with a shard for every model, and the further files that they are the union of."""
+IMPORTED = {"predictions": (), "uncertainty": ("uncertainty.parquet",)}
+"""Tables with a shard for every imported model, and the further files that they are the union of."""
+DERIVED = ("codes",)
+"""Tables that are made from the others when the file is built, and stored nowhere else."""
+PER_IMAGE = ("attacks", "bits", "images", "labels", "neighbours", "predictions", "proposals", "samples")
+PER_IMAGE += ("subset_members", "training", "uncertainty", "valid")
+"""Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 
 
 def sources(config: Config) -> dict[str, list[Path]]:
@@ -66,6 +82,12 @@ def sources(config: Config) -> dict[str, list[Path]]:
     found = {name: [results / f"{name}.parquet"] for name in SINGLE}
     for name, others in SHARDED.items():
         found[name] = tables.shards(results / name, config.models) + [results / other for other in others]
+    for name, others in IMPORTED.items():
+        shards = tables.shards(results / "imported" / name, [file_stem(model) for model in config.imported])
+        found[name] = found.get(name, []) + [results / other for other in others] + shards
+    found["images"] += [
+        config.folder(name) / THUMBNAILS for name, dataset in config.datasets.items() if dataset.images is not None
+    ]
     absent = [path.name for paths in found.values() for path in paths if not path.is_file()]
     if absent:
         raise BenchError(
@@ -77,9 +99,9 @@ def sources(config: Config) -> dict[str, list[Path]]:
 
 
 def hashes(config: Config) -> provenance.Hashes:
-    """Table -> file -> sha256 of the Parquet that lies in results/ now."""
+    """Table -> file (relative to results/) -> sha256 of the Parquet that lies there now."""
     return {
-        table: {path.relative_to(config.results).as_posix(): tables.sha256(path) for path in paths}
+        table: {Path(os.path.relpath(path, config.results)).as_posix(): tables.sha256(path) for path in paths}
         for table, paths in sources(config).items()
     }
 
@@ -87,23 +109,49 @@ def hashes(config: Config) -> provenance.Hashes:
 def build(config: Config, facts: dict[str, str] | None = None) -> Path:
     """Build results/bench.duckdb into a new file, rename it into place, and return its path.
 
-    Tables have the names and exact types of schemas.TABLES; `snapshot` says what produced them (`facts`, by default
-    those of this checkout). Raises BenchError naming the file where a Parquet file is missing, extra, of another
-    schema, has NULLs where none may be, or repeats a key.
+    `snapshot` says what produced it (`facts`, by default those of this checkout). Raises BenchError as `sources` and
+    `build_file`.
+    """
+    current = hashes(config)
+    rows = provenance.facts(config, current) if facts is None else facts
+    path = config.results / FILE
+    build_file(path, sources(config), {**rows, "hashes": _text(current)})
+    return path
+
+
+def build_earlier(config: Config, facts: dict[str, str]) -> Path:
+    """As `build`, from results of an earlier version: tables and columns that it did not have yet are empty."""
+    results = config.results
+    found = {name: [results / f"{name}.parquet"] for name in (*SINGLE, *IMPORTED)}
+    for name, others in SHARDED.items():
+        shards = tables.shards(results / name, config.models)
+        found[name] = [*shards, *found.get(name, []), *(results / other for other in others)]
+    for name in IMPORTED:
+        found[name] += [results / "imported" / name / f"{file_stem(model)}.parquet" for model in config.imported]
+    present = {name: [path for path in paths if path.is_file()] for name, paths in found.items()}
+    path = results / FILE
+    build_file(path, present, facts, earlier=True)
+    return path
+
+
+def build_file(path: Path, found: dict[str, list[Path]], facts: dict[str, str], *, earlier: bool = False) -> None:
+    """Write a database with every table of the schemas, each from its files; a table without files is empty.
+
+    Tables have the names and exact types of schemas.TABLES. Raises BenchError naming the file where a Parquet file is
+    of another schema (with `earlier`, columns that may be NULL may be missing), has NULLs where none may be, or repeats
+    a key.
     """
     import duckdb
 
-    current = hashes(config)
-    rows = provenance.facts(config, current) if facts is None else facts
-    rows = {"created": provenance.now(), **rows, "hashes": _text(current)}
-    path = config.results / FILE
+    rows = {"created": provenance.now(), **facts}
     with tables.replacing(path) as temporary:
         connection = duckdb.connect()
         try:
             connection.execute(f"ATTACH '{_quoted(temporary)}' AS built (STORAGE_VERSION '{STORAGE}')")
             connection.execute("USE built")
-            for table, paths in sources(config).items():
-                rows[f"count:{table}"] = str(_fill(connection, table, paths))
+            for table in sorted({*SINGLE, *SHARDED, *IMPORTED}):
+                rows[f"count:{table}"] = str(_fill(connection, table, found.get(table, []), earlier=earlier))
+            rows["count:codes"] = str(_fill_codes(connection))
             _create(connection, "snapshot")
             connection.executemany("INSERT INTO snapshot VALUES (?, ?)", sorted(rows.items()))
         except duckdb.Error as fault:
@@ -114,7 +162,6 @@ def build(config: Config, facts: dict[str, str] | None = None) -> Path:
         finally:
             connection.close()
             temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
-    return path
 
 
 def stale(config: Config, facts: dict[str, str] | None = None) -> str | None:
@@ -178,24 +225,77 @@ def _text(found: provenance.Hashes) -> str:
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path]) -> int:
-    """Create one table from its files, in the order of its key, and return its number of rows."""
+def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path], *, earlier: bool) -> int:
+    """Create one table from its files, each of which is in the order of the key, and return its number of rows."""
     import duckdb
 
-    for path in paths:
-        tables.check_schema(table, path)
     _create(connection, table)
-    columns, key = ", ".join(f'"{c}"' for c in schemas.TABLES[table].columns), _key(table)
-    try:
-        connection.execute(
-            f"INSERT INTO {table} SELECT {columns} FROM read_parquet(?) ORDER BY {key}", [[str(p) for p in paths]]
-        )
-    except duckdb.ConstraintException as fault:
-        said = str(fault).splitlines()[0]
-        raise BenchError(f"table `{table}`: {said}", where=paths[0], remedy=_REMEDY) from None
+    for path in paths:
+        present = tables.check_schema(table, path, earlier=earlier)
+        columns = ", ".join(f'"{c}"' if c in present else "NULL" for c in schemas.TABLES[table].columns)
+        try:
+            connection.execute(f"INSERT INTO {table} SELECT {columns} FROM read_parquet(?)", [str(path)])
+        except duckdb.ConstraintException as fault:
+            said = str(fault).splitlines()[0]
+            raise BenchError(f"table `{table}`: {said}", where=path, remedy=_REMEDY) from None
+    key = _key(table)
     repeated = connection.execute(f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 LIMIT 1").fetchone()
     if repeated:
         raise BenchError(f"table `{table}`: rows share the key {repeated}.", where=paths[0], remedy=_REMEDY)
+    return _count(connection, table)
+
+
+_MEASURES = ("msp", "entropy_nats", "margin", "energy", "mutual_information")
+_RANGES = """
+SELECT dataset, 0, 1, 0, ln(any_value(n_classes)), 0, 1,
+       min(energy), greatest(max(energy), min(energy) + 1e-6),
+       min(mutual_information), greatest(max(mutual_information), min(mutual_information) + 1e-6)
+FROM uncertainty JOIN datasets USING (dataset) WHERE condition = 'clean' GROUP BY dataset
+"""
+"""Lowest and highest value of each measure on each dataset: by definition, or over all of its models."""
+_COLUMNS = """
+SELECT p.dataset, p.pred, u.msp, u.entropy_nats, u.margin, u.energy, u.mutual_information
+FROM predictions p LEFT JOIN uncertainty u USING (model, dataset, condition, sample_id)
+WHERE p.model = ? AND p.condition = 'clean' ORDER BY p.dataset, p.sample_id
+"""
+
+
+def _fill_codes(connection: duckdb.DuckDBPyConnection) -> int:
+    """Make table `codes` from predictions and uncertainty: each column of each model as 16-bit codes, image by image.
+
+    All models of a dataset share the range of a measure, so that one threshold means the same for all. A model that
+    lacks a measure for some image has no codes of it.
+    """
+    from bench.store import bits
+
+    _create(connection, "codes")
+    ranges = {
+        (dataset, measure): (low, high)
+        for dataset, *ends in connection.execute(_RANGES).fetchall()
+        for measure, low, high in zip(_MEASURES, ends[::2], ends[1::2], strict=True)
+        if low is not None
+    }
+    for (model,) in connection.execute("SELECT DISTINCT model FROM predictions ORDER BY model").fetchall():
+        found = connection.execute(_COLUMNS, [model]).fetchnumpy()
+        for dataset in np.unique(found["dataset"]):
+            mine = found["dataset"] == dataset
+            rows = [("pred", None, None, found["pred"][mine].astype("<u2"))]
+            for measure in _MEASURES:
+                values = np.ma.masked_invalid(found[measure][mine])
+                if not np.ma.is_masked(values) and (dataset, measure) in ranges:
+                    low, high = ranges[dataset, measure]
+                    rows.append((measure, low, high, bits.quantise(values.data, low, high)))
+            connection.executemany(
+                "INSERT INTO codes VALUES (?, ?, 'clean', ?, ?, ?, ?, ?)",
+                [
+                    (model, dataset, measure, int(mine.sum()), low, high, codes.astype("<u2").tobytes())
+                    for measure, low, high, codes in rows
+                ],
+            )
+    return _count(connection, "codes")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     return found[0] if found else 0
 

@@ -50,8 +50,8 @@ def run(config: Config, *, times: bool = False) -> None:
 
 
 def headline(config: Config, connection: duckdb.DuckDBPyConnection, suite: str) -> str:
-    """The models of a suite on the dataset that they were trained on, best first, as lines of at most 120 columns."""
-    original = config.suites[suite].train
+    """The models of a suite on its original dataset, best first, as lines of at most 120 columns."""
+    original = config.original_of(suite)
     other = next((n for n, d in config.datasets.items() if d.replicates == original and d.role != "control"), "")
     attack = _attack(config, original)
     parameters = {"original": original, "other": other, "attack": attack}

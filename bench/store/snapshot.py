@@ -25,12 +25,14 @@ import typer
 from bench import config as configuration
 from bench.config import Config
 from bench.errors import BenchError
-from bench.store import database, provenance, tables
+from bench.store import aggregates, database, provenance, tables
 
 FOLDER = Path("snapshots")
 MANIFESTS = FOLDER / "releases"
 OBJECTS = FOLDER / "files" / "md5"
-OPENED = Path(".snapshots")
+OPENED = aggregates.OPENED
+OF_A_PRESET = ("params.yaml", "dvc.lock", "metrics.json", "plots/")
+"""What `bench preset add` and the `dvc repro` after it change."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -65,18 +67,60 @@ def publish(config: Config, name: str) -> str:
     _check_clean(root)
     _check_stages(root)
     outputs = _outputs(root)
-    _check_size(config, outputs)
+    _check_size(outputs, config.release.max_mb, "max_mb")
     results_commit = _git(root, "rev-parse", "HEAD")
     with _all_or_nothing(root, results_commit, name):
-        _dvc(root, "push", "--quiet")
+        _dvc(root, "push", "--quiet", *_stages_and_data(root))
         _write_manifest(config, name, results_commit, outputs)
         remove_superseded(root)
-        _git(root, "add", "--all", "--", FOLDER.as_posix())
-        _git(root, "commit", "--quiet", "-m", f"Release {name}", "--", FOLDER.as_posix())
-        _git(root, "tag", "--annotate", "-m", f"Results released as {name}", name)
+        _commit(root, name, FOLDER)
+    return _said(root, name, len(outputs), sum(output.size for output in outputs))
+
+
+def publish_aggregates(config: Config, name: str, suite: str) -> str:
+    """Release the current results of one suite without rows of single images; return the commit of the tag.
+
+    The tree must be clean but for what adding a preset and `dvc repro` change: these stay as they are, and the manifest
+    holds the parameters. Raises BenchError, and changes nothing, as `publish`; limit: `release.max_aggregates_mb`.
+    """
+    root = config.root
+    _check_name(root, name)
+    _check_clean(root, but=OF_A_PRESET)
+    _check_stages(root)
+    commit = _git(root, "rev-parse", "HEAD")
+    tracked = f"{(aggregates.FOLDER / name).as_posix()}.dvc"
+    with _all_or_nothing(root, commit, name):
+        paths = aggregates.write(config, suite, name)
+        outputs = [Output(p.relative_to(root).as_posix(), "", p.stat().st_size) for p in paths]
+        _check_size(outputs, config.release.max_aggregates_mb, "max_aggregates_mb")
+        _dvc(root, "add", "--quiet", aggregates.folder(root, name).relative_to(root).as_posix())
+        _dvc(root, "push", "--quiet", tracked)
+        hashes = aggregates.hashes(root, name)
+        facts = provenance.local_facts(config, hashes) | {"git_dirty": "false", "suite": suite}
+        manifest = {
+            "kind": aggregates.KIND,
+            "facts": facts | {"created": provenance.now()},
+            "counts": {
+                table: len(tables.read(table, aggregates.folder(root, name) / f"{table}.parquet")) for table in hashes
+            },
+        }
+        _list_release(root, name, commit, hashes, outputs, manifest)
+        _commit(root, name, FOLDER, aggregates.FOLDER)
+    return _said(root, name, len(outputs), sum(output.size for output in outputs))
+
+
+def _commit(root: Path, name: str, *folders: Path) -> None:
+    """Commit these folders and nothing else, and tag the commit."""
+    paths = [folder.as_posix() for folder in folders]
+    _git(root, "add", "--all", "--", *paths)
+    _git(root, "commit", "--quiet", "-m", f"Release {name}", "--", *paths)
+    _git(root, "tag", "--annotate", "-m", f"Results released as {name}", name)
+
+
+def _said(root: Path, name: str, n: int, size: int) -> str:
+    """Say what was released; return its commit."""
     released = _git(root, "rev-parse", "HEAD")
-    megabytes = sum(output.size for output in outputs) / 1e6
-    typer.echo(f"Released {name}: {len(outputs)} outputs, {megabytes:.1f} MB, commit {released[:10]}.")
+    typer.echo(f"Released {name}: {n} outputs, {size / 1e6:.1f} MB, commit {released[:10]}.")
     typer.echo(f"Share it with `git push origin HEAD {name}`.")
     return released
 
@@ -85,10 +129,20 @@ def available(config: Config) -> list[Snapshot]:
     """Every listed release, the latest first."""
     found = []
     for name, manifest in provenance.releases(config.root).items():
-        commit = _commit_of_release(config.root, name) or ""
-        path = config.root / OPENED / commit / "results" / database.FILE
+        if manifest.get("kind") == aggregates.KIND:
+            commit, path = manifest["results_commit"], aggregates.database_path(config.root, name)
+        else:
+            commit = _commit_of_release(config.root, name) or ""
+            path = config.root / OPENED / commit / "results" / database.FILE
         found.append(Snapshot(name, commit, manifest["created"], path if commit and path.is_file() else None))
     return found[::-1]
+
+
+def open_aggregates(config: Config) -> None:
+    """Build the database of every listed release of aggregates, so that the dashboard can show them; seconds."""
+    for name, manifest in provenance.releases(config.root).items():
+        if manifest.get("kind") == aggregates.KIND:
+            aggregates.open_release(config.root, name, manifest)
 
 
 def show(config: Config) -> None:
@@ -101,7 +155,8 @@ def show(config: Config) -> None:
     for snapshot in snapshots:
         manifest = manifests[snapshot.name]
         size = f"{manifest['pushed_bytes'] / 1e6:.1f} MB"
-        counts = f"{manifest['counts']['models']} models, {manifest['counts']['predictions']:,} predictions"
+        answers = manifest["counts"].get("predictions")
+        counts = f"{manifest['counts']['models']} models, " + (f"{answers:,} predictions" if answers else "aggregates")
         opened = "opened" if snapshot.path else ""
         commit = snapshot.commit[:10] or "(not in this history)"
         typer.echo(f"{snapshot.name:<20} {snapshot.created}  {commit:<10}  {counts}, {size}  {opened}".rstrip())
@@ -114,6 +169,9 @@ def open_revision(config: Config, revision: str) -> Path:
     BenchError where there is no such revision, or it has no results or ones that this version cannot read.
     """
     root = config.root
+    manifest = provenance.releases(root).get(revision, {})
+    if manifest.get("kind") == aggregates.KIND:
+        return aggregates.open_release(root, revision, manifest)
     commit = _resolve(root, revision)
     target = root / OPENED / commit
     built = target / "results" / database.FILE
@@ -127,7 +185,7 @@ def open_revision(config: Config, revision: str) -> Path:
         try:
             _fetch(clone, made)
             then = configuration.load(made / "params.yaml")
-            database.build(then, _facts_then(then, clone, commit))
+            database.build_earlier(then, _facts_then(then, clone, commit))
         except BenchError as fault:
             raise BenchError(
                 f"its results cannot be read by this version: {fault}",
@@ -167,10 +225,14 @@ def _check_name(root: Path, name: str) -> None:
         raise BenchError(f"there is a release or tag {name!r} already.", remedy="Choose another name.")
 
 
-def _check_clean(root: Path) -> None:
-    changed = (provenance.git(root, "status", "--porcelain") or "").splitlines()
+def _check_clean(root: Path, but: tuple[str, ...] = ()) -> None:
+    """No file is changed or new, `but` these and what lies in these folders (which end in `/`)."""
+    changed = [line[3:] for line in (provenance.git(root, "status", "--porcelain") or "").splitlines()]
+    changed = [
+        path for path in changed if path not in but and not path.startswith(tuple(b for b in but if b[-1] == "/"))
+    ]
     if changed:
-        listed = ", ".join(line[3:] for line in changed[:5]) + (", ..." if len(changed) > 5 else "")
+        listed = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
         raise BenchError(
             f"the working tree is not clean: {listed}.", remedy="Commit (or remove) these, then publish again."
         )
@@ -179,7 +241,7 @@ def _check_clean(root: Path) -> None:
 def _check_stages(root: Path) -> None:
     if not (root / "dvc.lock").is_file():
         raise BenchError("there are no results to release.", where="dvc.lock", remedy="Run `make repro` and commit it.")
-    status = json.loads(_dvc(root, "status", "--json"))
+    status = json.loads(_dvc(root, "status", "--json", *_stages_and_data(root)))
     if status:
         listed = ", ".join(list(status)[:5]) + (", ..." if len(status) > 5 else "")
         raise BenchError(
@@ -187,14 +249,19 @@ def _check_stages(root: Path) -> None:
         )
 
 
-def _check_size(config: Config, outputs: list[Output]) -> None:
-    total, limit = sum(output.size for output in outputs), config.release.max_mb * 1e6
-    if total > limit:
+def _stages_and_data(root: Path) -> list[str]:
+    """What DVC is asked about here: not the aggregates of other releases, which need not have been pulled."""
+    return [name for name in ("dvc.yaml", "data.dvc") if (root / name).is_file()]
+
+
+def _check_size(outputs: list[Output], megabytes: int, key: str) -> None:
+    total = sum(output.size for output in outputs)
+    if total > megabytes * 1e6:
         largest = sorted(outputs, key=lambda output: -output.size)[:5]
         listed = ", ".join(f"{output.path} {output.size / 1e6:.1f} MB" for output in largest)
         raise BenchError(
-            f"the outputs are {total / 1e6:.1f} MB, a release may have {config.release.max_mb} MB; largest: {listed}.",
-            remedy="Make them smaller, or raise `release.max_mb` in params.yaml.",
+            f"the outputs are {total / 1e6:.1f} MB, a release may have {megabytes} MB; largest: {listed}.",
+            remedy=f"Make them smaller, or raise `release.{key}` in params.yaml.",
         )
 
 
@@ -217,25 +284,32 @@ def _outputs(root: Path, *, data: bool = False) -> list[Output]:
 def _write_manifest(config: Config, name: str, results_commit: str, outputs: list[Output]) -> None:
     hashes = database.hashes(config)
     stored = database.read_snapshot(database.ensure(config)) or {}
-    created = provenance.now()
-    facts = provenance.facts(config, hashes) | {"created": created}
+    facts = provenance.facts(config, hashes) | {"created": provenance.now()}
     facts.pop("release", None)
+    counts = {key.removeprefix("count:"): int(n) for key, n in stored.items() if key.startswith("count:")}
+    _list_release(config.root, name, results_commit, hashes, outputs, {"facts": facts, "counts": counts})
+
+
+def _list_release(
+    root: Path, name: str, commit: str, hashes: provenance.Hashes, outputs: list[Output], more: dict[str, Any]
+) -> None:
+    """Write the manifest of a release and add it to the list."""
+    created = more["facts"]["created"]
     manifest = {
         "name": name,
         "created": created,
-        "results_commit": results_commit,
+        "results_commit": commit,
         "snapshot_id": provenance.snapshot_id(hashes),
-        "facts": facts,
-        "counts": {key.removeprefix("count:"): int(n) for key, n in stored.items() if key.startswith("count:")},
+        **more,
         "hashes": hashes,
         "pushed": [{"path": output.path, "md5": output.md5, "size": output.size} for output in outputs],
         "pushed_bytes": sum(output.size for output in outputs),
     }
-    path = config.root / MANIFESTS / f"{name}.json"
+    path = root / MANIFESTS / f"{name}.json"
     _write_json(path, manifest)
-    entry = {"name": name, "manifest": path.relative_to(config.root / FOLDER).as_posix()}
+    entry = {"name": name, "manifest": path.relative_to(root / FOLDER).as_posix()}
     entry |= {"created": created, "snapshot_id": manifest["snapshot_id"], "sha256": tables.sha256(path)}
-    listing = config.root / provenance.RELEASES
+    listing = root / provenance.RELEASES
     earlier = json.loads(listing.read_text())["releases"] if listing.is_file() else []
     _write_json(listing, {"releases": [*earlier, entry]})
 
@@ -247,19 +321,22 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def _all_or_nothing(root: Path, commit: str, tag: str) -> Iterator[None]:
-    """On any failure inside, Ctrl-C included, put HEAD and snapshots/ back to `commit`, without the new `tag`.
+    """On any failure inside, Ctrl-C included, put HEAD, snapshots/ and aggregates/ back to `commit`, without `tag`.
 
-    The tree was clean before, and there was no such tag.
+    These folders were clean before, and there was no such tag.
     """
     try:
         yield
     except BaseException:
         provenance.git(root, "tag", "--delete", tag)
         _git(root, "reset", "--quiet", "--soft", commit)
-        _git(root, "reset", "--quiet", "--", FOLDER.as_posix())
-        if provenance.git(root, "ls-files", "--", FOLDER.as_posix()):
-            _git(root, "checkout", "--quiet", "--", FOLDER.as_posix())
+        for folder in (FOLDER.as_posix(), aggregates.FOLDER.as_posix()):
+            _git(root, "reset", "--quiet", "--", folder)
+            if provenance.git(root, "ls-files", "--", folder):
+                _git(root, "checkout", "--quiet", "--", folder)
         _git(root, "clean", "-qfdx", "--", FOLDER.as_posix())
+        shutil.rmtree(aggregates.folder(root, tag), ignore_errors=True)
+        _git(root, "clean", "-qfd", "--", aggregates.FOLDER.as_posix())
         raise
 
 

@@ -145,17 +145,26 @@ def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFram
     return pd.concat([read(name, path) for path in shards(folder, expected)], ignore_index=True)
 
 
-def check_schema(name: str, path: Path) -> None:
-    """Check the columns and types of a Parquet file against table `name`, not its rows. BenchError if not."""
+def check_schema(name: str, path: Path, *, earlier: bool = False) -> list[str]:
+    """Check the columns and types of a Parquet file against table `name`, not its rows; return its columns.
+
+    With `earlier`, columns that may be NULL may be missing: another version wrote the file. BenchError if it differs.
+    """
     import pyarrow.parquet as pq
 
     with _readable(path):
-        found = pq.read_schema(path)
-    wanted = [(field.name, field.type) for field in schemas.arrow(name)]
-    if [(field.name, field.type) for field in found] != wanted:
+        found = [(field.name, field.type) for field in pq.read_schema(path)]
+    present = {column for column, _ in found}
+    wanted = [
+        (field.name, field.type)
+        for field in schemas.arrow(name)
+        if not (earlier and field.nullable and field.name not in present)
+    ]
+    if found != wanted:
         raise BenchError(
             f"does not have the columns of table `{name}`.", where=path, remedy="Delete it and run `dvc repro`."
         )
+    return [column for column, _ in found]
 
 
 def sha256(path: Path) -> str:
