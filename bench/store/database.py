@@ -246,13 +246,10 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path], 
 
 
 _MEASURES = ("msp", "entropy_nats", "margin", "energy", "mutual_information")
-_RANGES = """
-SELECT dataset, 0, 1, 0, ln(any_value(n_classes)), 0, 1,
-       min(energy), greatest(max(energy), min(energy) + 1e-6),
-       min(mutual_information), greatest(max(mutual_information), min(mutual_information) + 1e-6)
+_EXTREMES = f"""
+SELECT dataset, any_value(n_classes), {", ".join(f"min({m}), max({m})" for m in _MEASURES)}
 FROM uncertainty JOIN datasets USING (dataset) WHERE condition = 'clean' GROUP BY dataset
 """
-"""Lowest and highest value of each measure on each dataset: by definition, or over all of its models."""
 _COLUMNS = """
 SELECT p.dataset, p.pred, u.msp, u.entropy_nats, u.margin, u.energy, u.mutual_information
 FROM predictions p LEFT JOIN uncertainty u USING (model, dataset, condition, sample_id)
@@ -269,28 +266,20 @@ def _fill_codes(connection: duckdb.DuckDBPyConnection) -> int:
     from bench.store import bits
 
     _create(connection, "codes")
-    ranges = {
-        (dataset, measure): (low, high)
-        for dataset, *ends in connection.execute(_RANGES).fetchall()
-        for measure, low, high in zip(_MEASURES, ends[::2], ends[1::2], strict=True)
-        if low is not None
-    }
+    ranges = {}
+    for dataset, n_classes, *ends in connection.execute(_EXTREMES).fetchall():
+        extremes = zip(_MEASURES, ends[::2], ends[1::2], strict=True)
+        ranges[dataset] = bits.ranges_of(n_classes, {m: (low, high) for m, low, high in extremes if low is not None})
     for (model,) in connection.execute("SELECT DISTINCT model FROM predictions ORDER BY model").fetchall():
         found = connection.execute(_COLUMNS, [model]).fetchnumpy()
         for dataset in np.unique(found["dataset"]):
             mine = found["dataset"] == dataset
-            rows = [("pred", None, None, found["pred"][mine].astype("<u2"))]
-            for measure in _MEASURES:
-                values = np.ma.masked_invalid(found[measure][mine])
-                if not np.ma.is_masked(values) and (dataset, measure) in ranges:
-                    low, high = ranges[dataset, measure]
-                    rows.append((measure, low, high, bits.quantise(values.data, low, high)))
+            known = ranges.get(dataset, {})
+            measures = {measure: np.ma.filled(found[measure][mine], np.nan) for measure in known}
+            rows = bits.codes_of(model, dataset, "clean", found["pred"][mine], measures, known)
             connection.executemany(
-                "INSERT INTO codes VALUES (?, ?, 'clean', ?, ?, ?, ?, ?)",
-                [
-                    (model, dataset, measure, int(mine.sum()), low, high, codes.astype("<u2").tobytes())
-                    for measure, low, high, codes in rows
-                ],
+                "INSERT INTO codes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [tuple(row) for row in rows.astype(object).where(rows.notna(), None).itertuples(index=False)],
             )
     return _count(connection, "codes")
 
