@@ -1,7 +1,8 @@
-"""The one reader of `data/<dataset>/`: images, original labels and what the set is. Everything in it is checked here.
+"""The one reader of a dataset's folder: images, original labels and what the set is. Everything in it is checked here.
 
 A dataset is a folder of three files: `dataset.json` (DatasetMeta), `samples.parquet` (SAMPLES, with the encoded images)
-and `labels.parquet` (the table `labels`). All images of one dataset have one size and one mode.
+and `labels.parquet` (the table `labels`). All images of one dataset have one size and one mode. A dataset whose images
+may not be passed on comes without: its samples.parquet lacks the columns of PICTURE.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from bench.config import Config, Frozen
+from bench.config import Config, Frozen, Name
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 META, SAMPLES, LABELS = "dataset.json", "samples.parquet", "labels.parquet"
 SPLITS = ("train", "test")
+PICTURE = ("width", "height", "media_type", "image")
+"""The columns of samples.parquet that say what an image looks like: all of them, or none."""
 FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"}
 """media_type -> the only decoder that is tried on the bytes."""
 CHANNELS = {"L": 1, "RGB": 3}
@@ -33,7 +36,11 @@ _REBUILD = "Restore it with `dvc pull data.dvc`, or correct the dataset that was
 
 
 class DatasetMeta(Frozen):
-    """dataset.json: what the images are, where they come from and on what terms."""
+    """dataset.json: what the images are, where they come from and on what terms.
+
+    `wnids` and `definitions` are of the classes, in the same order; `label_sources` says of a source of labels by what
+    process they were made.
+    """
 
     title: Annotated[str, Field(min_length=1)]
     about: Annotated[str, Field(min_length=1)]
@@ -44,6 +51,17 @@ class DatasetMeta(Frozen):
     source: Annotated[str, Field(min_length=1)]
     license: Annotated[str, Field(min_length=1)]
     split_rule: Annotated[str, Field(min_length=1)]
+    wnids: list[str] | None = None
+    definitions: list[str] | None = None
+    label_sources: dict[Name, str] | None = None
+
+    @model_validator(mode="after")
+    def _one_for_each_class(self) -> DatasetMeta:
+        for key in ("wnids", "definitions"):
+            given = getattr(self, key)
+            if given is not None and len(given) != len(self.classes):
+                raise ValueError(f"`{key}` has {len(given)} entries for {len(self.classes)} classes")
+        return self
 
 
 @dataclass(frozen=True)
@@ -66,33 +84,51 @@ def schema() -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
-def load_meta(folder: Path) -> DatasetMeta:
-    """Read and check `folder/dataset.json`. BenchError where the folder or the file is missing or malformed."""
+def remedy(config: Config, dataset: str) -> str:
+    """What to do about a file of a dataset that is missing or wrong."""
+    preset = config.dataset(dataset).fetched
+    return _REBUILD if preset is None else f"Fetch it again with `bench data fetch {preset}`."
+
+
+def meta(config: Config, dataset: str) -> DatasetMeta:
+    """Read and check the description of a declared dataset. BenchError as `load_meta`."""
+    return load_meta(config.folder(dataset), config.dataset(dataset).fetched)
+
+
+def load_meta(folder: Path, preset: str | None = None) -> DatasetMeta:
+    """Read and check `folder/dataset.json`. BenchError where the folder or the file is missing or malformed.
+
+    `preset`: where the folder is fetched, what fetches it.
+    """
     path = folder / META
+    get = "dvc pull data.dvc" if preset is None else f"bench data fetch {preset}"
+    again = _REBUILD if preset is None else f"Fetch it again with `{get}`."
     if not folder.is_dir():
         raise BenchError(
             "there is no such dataset folder.",
             where=folder,
-            remedy=f"Run `dvc pull data.dvc`, or remove {folder.name!r} from `datasets` in params.yaml.",
+            remedy=f"Run `{get}`, or remove {folder.name!r} from `datasets` in params.yaml.",
         )
     try:
         return DatasetMeta(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise BenchError("is missing.", where=path, remedy=_REBUILD) from None
+        raise BenchError("is missing.", where=path, remedy=again) from None
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as fault:
-        raise BenchError(f"is not a JSON object: {fault}.", where=path, remedy=_REBUILD) from None
+        raise BenchError(f"is not a JSON object: {fault}.", where=path, remedy=again) from None
     except ValidationError as error:
         faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in error.errors())
-        raise BenchError(f"{faults}.", where=path, remedy=_REBUILD) from None
+        raise BenchError(f"{faults}.", where=path, remedy=again) from None
 
 
 def classes(config: Config, dataset: str) -> list[str]:
     """Names of the classes of a dataset, in the order of their ids."""
-    return load_meta(config.data / dataset).classes
+    return meta(config, dataset).classes
 
 
-def read_table(folder: Path, n_classes: int) -> pd.DataFrame:
+def read_table(folder: Path, n_classes: int, remedy: str = _REBUILD) -> pd.DataFrame:
     """samples.parquet of one dataset, in the order of sample_id; images are still encoded.
+
+    Without the columns of PICTURE where the set comes without images.
 
     Raises BenchError where the file is missing or unreadable, columns or types differ, there are no rows, an id is
     repeated or not of this dataset, a split is unknown, a label is outside the classes, sizes are mixed, an image is
@@ -104,7 +140,7 @@ def read_table(folder: Path, n_classes: int) -> pd.DataFrame:
     path = folder / SAMPLES
 
     def fault(what: str) -> BenchError:
-        return BenchError(what, where=path, remedy=_REBUILD)
+        return BenchError(what, where=path, remedy=remedy)
 
     try:
         table = pq.read_table(path)
@@ -113,6 +149,8 @@ def read_table(folder: Path, n_classes: int) -> pd.DataFrame:
     except (pa.ArrowInvalid, OSError) as error:
         raise fault(f"cannot be read as Parquet: {error}.") from None
     wanted = schema()
+    if not set(PICTURE) & set(table.column_names):
+        wanted = pa.schema([field for field in wanted if field.name not in PICTURE])
     missing = [name for name in wanted.names if name not in table.column_names]
     if missing:
         raise fault(f"lacks the columns {', '.join(missing)}.")
@@ -129,23 +167,35 @@ def read_table(folder: Path, n_classes: int) -> pd.DataFrame:
     if nulls:
         raise fault(f"has NULL in {', '.join(nulls)}.")
     frame = table.select(wanted.names).to_pandas().sort_values("sample_id", kind="stable", ignore_index=True)
-    sizes = frame["image"].map(len)
     checks = {
         "a repeated sample_id": frame["sample_id"].duplicated(),
         f"a sample_id that does not begin with `{folder.name}/`": ~frame["sample_id"].str.startswith(f"{folder.name}/"),
         f"a split other than {' or '.join(SPLITS)}": ~frame["split"].isin(SPLITS),
         f"a label outside the {n_classes} classes": ~frame["label"].between(0, n_classes - 1),
-        "an unknown media type": ~frame["media_type"].isin(list(FORMATS)),
-        "an empty image": (sizes == 0) | (frame["width"] < 1) | (frame["height"] < 1),
-        "another size than the first": (frame["width"] != frame["width"][0]) | (frame["height"] != frame["height"][0]),
-        f"an image above {MAX_PIXELS:,} pixels or {MAX_BYTES:,} bytes": (sizes > MAX_BYTES)
-        | (frame["width"].astype("int64") * frame["height"] > MAX_PIXELS),
     }
+    if has_images(frame):
+        checks |= _picture_checks(frame)
     for what, bad in checks.items():
         if bad.any():
             first = frame["sample_id"][bad.to_numpy().argmax()]
             raise fault(f"{int(bad.sum())} of {len(frame)} samples have {what}, the first is {first!r}.")
     return frame
+
+
+def _picture_checks(frame: pd.DataFrame) -> dict[str, Any]:
+    sizes, width, height = frame["image"].map(len), frame["width"], frame["height"]
+    return {
+        "an unknown media type": ~frame["media_type"].isin(list(FORMATS)),
+        "an empty image": (sizes == 0) | (width < 1) | (height < 1),
+        "another size than the first": (width != width[0]) | (height != height[0]),
+        f"an image above {MAX_PIXELS:,} pixels or {MAX_BYTES:,} bytes": (sizes > MAX_BYTES)
+        | (width.astype("int64") * height > MAX_PIXELS),
+    }
+
+
+def has_images(frame: pd.DataFrame) -> bool:
+    """Whether the rows of `read_table` come with their images."""
+    return "image" in frame.columns
 
 
 def decode(frame: pd.DataFrame, where: Path) -> np.ndarray:
@@ -188,9 +238,16 @@ def _mismatch(size: tuple[int, ...], mode: str, shape: tuple[int, int], first: n
 
 
 def load(config: Config, dataset: str, split: str = "test") -> Samples:
-    """One split of a dataset, decoded, in the order of sample_id. BenchError as `load_meta`, `read_table`, `decode`."""
-    folder = config.data / dataset
-    frame = read_table(folder, len(load_meta(folder).classes))
+    """One split of a dataset, decoded, in the order of sample_id. BenchError as `load_meta`, `read_table`, `decode`,
+    and where the dataset comes without images."""
+    folder = config.folder(dataset)
+    frame = read_table(folder, len(classes(config, dataset)), remedy(config, dataset))
+    if not has_images(frame):
+        raise BenchError(
+            f"{dataset!r} comes without images, so no model can be run on it.",
+            where=folder / SAMPLES,
+            remedy="Import its predictions instead (`bench import predictions --help`).",
+        )
     frame = frame.loc[frame["split"] == split, :]
     if frame.empty:
         raise BenchError(f"has no {split} samples.", where=folder / SAMPLES, remedy="Use a dataset that has some.")

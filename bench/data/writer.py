@@ -102,7 +102,7 @@ def _write_files(content: Content, folder: Path) -> None:
         for sample_id, present in zip(ids, every, strict=True)
         for class_id in present
     ]
-    text = json.dumps(content.meta.model_dump(), indent=2, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(content.meta.model_dump(exclude_none=True), indent=2, ensure_ascii=False, sort_keys=True)
     (folder / META).write_text(text + "\n", encoding="utf-8")
     pq.write_table(
         pa.Table.from_pandas(frame, schema=schema(), preserve_index=False).replace_schema_metadata(None),

@@ -14,7 +14,7 @@ from PIL import Image
 from bench.config import Config
 from bench.data import samples
 from bench.errors import BenchError
-from tests.data.conftest import IMAGES
+from tests.data.conftest import IMAGES, declared
 
 
 def encoded(*size: int, mode: str = "L", format: str = "PNG") -> bytes:
@@ -120,6 +120,7 @@ def test_a_file_that_is_no_parquet_is_named(config: Config) -> None:
 
 
 def test_a_missing_folder_says_how_to_get_it(config: Config) -> None:
+    config = declared(config.root, absent={"role": "composite"}, small={"role": "original"})
     with pytest.raises(BenchError, match=r"no such dataset folder.*dvc pull data\.dvc"):
         samples.load(config, "absent")
 
