@@ -376,9 +376,10 @@ def spearman_flags(
     out = []
     for (rho,), drawn in zip(points, map(np.concatenate, zip(*parts, strict=True)), strict=True):
         known = np.isfinite(rho) & np.isfinite(drawn).any(axis=0)
-        low, high = np.full((2, m), np.nan)
-        low[known], high[known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
-        out.append(Correlations(rho, low, high))
+        ends = np.full((2, m), np.nan)
+        if known.any():
+            ends[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
+        out.append(Correlations(rho, *ends))
     return out[0], out[1]
 
 

@@ -285,3 +285,95 @@ def test_the_seed_decides() -> None:
     values = rng(3).random(100)
     assert stats.bootstrap_mean(values, rng(1)) == stats.bootstrap_mean(values, rng(1))
     assert stats.bootstrap_mean(values, rng(1)) != stats.bootstrap_mean(values, rng(2))
+
+
+class TestMantelHaenszel:
+    def test_by_hand(self) -> None:
+        # two strata: 6/10 - 8/20 with weight 200/30, 9/10 - 5/10 with weight 100/20
+        k, n, k_ref, n_ref = [6, 9], [10, 10], [8, 5], [20, 10]
+        value, low, high = stats.mantel_haenszel(k, n, k_ref, n_ref)
+        weights = np.array([200 / 30, 100 / 20])
+        assert value == pytest.approx((weights * [0.2, 0.4]).sum() / weights.sum())
+        # Sato's variance as PROC FREQ states it, stratum by stratum
+        p = [(100 * 8 - 400 * 6 + 200 * 10 / 2) / 900, (100 * 5 - 100 * 9 + 0) / 400]
+        q = [(6 * (20 - 8) + 8 * (10 - 6)) / 60, (9 * (10 - 5) + 5 * (10 - 9)) / 40]
+        half = 1.959964 * np.sqrt((value * sum(p) + sum(q)) / weights.sum() ** 2)
+        assert np.allclose([low, high], [value - half, value + half], atol=1e-6)
+
+    def test_one_stratum_is_the_plain_difference(self) -> None:
+        value, low, high = stats.mantel_haenszel([70], [100], [50], [80])
+        assert value == pytest.approx(0.7 - 0.625)
+        assert low < value < high
+
+    def test_strata_of_one_kind_have_no_say(self) -> None:
+        with_them = stats.mantel_haenszel([3, 5, 0], [6, 5, 0], [4, 0, 2], [5, 0, 9])
+        assert np.allclose(with_them, stats.mantel_haenszel([3], [6], [4], [5]))
+        assert np.isnan(stats.mantel_haenszel([5, 0], [5, 0], [0, 2], [0, 9])).all()
+
+    def test_equal_outcomes_have_a_value_and_no_interval(self) -> None:
+        value, low, high = stats.mantel_haenszel([4], [4], [7], [7])
+        assert value == 0
+        assert np.isnan([low, high]).all()
+
+    def test_covers_the_truth_where_strata_are_sparse(self) -> None:
+        draw = rng(3)
+        n, n_ref = draw.integers(1, 5, 400), draw.integers(1, 7, 400)
+        p_ref = draw.uniform(0.2, 0.9, 400)
+        k = draw.binomial(n, p_ref - 0.1, (500, 400))
+        k_ref = draw.binomial(n_ref, p_ref, (500, 400))
+        _, low, high = stats.mantel_haenszel(k, n, k_ref, n_ref)
+        assert 0.92 < ((low < -0.1) & (high > -0.1)).mean() < 0.98
+
+
+class TestSpearmanFlags:
+    @staticmethod
+    def plain(values: np.ndarray, flags: np.ndarray, strata: np.ndarray) -> float:
+        """The definition: mean ranks, centred in each stratum, correlated."""
+        ranks = np.stack([scipy_stats.rankdata(side) for side in (values, flags)])
+        for one in np.unique(strata):
+            ranks[:, strata == one] -= ranks[:, strata == one].mean(axis=1, keepdims=True)
+        return float(np.corrcoef(ranks)[0, 1])
+
+    @given(st.integers(0, 10_000))
+    def test_is_scipy_and_the_definition(self, seed: int) -> None:
+        draw = rng(seed)
+        n = int(draw.integers(30, 90))
+        values, strata = draw.integers(1, 5, n), draw.integers(0, 6, n)
+        flags = draw.random((2, n)) < 0.9 - 0.1 * values
+        pooled, within = stats.spearman_flags(values, flags, strata, draw, draws=2)
+        for i, flag in enumerate(flags):
+            assert pooled.rho[i] == pytest.approx(scipy_stats.spearmanr(values, flag).statistic, abs=1e-12)
+            assert within.rho[i] == pytest.approx(self.plain(values, flag, strata), abs=1e-12)
+
+    def test_interval_is_that_of_resampled_rows(self) -> None:
+        draw = rng(1)
+        values, strata = draw.integers(1, 5, 300), draw.integers(0, 10, 300)
+        flags = (draw.random(300) < 0.9 - 0.15 * values)[None]
+        found = stats.spearman_flags(values, flags, strata, rng(5), draws=400)
+        same = rng(5)
+        order = np.lexsort((values, strata))
+        drawn = (order[same.integers(0, 300, 300)] for _ in range(400))
+        plain = [
+            (scipy_stats.spearmanr(values[r], flags[0][r]).statistic, self.plain(values[r], flags[0][r], strata[r]))
+            for r in drawn
+        ]
+        for one, column in zip(found, np.array(plain).T, strict=True):
+            assert np.allclose([one.low[0], one.high[0]], np.quantile(column, [0.025, 0.975]), atol=1e-12)
+
+    def test_constants_have_no_correlation(self) -> None:
+        flags = np.array([[True] * 6, [True, False] * 3])
+        pooled, within = stats.spearman_flags([1, 1, 2, 2, 3, 3], flags, [0, 0, 1, 1, 2, 2], rng(), draws=50)
+        assert np.isnan([pooled.rho[0], pooled.low[0], pooled.high[0], within.rho[0]]).all()
+        assert pooled.rho[1] == pytest.approx(0)
+        assert np.isnan(within.rho).all()  # within a stratum every value is the same
+        with pytest.raises(ValueError, match="no rows"):
+            stats.spearman_flags([], np.zeros((1, 0)), [], rng())
+
+    def test_does_not_depend_on_how_many_resamples_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        draw = rng(2)
+        values, flags, strata = draw.integers(1, 4, 60), draw.random((3, 60)) < 0.6, draw.integers(0, 4, 60)
+        whole = stats.spearman_flags(values, flags, strata, rng(7), draws=30)
+        monkeypatch.setattr(stats, "_WEIGHTS_AT_ONCE", 420)
+        parts = stats.spearman_flags(values, flags, strata, rng(7), draws=30)
+        for one, other in zip(whole, parts, strict=True):
+            assert np.array_equal([one.rho, one.low, one.high], [other.rho, other.low, other.high])
