@@ -19,10 +19,11 @@ STYLE = "<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem
 # Page -> title in the menu, icon, and the parts of the filter bar that it uses.
 # The scripts are not in a folder `pages`: Streamlit would run those by themselves until st.navigation was called once.
 PAGES = {
-    "overview": ("Overview", ":material/leaderboard:", ("families", "dataset", "subset", "labels")),
-    "replication": ("Replication", ":material/compare_arrows:", ("families", "dataset")),
-    "ssl": ("SSL", ":material/hub:", ("families", "dataset")),
-    "samples": ("Samples", ":material/grid_view:", ("families", "dataset", "subset", "labels")),
+    "overview": ("Overview", ":material/leaderboard:", ("families", "models", "dataset", "subset", "labels")),
+    "filter": ("Filter", ":material/filter_alt:", ("families", "models", "dataset", "subset", "labels")),
+    "replication": ("Replication", ":material/compare_arrows:", ("families", "models", "dataset")),
+    "ssl": ("SSL", ":material/hub:", ("families", "models", "dataset")),
+    "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),
     "relabel": ("Relabel", ":material/label:", ("dataset",)),
     "snapshot": ("Snapshot", ":material/fingerprint:", ()),
 }
@@ -117,10 +118,29 @@ def pick_snapshot(config: configuration.Config) -> None:
     )
 
 
+def pick_models(catalogue: db.Catalogue, view: state.View) -> None:
+    """The picker of models: single ones and whole groups, of those that answer to the chosen set."""
+    here = catalogue.answering.get(view.dataset, frozenset())
+    groups = [token for token, (_, models) in catalogue.groups.items() if models & here]
+    single = [model for model in catalogue.models["model"] if model in here]
+    options = [*groups, *single]
+    names = {token: name for token, (name, _) in catalogue.groups.items()} | catalogue.names
+    state.bound(
+        st.multiselect,
+        "Models",
+        "models",
+        options=[*options, *(one for one in view.models if one not in set(options))],
+        format_func=lambda one: names.get(one, one),
+        placeholder=f"All {len(single)} models",
+        max_selections=state.MOST,
+        help=terms.HELP["models"],
+    )
+
+
 def filter_bar(catalogue: db.Catalogue, used: tuple[str, ...], config: configuration.Config) -> None:
     """Filters that all pages share; a page shows those that it uses."""
     view = state.current()
-    widths = {"families": 2.6, "dataset": 2, "subset": 1.7, "labels": 1.5}
+    widths = {"families": 1.9, "models": 2, "dataset": 1.8, "subset": 1.6, "labels": 1.4}
     shown = [field for field in widths if field in used]
     columns = st.columns([*(widths[field] for field in shown), 1.2] + ([6.0] if not shown else []))
     for field, column in zip(shown, columns, strict=False):
@@ -135,6 +155,8 @@ def filter_bar(catalogue: db.Catalogue, used: tuple[str, ...], config: configura
                     placeholder="All families",
                     help=terms.HELP["families"],
                 )
+            elif field == "models":
+                pick_models(catalogue, view)
             elif field == "dataset":
                 about = catalogue.datasets.at[view.dataset, "about"]
                 state.bound(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from bench import schemas
+from bench import schemas, stats
 from bench.store import bits
 from dashboard import terms
 from dashboard.findings import Pair
@@ -43,11 +44,13 @@ NEEDED = (
     "subset_members",
     "bits",
     "valid",
+    "codes",
     "snapshot",
 )
 """Tables that the pages read."""
 
 ORIGINAL = "original"
+PREDICTED = "pred"
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,23 @@ class Catalogue:
     """dataset (index), name, title, about, role, replicates (empty: none), synthetic, n_test, label_space, ..."""
     classes: dict[str, dict[int, str]]
     """label space -> class id -> name"""
+    definitions: dict[str, dict[int, str]]
+    """label space -> class id -> what the class is, in words; only classes of which that is known"""
     subsets: Frame
     """subset, dataset, about, n"""
     sources: dict[str, list[str]]
     """dataset -> its label sources, the original first"""
     corruptions: list[str]
     attacks: list[str]
+    answering: dict[str, frozenset[str]]
+    """dataset -> the models that answered to its clean test images"""
+    groups: dict[str, tuple[str, frozenset[str]]]
+    """token such as `@method:dino` -> its name and its models: what a picker of models offers besides single ones"""
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """model -> its name for people"""
+        return dict(zip(self.models["model"], self.models["name"], strict=True))
 
     @property
     def families(self) -> list[str]:
@@ -88,7 +102,11 @@ class Catalogue:
         return self.classes[str(self.datasets.at[dataset, "label_space"])]
 
     def model_name(self, model: str) -> str:
-        return dict(zip(self.models["model"], self.models["name"], strict=True)).get(model, model)
+        return self.names.get(model, model)
+
+    def definition(self, dataset: str, class_id: int) -> str:
+        """What a class is, in words; empty where it is not known."""
+        return self.definitions.get(str(self.datasets.at[dataset, "label_space"]), {}).get(class_id, "")
 
     def subsets_of(self, dataset: str) -> list[str]:
         return ["all", *self.subsets.loc[self.subsets["dataset"] == dataset, "subset"]]
@@ -106,10 +124,20 @@ class Catalogue:
                 return str(against), str(one)
         return None
 
-    def choose(self, families: Sequence[str]) -> list[str]:
-        """Names of the models of some families; of none means of all."""
+    def choose(self, families: Sequence[str], models: Sequence[str] = (), dataset: str = "") -> list[str]:
+        """Names of the models that answer to `dataset` (empty: to any), of some families, and among some models.
+
+        `models` holds names and tokens of `groups`; no families or models mean all of them.
+        """
         keep = self.models["family"].isin(families) if families else np.ones(len(self.models), bool)
-        return self.models.loc[keep, "model"].tolist()
+        chosen = self.models.loc[keep, "model"].tolist()
+        if models:
+            wanted = set(models).union(*(self.groups[one][1] for one in models if one in self.groups))
+            chosen = [model for model in chosen if model in wanted]
+        if dataset:
+            here = self.answering.get(dataset, frozenset())
+            chosen = [model for model in chosen if model in here]
+        return chosen
 
 
 def source_of(path: Path) -> Source | None:
@@ -196,8 +224,11 @@ def catalogue(source: Source) -> Catalogue:
     datasets = datasets.iloc[np.lexsort((datasets["dataset"], datasets["role"].map(ranks)))].set_index("dataset")
     rows = records(datasets[["title", "role", "synthetic"]])
     datasets["name"] = [terms.dataset_name(*row) for row in rows]
-    classes = query(source, "SELECT label_space, class_id, name FROM classes ORDER BY ALL")
-    sources = query(source, "SELECT dataset, label_source FROM valid ORDER BY label_source <> 'original', label_source")
+    classes = query(source, "SELECT label_space, class_id, name, definition FROM classes ORDER BY ALL")
+    defined = classes.dropna(subset="definition")
+    scored = query(source, f"SELECT DISTINCT dataset, label_source, model FROM metrics WHERE {_SCORED} ORDER BY ALL")
+    sources = scored[["dataset", "label_source"]].drop_duplicates()
+    sources = sources.iloc[np.argsort(sources["label_source"].ne(ORIGINAL), kind="stable")]
     conditions = query(source, "SELECT DISTINCT condition FROM metrics ORDER BY ALL")["condition"]
     named = {"corruption": [], "attack": []}
     for kind, *rest in conditions.str.split(":"):
@@ -206,14 +237,41 @@ def catalogue(source: Source) -> Catalogue:
     return Catalogue(
         models=models,
         datasets=datasets,
-        classes={
-            space: dict(zip(g["class_id"], g["name"], strict=True)) for space, g in classes.groupby("label_space")
-        },
+        classes=_by_space(classes, "name"),
+        definitions=_by_space(defined, "definition"),
         subsets=query(source, "SELECT * FROM subsets ORDER BY dataset, subset"),
         sources=sources.groupby("dataset")["label_source"].agg(list).to_dict(),
         corruptions=named["corruption"],
         attacks=named["attack"],
+        answering={str(one): frozenset(rows["model"]) for one, rows in scored.groupby("dataset")},
+        groups=_groups(models),
     )
+
+
+_SCORED = "condition = 'clean' AND subset = 'all' AND metric IN ('top1', 'any_of')"
+"""Rows of `metrics` that say how many test images of a set have labels of a source, and who answered to them."""
+
+
+def _by_space(classes: Frame, column: str) -> dict[str, dict[int, str]]:
+    return {str(space): dict(zip(g["class_id"], g[column], strict=True)) for space, g in classes.groupby("label_space")}
+
+
+def _groups(models: Frame) -> dict[str, tuple[str, frozenset[str]]]:
+    """Groups of at least two, but not all, models by family, method and architecture."""
+    names = {"family": terms.FAMILY, "method": terms.METHOD, "arch": terms.ARCH}
+    out = {}
+    for kind, known in names.items():
+        for value, rows in models.groupby(kind):
+            if 1 < len(rows) < len(models) and (kind == "family" or value != "unknown"):
+                name = f"All {terms.GROUP[kind]} {known.get(str(value), str(value))} ({len(rows)})"
+                out[f"@{kind}:{value}"] = (name, frozenset(rows["model"]))
+    return out
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def has_images(source: Source) -> bool:
+    """Whether the snapshot has rows of single images; a release of aggregates has none."""
+    return snapshot(source).get("per_image", "yes") != "no"
 
 
 def _with_models(frame: Frame, source: Source) -> Frame:
@@ -239,7 +297,7 @@ def accuracies(source: Source, subset: str, label_source: str, models: tuple[str
         WHERE m.condition = 'clean' AND m.subset = ? AND m.model IN ({_marks(models)})
           AND m.metric = CASE WHEN m.label_source = 'original' THEN 'top1' ELSE 'any_of' END
           AND (m.label_source = ? OR (m.label_source = 'original' AND m.dataset NOT IN (
-                SELECT dataset FROM valid WHERE label_source = ?)))
+                SELECT dataset FROM metrics WHERE label_source = ? AND condition = 'clean' AND metric = 'any_of')))
         ORDER BY m.dataset, m.value DESC, m.model
         """,
         [subset, subset, *models, label_source, label_source],
@@ -298,19 +356,22 @@ def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Fram
     return _with_models(frame, source)
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
-def pairs(source: Source, dataset: str, label_source: str = ORIGINAL) -> dict[tuple[str, str], Pair]:
-    """All pairs of models (a, b) on the clean images of a set, each both ways round: what a minus b is."""
+@st.cache_data(max_entries=64, show_spinner=False)
+def pairs(
+    source: Source, dataset: str, models: tuple[str, ...], label_source: str = ORIGINAL
+) -> dict[tuple[str, str], Pair]:
+    """All pairs (a, b) among some models on the clean images of a set, each both ways round: what a minus b is."""
     frame = query(
         source,
-        """
+        f"""
         SELECT c.model_a, c.model_b, c.delta_pp, c.ci_low, c.ci_high, c.p_holm, v.n
         FROM comparisons c JOIN (
-          SELECT dataset, label_source, CAST(sum(bit_count(CAST(mask AS BIT))) AS INTEGER) AS n FROM valid GROUP BY ALL
+          SELECT dataset, label_source, max(n) AS n FROM metrics WHERE {_SCORED} GROUP BY ALL
         ) v USING (dataset, label_source)
         WHERE c.dataset = ? AND c.label_source = ? AND c.condition = 'clean'
+          AND c.model_a IN ({_marks(models)}) AND c.model_b IN ({_marks(models)})
         """,
-        [dataset, label_source],
+        [dataset, label_source, *models, *models],
     )
     out = {}
     for row in records(frame):
@@ -357,59 +418,276 @@ def heads(source: Source, models: tuple[str, ...]) -> Frame:
     return _with_models(frame, source)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
+@dataclass(frozen=True)
+class Images:
+    """The test images of a set in the order of their ids: the order of all arrays and bits below."""
+
+    ids: np.ndarray
+    """(N,) str"""
+    labels: np.ndarray
+    """(N,) int32, the original labels"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Which models are right on which clean test images of a set under one label source; shared by all sessions."""
+
+    models: tuple[str, ...]
+    """in the order of their names"""
+    n: int
+    """images"""
+    rows: np.ndarray
+    """(M, B) uint8, eight images a byte"""
+    valid: np.ndarray
+    """(B,) uint8: the images that have labels of the source"""
+    place: dict[str, int]
+    """model -> its row"""
+
+    def some(self, models: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Those of some models that are here, in the order of their names, and their rows (M, B)."""
+        here = sorted(model for model in models if model in self.place)
+        if len(here) == len(self.models):
+            return here, self.rows
+        return here, self.rows[[self.place[model] for model in here]]
+
+    def right(self, model: str) -> np.ndarray:
+        """(N,) bool; nowhere right where the model has no answers."""
+        found = self.place.get(model)
+        return np.zeros(self.n, bool) if found is None else bits.unpack(self.rows[found], self.n)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N,) bool"""
+        return bits.unpack(self.valid, self.n)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """One measure of all models on the test images of a set, as 16-bit codes that keep its order."""
+
+    models: tuple[str, ...]
+    """in the order of their names"""
+    low: np.ndarray
+    """(M,) the value of code 0"""
+    high: np.ndarray
+    """(M,) the value just above code 65535"""
+    codes: np.ndarray
+    """(M, N) uint16"""
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """The array, which nobody may write into any more: all sessions share it."""
+    array.flags.writeable = False
+    return array
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def images(source: Source, dataset: str) -> Images:
+    """The test images of a set."""
+    sql = "SELECT sample_id, label FROM samples WHERE dataset = ? AND split = 'test' ORDER BY sample_id"
+    frame = query(source, sql, [dataset])
+    return Images(_frozen(frame["sample_id"].to_numpy(object)), _frozen(frame["label"].to_numpy(np.int32)))
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def block(source: Source, dataset: str, label_source: str) -> Block:
+    """The bits of all models on a set under one label source: 1 byte for 8 answers."""
+    about = query(source, "SELECT n, mask FROM valid WHERE dataset = ? AND label_source = ?", [dataset, label_source])
+    n = int(about["n"].iloc[0]) if len(about) else 0
+    valid = bits.stack([bytes(about["mask"].iloc[0])])[0] if len(about) else np.zeros(0, np.uint8)
+    frame = query(
+        source,
+        """
+        SELECT model, correct FROM bits WHERE dataset = ? AND label_source = ? AND condition = 'clean' ORDER BY model
+        """,
+        [dataset, label_source],
+    )
+    rows = bits.stack([bytes(row) for row in frame["correct"]]) if len(frame) else np.zeros((0, len(valid)), np.uint8)
+    models = tuple(frame["model"])
+    return Block(models, n, _frozen(rows), _frozen(valid), {model: i for i, model in enumerate(models)})
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def measured(source: Source, dataset: str) -> dict[str, tuple[str, ...]]:
+    """Measure of uncertainty -> the models for which it is known on the clean images of a set."""
+    sql = "SELECT measure, model FROM codes WHERE dataset = ? AND condition = 'clean' ORDER BY measure, model"
+    found = query(source, sql, [dataset])
+    groups = {str(one): tuple(rows["model"]) for one, rows in found.groupby("measure") if one != PREDICTED}
+    return {one: groups[one] for one in terms.MEASURE if one in groups}
+
+
+def _codes(source: Source, sql: str, parameters: Sequence[object], n: int) -> Codes:
+    """Read codes row by row, so that they are never in memory twice."""
+    with _connection(source).cursor() as cursor:
+        cursor.execute("USE snap")
+        count = cursor.execute(f"SELECT count(*) FROM codes WHERE {sql}", list(parameters)).fetchone()
+        out = np.empty((count[0] if count else 0, n), np.uint16)
+        ends = np.full((len(out), 2), np.nan)
+        names = []
+        cursor.execute(f"SELECT model, low, high, codes FROM codes WHERE {sql} ORDER BY model", list(parameters))
+        while rows := cursor.fetchmany(32):
+            for model, low, high, packed in rows:
+                out[len(names)] = np.frombuffer(packed, "<u2")
+                ends[len(names)] = low, high
+                names.append(model)
+    return Codes(tuple(names), _frozen(ends[:, 0]), _frozen(ends[:, 1]), _frozen(out))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def codes(source: Source, dataset: str, measure: str) -> Codes:
+    """One measure (or `pred`) of all models on the clean images of a set: 2 bytes an answer, so only two are kept."""
+    sql = "dataset = ? AND condition = 'clean' AND measure = ?"
+    return _codes(source, sql, [dataset, measure], len(images(source, dataset).ids))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def codes_of(source: Source, dataset: str, measure: str, model: str) -> Codes:
+    """As `codes`, of one model."""
+    sql = "dataset = ? AND condition = 'clean' AND measure = ? AND model = ?"
+    return _codes(source, sql, [dataset, measure, model], len(images(source, dataset).ids))
+
+
+def reference_of(source: Source, dataset: str, measure: str = "", reference: str = "") -> tuple[str, str]:
+    """The measure and the model by which images are told to be uncertain; empty where nothing is known of a set.
+
+    What is not chosen, or not there, is: entropy, else the first measure that there is; an ensemble, else the most
+    accurate model.
+    """
+    known = measured(source, dataset)
+    if not known:
+        return "", ""
+    if measure not in known:
+        measure = "entropy_nats" if "entropy_nats" in known else next(iter(known))
+    if reference not in known[measure]:
+        models = catalogue(source).models
+        ensembles = set(models.loc[models["method"] == "ensemble", "model"])
+        found = block(source, dataset, ORIGINAL)
+        names, rows = found.some(known[measure])
+        best = names[int(np.argmax(bits.right_counts(rows, found.valid)))] if names else known[measure][0]
+        reference = next((model for model in known[measure] if model in ensembles), best)
+    return measure, reference
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def unsure(source: Source, dataset: str, measure: str, reference: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Uncertainty of each image and its place by rank in percent, ties sharing one, both (N,) float32.
+
+    Chosen as in `reference_of`; None where nothing is known of the set.
+    """
+    measure, reference = reference_of(source, dataset, measure, reference)
+    if not measure:
+        return None
+    found = codes_of(source, dataset, measure, reference)
+    step = (found.high[0] - found.low[0]) / 65536
+    values = found.low[0] + found.codes[0] * step
+    place = 100 * pd.Series(found.codes[0]).rank(pct=True).to_numpy()
+    return _frozen(values.astype(np.float32)), _frozen(place.astype(np.float32))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def label_counts(source: Source, dataset: str, label_source: str) -> np.ndarray:
+    """How many labels a source gives to each image, (N,) int32."""
+    sql = """
+        SELECT count(l.class_id)::INTEGER AS n FROM samples s
+        LEFT JOIN labels l ON l.sample_id = s.sample_id AND l.source = ?
+        WHERE s.dataset = ? AND s.split = 'test' GROUP BY s.sample_id ORDER BY s.sample_id"""
+    return _frozen(query(source, sql, [label_source, dataset])["n"].to_numpy(np.int32))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def models_right(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> np.ndarray:
+    """How many of some models are right on each image, (N,); 0 where it has no label of the source."""
+    found = block(source, dataset, label_source)
+    return _frozen(np.asarray(bits.models_right(found.some(models)[1], found.n)))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def answers_given(source: Source, dataset: str, models: tuple[str, ...]) -> np.ndarray:
+    """How many different answers some models give to each image, (N,) int32; 0 where their answers are not known."""
+    found = codes(source, dataset, PREDICTED)
+    chosen = set(models)
+    rows = [i for i, model in enumerate(found.models) if model in chosen]
+    out = np.zeros(found.codes.shape[1], np.int32)
+    for start in range(0, len(out) if rows else 0, 4096):
+        part = np.sort(found.codes[rows, start : start + 4096].T, axis=1)
+        out[start : start + 4096] = 1 + (part[:, 1:] != part[:, :-1]).sum(axis=1)
+    return _frozen(out)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
 def images_of(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
-    """One row a test image of a set, in the order of sample_id; what the grid is filtered by.
+    """One row a test image of a set, in the order of sample_id. Shared: nobody writes into it.
 
     sample_id, label, n_right (models right under the label source; 0 where it has no label), n_models, n_answers
-    (different answers), uncertainty (entropy in nats of the most certain source: the ensemble, else the mean of the
-    models; NaN where unknown), n_labels (of the source), subsets are not in it.
+    (different answers), uncertainty (as in `reference_of`; NaN where unknown), n_labels (of the source), labelled.
     """
-    frame = query(
-        source,
-        f"""
-        WITH answers AS (
-          SELECT sample_id, count(DISTINCT pred) AS n_answers FROM predictions
-          WHERE dataset = ? AND condition = 'clean' AND model IN ({_marks(models)}) GROUP BY sample_id
-        ), unsure AS (
-          SELECT sample_id, avg(entropy_nats) AS every, avg(entropy_nats) FILTER (mutual_information IS NOT NULL) AS one
-          FROM uncertainty WHERE dataset = ? AND condition = 'clean' GROUP BY sample_id
-        ), named AS (
-          SELECT sample_id, count(*) AS n_labels FROM labels WHERE source = ? GROUP BY sample_id
-        )
-        SELECT s.sample_id, s.label, coalesce(a.n_answers, 0) AS n_answers, coalesce(u.one, u.every) AS uncertainty,
-               coalesce(n.n_labels, 0) AS n_labels
-        FROM samples s LEFT JOIN answers a USING (sample_id) LEFT JOIN unsure u USING (sample_id)
-        LEFT JOIN named n USING (sample_id)
-        WHERE s.dataset = ? AND s.split = 'test' ORDER BY s.sample_id
-        """,
-        [dataset, *models, dataset, label_source, dataset],
+    here, found = images(source, dataset), block(source, dataset, label_source)
+    known = unsure(source, dataset, "", "")
+    return pd.DataFrame(
+        {
+            "sample_id": here.ids,
+            "label": here.labels,
+            "n_right": models_right(source, dataset, label_source, models),
+            "n_models": np.int32(len(found.some(models)[0])),
+            "n_answers": answers_given(source, dataset, models),
+            "uncertainty": np.full(len(here.ids), np.nan, np.float32) if known is None else known[0],
+            "n_labels": label_counts(source, dataset, label_source),
+            "labelled": found.labelled,
+        }
     )
-    right = correct(source, dataset, label_source, models)
-    return frame.assign(n_right=right.sum(axis=0, dtype=np.int64), n_models=len(right))
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def correct(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> np.ndarray:
-    """Who is right on which clean image: (M, N) bool, models by name, images by sample_id, from the bits."""
-    frame = query(
-        source,
-        f"""
-        SELECT n, correct FROM bits WHERE dataset = ? AND label_source = ? AND condition = 'clean'
-          AND model IN ({_marks(models)}) ORDER BY model
-        """,
-        [dataset, label_source, *models],
+@st.cache_resource(max_entries=64, show_spinner=False)
+def members(source: Source, dataset: str, subset: str) -> np.ndarray:
+    """Which test images of a set are of a named subset, (N,) bool."""
+    if subset == "all":
+        return _frozen(np.ones(len(images(source, dataset).ids), bool))
+    sql = """
+        SELECT m.subset IS NOT NULL AS here FROM samples s
+        LEFT JOIN subset_members m ON m.sample_id = s.sample_id AND m.subset = ?
+        WHERE s.dataset = ? AND s.split = 'test' ORDER BY s.sample_id"""
+    return _frozen(query(source, sql, [subset, dataset])["here"].to_numpy(bool))
+
+
+def under_mask(
+    source: Source, dataset: str, label_source: str, models: Sequence[str], mask: np.ndarray
+) -> tuple[Frame, int]:
+    """Accuracy of some models on the images of a packed mask (B,), by popcounts; and how many images those are.
+
+    Columns: model, name, family, method, arch, value, ci_low, ci_high (Wilson), n, all_value (on all images of the
+    set), delta_pp; the best on top. Images without a label of the source do not count. No rows where no image is left.
+    """
+    found = block(source, dataset, label_source)
+    names, rows = found.some(models)
+    mask = mask & found.valid
+    n = bits.size(mask)
+    if not n or not names:
+        return pd.DataFrame(columns=["model", "name", "family", "value", "ci_low", "ci_high", "n"]), n
+    right = bits.right_counts(rows, mask)
+    low, high = stats.wilson(right, n, statistics(source)["confidence"])
+    every = bits.right_counts(rows, found.valid) / bits.size(found.valid)
+    about = _models_by_name(source).loc[names]
+    frame = pd.DataFrame(
+        {
+            "model": names,
+            "name": about["name"].to_numpy(),
+            "family": about["family"].to_numpy(),
+            "method": about["method"].to_numpy(),
+            "arch": about["arch"].to_numpy(),
+            "value": right / n,
+            "ci_low": low,
+            "ci_high": high,
+            "n": n,
+            "all_value": every,
+            "delta_pp": 100 * (right / n - every),
+        }
     )
-    rows = [bits.unpack(bytes(blob), n) for n, blob in zip(frame["n"], frame["correct"], strict=True)]
-    n = query(source, "SELECT n FROM valid WHERE dataset = ? LIMIT 1", [dataset])["n"].sum()
-    return np.stack(rows) if rows else np.zeros((0, int(n)), bool)
+    return frame.sort_values(["value", "model"], ascending=[False, True], ignore_index=True), n
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def members(source: Source, dataset: str, subset: str) -> frozenset[str]:
-    """Ids of the images of a named subset of a set."""
-    sql = "SELECT sample_id FROM subset_members JOIN samples USING (sample_id) WHERE subset = ? AND dataset = ?"
-    return frozenset(query(source, sql, [subset, dataset])["sample_id"])
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _models_by_name(source: Source) -> Frame:
+    return catalogue(source).models.set_index("model")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -17,6 +17,9 @@ from dashboard.frames import Frame, records
 TILE = 92
 """Pixels a side of an image in a grid."""
 
+LONG = 30
+"""Rows of a matrix above which it scrolls in a box of its own."""
+
 MATRIX = """<style>
 .matrix {border-collapse: collapse; width: 100%; font-size: 0.86rem; font-variant-numeric: tabular-nums}
 .matrix th {font-weight: 500; text-align: left; vertical-align: bottom; padding: 4px 6px; line-height: 1.2}
@@ -25,6 +28,8 @@ MATRIX = """<style>
 .matrix tbody th {vertical-align: middle; border-bottom: 1px solid #8a8f9833; white-space: nowrap}
 .matrix td a {display: block; padding: 3px 6px; color: inherit; text-decoration: none}
 .matrix td a:hover, .matrix td a:focus {background: #2a7fb833}
+.matrix-box {max-height: 640px; overflow: auto}
+.matrix-box thead th {position: sticky; top: 0; opacity: 1; background: var(--matrix-ground, Canvas)}
 .matrix small {display: block; opacity: 0.7; font-size: 0.72rem; white-space: nowrap}
 </style>"""
 
@@ -51,28 +56,39 @@ def parquet_bytes(frame: Frame) -> bytes:
     return stream.getvalue()
 
 
-def downloads(frame: Frame, name: str) -> None:
-    """Two buttons that give what is shown, as CSV and as Parquet; the bytes are made when they are asked for."""
+def downloads(frame: Frame, name: str, make: Callable[[], Frame] | None = None, rows: int = 0) -> None:
+    """Two buttons that give what is shown, as CSV and as Parquet; the bytes are made when they are asked for.
+
+    Where `frame` is a part of many rows, `make` gives all of them, `rows`: so that no session holds them.
+    """
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        for kind, make, mime in (
+        for kind, encode, mime in (
             ("csv", csv_bytes, "text/csv"),
             ("parquet", parquet_bytes, "application/vnd.apache.parquet"),
         ):
             st.download_button(
                 {"csv": "CSV", "parquet": "Parquet"}[kind],
-                lambda make=make: make(frame),
+                lambda encode=encode: encode(frame if make is None else make()),
                 file_name=f"{name}.{kind}",
                 mime=mime,
                 key=f"download:{name}:{kind}",
                 on_click="ignore",
                 type="tertiary",
                 icon=":material/download:",
-                help=f"What is shown here, {len(frame):,} rows",
+                help=f"What is shown here, {rows or len(frame):,} rows",
             )
 
 
-def table(frame: Frame, name: str, columns: Mapping[str, Any] | None = None, *, alt: str) -> None:
-    """A table of exactly these columns, and its downloads."""
+def table(
+    frame: Frame,
+    name: str,
+    columns: Mapping[str, Any] | None = None,
+    *,
+    alt: str,
+    make: Callable[[], Frame] | None = None,
+    rows: int = 0,
+) -> None:
+    """A table of exactly these columns, and its downloads; `make` and `rows` as in `downloads`."""
     st.dataframe(
         frame,
         hide_index=True,
@@ -82,7 +98,7 @@ def table(frame: Frame, name: str, columns: Mapping[str, Any] | None = None, *, 
         key=f"table:{name}",
         alt=alt,
     )
-    downloads(frame, name)
+    downloads(frame, name, make, rows)
 
 
 def figure(plot: go.Figure, frame: Frame, name: str, alt: str) -> None:
@@ -97,13 +113,41 @@ def data_uri(picture: tuple[bytes, str]) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def image_html(picture: tuple[bytes, str] | None, alt: str, size: int) -> str:
-    """An image as HTML, its pixels kept as squares; a grey field with a word where there is no picture."""
+def image_html(picture: tuple[bytes, str] | None, alt: str, size: int, instead: tuple[str, str] = ("", "")) -> str:
+    """An image as HTML, its pixels kept as squares.
+
+    Where there is no picture, a field with `instead`: the name of its class, and what hovering says of it.
+    """
     box = f"width:{size}px;height:{size}px;border-radius:4px;"
     if picture is None:
-        return f'<div style="{box}background:#8a8f9833;font-size:12px;padding:6px">no picture</div>'
+        name, about = (html.escape(part, quote=True) for part in instead)
+        style = (
+            f"{box}background:#8a8f9833;font-size:{max(11, size // 14)}px;line-height:1.2;padding:6px;overflow:hidden;"
+        )
+        style += "display:flex;align-items:center;justify-content:center;text-align:center;overflow-wrap:anywhere"
+        return f'<div style="{style}" title="{about}" role="img" aria-label="{html.escape(alt, quote=True)}">' + (
+            f"{name or 'no picture'}</div>"
+        )
     style = f"{box}image-rendering:pixelated;object-fit:contain;background:#8a8f9833"
     return f'<img src="{data_uri(picture)}" alt="{html.escape(alt, quote=True)}" style="{style}">'
+
+
+def instead_of(catalogue: db.Catalogue, dataset: str, labels: Sequence[int]) -> list[tuple[str, str]]:
+    """What tiles show in the place of pictures: the names of the classes and their definitions."""
+    names = catalogue.class_names(dataset)
+    return [(names[k], f"{names[k]}: {catalogue.definition(dataset, k) or 'no definition known'}") for k in labels]
+
+
+FETCH = """bench preset add imagenet
+bench data fetch imagenet
+dvc repro"""
+
+
+def aggregates_only(question: str) -> None:
+    """What a page that needs rows of single images shows where the snapshot has none."""
+    head(question, "This snapshot holds no rows of single images: only figures over whole sets.")
+    st.markdown("These commands fetch the data and compute all results from it; after that this page is filled.")
+    st.code(FETCH, language="bash")
 
 
 def open_sample(sample_id: str) -> None:
@@ -114,7 +158,7 @@ def open_sample(sample_id: str) -> None:
 
 def see_all(**values: object) -> None:
     """Callback: show the page Samples with these filters and no others."""
-    clean = {"subset": "all", "label": "", "wrong": "", "sort": "id"} | dict.fromkeys(state.RANGES)
+    clean = {"subset": "all", "label": "", "wrong": "", "right_by": "", "sort": "id"} | dict.fromkeys(state.RANGES)
     state.change(**(clean | values))
     st.session_state["goto"] = "samples"
 
@@ -124,13 +168,20 @@ def opener(caption: str, sample_id: str, key: str) -> None:
     st.button(caption, key=key, type="tertiary", on_click=open_sample, args=(sample_id,))
 
 
-def grid(source: db.Source, ids: Sequence[str], captions: Sequence[str], alts: Sequence[str], key: str) -> None:
-    """Images in rows that wrap, each with a button below it that opens the image's own page."""
+def grid(
+    source: db.Source,
+    ids: Sequence[str],
+    captions: Sequence[str],
+    alts: Sequence[str],
+    key: str,
+    instead: Sequence[tuple[str, str]],
+) -> None:
+    """Images in rows that wrap, each with a button below it that opens the image's own page; `instead` as in a tile."""
     pictures = db.pictures(source, tuple(ids))
     with st.container(horizontal=True, gap="small"):
-        for sample_id, caption, alt in zip(ids, captions, alts, strict=True):
+        for sample_id, caption, alt, text in zip(ids, captions, alts, instead, strict=True):
             with st.container(width=TILE + 8, gap=None, key=f"tile:{key}:{sample_id}"):
-                st.html(image_html(pictures.get(sample_id), alt, TILE), width=TILE + 8)
+                st.html(image_html(pictures.get(sample_id), alt, TILE, text), width=TILE + 8)
                 opener(caption, sample_id, f"open:{key}:{sample_id}")
 
 
@@ -138,21 +189,24 @@ def strip(
     source: db.Source, view: state.View, dataset: str, model: str = "", *, subset: str = "all", limit: int = 12
 ) -> None:
     """The images behind a figure: those of a set that fewest models (or not `model`) get right, and a way to all."""
+    if not db.has_images(source):
+        st.caption("This snapshot holds no rows of single images, so the images behind the figures are not here.")
+        return
     catalogue = db.catalogue(source)
     labels = view.labels if view.labels in catalogue.sources.get(dataset, []) else db.ORIGINAL
-    chosen = tuple(catalogue.choose(view.families))
+    chosen = state.models(catalogue, view, dataset)
     frame = db.images_of(source, dataset, labels, chosen)
     behind: dict[str, object] = {"dataset": dataset, "labels": labels, "subset": subset, "sort": "wrong"}
     what = "that fewest models get right"
+    keep = frame["labelled"].to_numpy() & db.members(source, dataset, subset)
     if model:
-        frame = frame.loc[~db.correct(source, dataset, labels, (model,))[0]]
+        keep &= ~db.block(source, dataset, labels).right(model)
         what = f"that {catalogue.model_name(model)} gets wrong"
         behind["wrong"] = model
     elif len(frame):
-        frame = frame[frame["n_right"] < frame["n_models"]]
+        keep &= (frame["n_right"] < frame["n_models"]).to_numpy()
         behind["right"] = (0, len(chosen) - 1)
-    if subset != "all":
-        frame = frame.loc[frame["sample_id"].isin(db.members(source, dataset, subset))]
+    frame = frame.loc[keep, ["sample_id", "label", "n_right", "n_models"]]
     worst = frame.sort_values(["n_right", "sample_id"]).head(limit)
     name = catalogue.dataset_name(dataset)
     st.markdown(f"**Images of {name} {what}**")
@@ -166,7 +220,8 @@ def strip(
         for row in records(worst)
     ]
     st.caption("Below each: its original label and how many of the models shown get it right.")
-    grid(source, worst["sample_id"].tolist(), captions, alts, f"strip:{dataset}")
+    instead = instead_of(catalogue, dataset, worst["label"].tolist())
+    grid(source, worst["sample_id"].tolist(), captions, alts, f"strip:{dataset}", instead)
     st.button(
         f"All {len(frame):,} in Samples",
         key=f"all:{dataset}:{model}",
@@ -181,7 +236,8 @@ def matrix(
 ) -> None:
     """A table whose cells have two lines and are links; narrow enough for many columns.
 
-    rows: (key, name); columns: names; cells: (row key, column) -> text, small text, what hovering says, address.
+    rows: (key, name); columns: names; cells: (row key, column) -> text, small text, what hovering says, address (empty:
+    no link). Many rows scroll in a box, under the names of the columns.
     """
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *columns])
     lines = []
@@ -192,6 +248,8 @@ def matrix(
                 html.escape(part, quote=True) for part in cells.get((key, column), ("–",) * 4)
             )
             inside = f"{text}<small>{small}</small>" if (key, column) in cells else text
-            line.append(f'<td><a href="{address}" title="{hover}">{inside}</a></td>')
+            link = f' href="{address}"' if address else ""
+            line.append(f'<td><a{link} title="{hover}">{inside}</a></td>')
         lines.append(f"<tr>{''.join(line)}</tr>")
-    st.html(f'{MATRIX}<table class="matrix"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>')
+    body = f'<table class="matrix"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    st.html(f'{MATRIX}<div class="matrix-box">{body}</div>' if len(rows) > LONG else MATRIX + body)

@@ -34,6 +34,14 @@ MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 HEADS = ("circle", "circle-open", "square", "square-open", "diamond", "diamond-open")
 LOGIT_TICKS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 GREY = "#8a8f98"
+COMPACT = 40
+"""Names on an axis above which they are set small and close."""
+RANKED = 150
+"""Models above which a figure names none of them on its axis, but sorts them along it."""
+POINTS = 3000
+"""Points above which a figure is drawn by WebGL."""
+BARS = 60
+"""Bars above which a histogram joins neighbours."""
 
 Trace = dict[str, Any]
 
@@ -53,9 +61,16 @@ def _figure(traces: list[Trace], height: int, x: dict[str, Any], y: dict[str, An
 
 
 def _categories(order: list[str]) -> dict[str, Any]:
-    """A vertical axis of names, the last one on top."""
+    """A vertical axis of names, the last one on top; every one of them is written."""
     ends = [-0.6, len(order) - 0.4]
-    return {"categoryorder": "array", "categoryarray": order, "automargin": True, "range": ends}
+    small = {"tickfont": {"size": 10}} if len(order) > COMPACT else {}
+    fixed = {"categoryorder": "array", "categoryarray": order, "automargin": True, "range": ends, "dtick": 1}
+    return fixed | small
+
+
+def _kind(points: int) -> str:
+    """How points are drawn."""
+    return "scattergl" if points > POINTS else "scatter"
 
 
 def _across(frame: Frame, scale: float, title: str, unit: str) -> dict[str, Any]:
@@ -117,9 +132,12 @@ def _zero() -> dict[str, Any]:
 def accuracies(frame: Frame, axis: str) -> go.Figure:
     """Accuracy of each model as dots with intervals, best on the first set on top; one symbol a set where several.
 
-    frame: name, family, dataset_name, role, value, ci_low, ci_high, n; sets in the order of their first rows.
+    frame: name, family, dataset_name, role, value, ci_low, ci_high, n; sets in the order of their first rows. Very many
+    models are sorted along an axis instead, those of the first set alone.
     """
     symbols = _symbols(frame)
+    if frame["name"].nunique() > RANKED:
+        return ranked(frame.loc[frame["dataset_name"] == next(iter(symbols))], axis)
     first = frame.loc[frame["dataset_name"] == next(iter(symbols))].sort_values("value")["name"].tolist()
     order = [*(name for name in frame["name"].drop_duplicates() if name not in set(first)), *first]
     traces = []
@@ -129,7 +147,7 @@ def accuracies(frame: Frame, axis: str) -> go.Figure:
                 _hover(row.name, name, terms.percent(row.value, row.ci_low, row.ci_high), f"n = {row.n:,}")
                 for row in records(rows)
             ]
-            marker = {"color": COLOUR[family], "symbol": symbols[name], "size": 10}
+            marker = {"color": COLOUR[family], "symbol": symbols[name], "size": 10 if len(order) <= COMPACT else 7}
             more = {"name": terms.FAMILY[family], "legendgroup": family, "showlegend": i == 0, "offsetgroup": name}
             traces.append(_dots(rows, "value", 100, says, marker=marker, **more))
         if len(symbols) > 1:
@@ -138,12 +156,145 @@ def accuracies(frame: Frame, axis: str) -> go.Figure:
             traces.append({"type": "scatter", "x": [None], "y": order[:1], **more})
     return _figure(
         traces,
-        90 + (15 + 12 * len(symbols)) * len(order),
+        90 + _row_height(len(order), len(symbols)) * len(order),
         _across(frame, 100, axis, " %"),
         _categories(order),
         scattermode="group",
         scattergap=0.35,
     )
+
+
+def _row_height(models: int, sets: int = 1) -> int:
+    """Pixels for each name on a vertical axis."""
+    return 15 + 12 * sets if models <= COMPACT else 7 + 7 * sets
+
+
+def ranked(frame: Frame, axis: str) -> go.Figure:
+    """Accuracy of very many models: sorted along the axis, their intervals as a band, a name where one hovers.
+
+    frame: name, family, value, ci_low, ci_high, n, and maybe all_value (drawn in grey).
+    """
+    frame = frame.sort_values("value", ascending=False, ignore_index=True)
+    place = np.arange(1, len(frame) + 1)
+    at, low, high = (100 * frame[column].to_numpy(float) for column in ("value", "ci_low", "ci_high"))
+    band = {"x": np.concatenate([place, place[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
+    band |= {"fillcolor": "rgba(138,143,152,0.25)", "line": {"width": 0}, "name": "95 % intervals"}
+    traces: list[Trace] = [{"type": "scatter", "mode": "lines", "hoverinfo": "skip"} | band]
+    if "all_value" in frame:
+        grey = {"x": place, "y": 100 * frame["all_value"].to_numpy(float), "name": "on all images of the set"}
+        look = {"mode": "markers", "marker": {"color": GREY, "size": 3}, "hoverinfo": "skip"}
+        traces.append({"type": _kind(len(frame))} | grey | look)
+    for family, rows in _families(frame):
+        says = [
+            _hover(row.name, terms.percent(row.value, row.ci_low, row.ci_high), f"n = {row.n:,}")
+            for row in records(rows[["name", "value", "ci_low", "ci_high", "n"]])
+        ]
+        marker = {"color": COLOUR[family], "size": 4}
+        dots = {"x": place[rows.index], "y": at[rows.index], "text": says, "marker": marker}
+        traces.append(
+            {"type": _kind(len(frame)), "mode": "markers", "hoverinfo": "text", "name": terms.FAMILY[family]} | dots
+        )
+    x = {"title": f"{len(frame)} models, the most accurate first", "range": [0, len(frame) + 1], "zeroline": False}
+    return _figure(traces, 440, x, {"title": axis, "ticksuffix": " %", "zeroline": False})
+
+
+def filtered(frame: Frame, axis: str) -> go.Figure:
+    """Accuracy of each model on some images as dots with intervals, and in grey that on all images of the set.
+
+    frame: name, family, value, ci_low, ci_high, n, all_value, delta_pp; the best first.
+    """
+    if len(frame) > RANKED:
+        return ranked(frame, axis)
+    order = frame["name"].tolist()[::-1]
+    size = 10 if len(order) <= COMPACT else 7
+    grey = {"color": GREY, "symbol": "line-ns-open", "size": size + 2}
+    every = {"x": 100 * frame["all_value"].to_numpy(float), "y": frame["name"].to_numpy(), "marker": grey}
+    traces: list[Trace] = [
+        {"type": "scatter", "mode": "markers", "name": "on all images of the set", "hoverinfo": "skip"} | every
+    ]
+    for family, rows in _families(frame):
+        says = [
+            _hover(
+                row.name,
+                terms.percent(row.value, row.ci_low, row.ci_high),
+                f"{terms.points(row.delta_pp, sign=True)} against all images ({terms.percent(row.all_value)})",
+                f"n = {row.n:,}",
+            )
+            for row in records(rows)
+        ]
+        marker = {"color": COLOUR[family], "symbol": "circle", "size": size}
+        traces.append(_dots(rows, "value", 100, says, marker=marker, name=terms.FAMILY[family]))
+    ends = frame[["ci_low", "ci_high", "all_value"]]
+    across = _across(
+        ends.assign(ci_low=ends.min(axis=1), ci_high=ends.max(axis=1)),
+        100,
+        axis,
+        " %",
+    )
+    return _figure(traces, 90 + _row_height(len(order)) * len(order), across, _categories(order))
+
+
+def difficulty(frame: Frame, axis: str) -> go.Figure:
+    """Images by the number of models that get them right: models_right (from 0 on), images. Many bars are joined."""
+    step = -(-len(frame) // BARS)
+    counts = np.add.reduceat(frame["images"].to_numpy(), np.arange(0, len(frame), step))
+    first = np.arange(0, len(frame), step)
+    last = np.minimum(first + step, len(frame)) - 1
+    names = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(first, last, strict=True)]
+    says = [f"{name} right: {count:,} images" for name, count in zip(names, counts, strict=True)]
+    bars: Trace = {"type": "bar", "x": (first + last) / 2, "y": counts, "text": says, "textposition": "none"}
+    bars |= {"hoverinfo": "text", "marker": {"color": GREY}, "width": 0.9 * step}
+    x = {"title": axis, "range": [-0.6, len(frame) - 0.4], "zeroline": False}
+    margin = {"l": 8, "r": 16, "t": 12, "b": 8}
+    return _figure([bars], 240, x, {"title": "Images"}, margin=margin)
+
+
+def sweep(frame: Frame, axis: str) -> go.Figure:
+    """Accuracy against coverage, one line a model, its colour the family's.
+
+    frame: name, family, coverage, value, ci_low, ci_high, n.
+    """
+    lines = [
+        (family, i, str(name), line)
+        for family, rows in _families(frame)
+        for i, (name, line) in enumerate(rows.groupby("name", sort=False))
+    ]
+    few = len(lines) <= len(DASHES) * 2
+    traces = []
+    for place, (family, i, name, line) in enumerate(lines):
+        says = [
+            _hover(name, terms.percent(r.value, r.ci_low, r.ci_high), f"{terms.percent(r.coverage)} kept, n = {r.n:,}")
+            for r in records(line)
+        ]
+        look = {"line": {"color": COLOUR[family], "width": 1.6, "dash": DASHES[i % len(DASHES)] if few else "solid"}}
+        first = place == 0 or lines[place - 1][0] != family
+        named = {"name": name if few else terms.FAMILY[family], "showlegend": few or first, "legendgroup": family}
+        data = {"x": 100 * line["coverage"].to_numpy(float), "y": 100 * line["value"].to_numpy(float), "text": says}
+        more = {"mode": "lines", "hoverinfo": "text", "opacity": 1 if few else 0.55}
+        traces.append({"type": _kind(len(frame))} | more | look | named | data)
+    legend = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
+    margin = {"l": 8, "r": 16, "t": 12, "b": 8}
+    x = {"title": axis, "ticksuffix": " %", "range": [0, 101], "zeroline": False}
+    y = {"title": "Accuracy", "ticksuffix": " %"}
+    return _figure(traces, 420, x, y, legend=legend, margin=margin)
+
+
+def heatmap(values: np.ndarray, names: Sequence[str], title: str) -> go.Figure:
+    """A square matrix (M, M) of shares between models, in percent; NaN stays empty."""
+    trace: Trace = {
+        "type": "heatmap",
+        "z": np.round(100 * values, 1),
+        "x": list(names),
+        "y": list(names),
+        "colorscale": "Blues",
+        "colorbar": {"ticksuffix": " %", "thickness": 12},
+        "hovertemplate": "%{y}<br>%{x}<br>%{z:.1f} %<extra></extra>",
+    }
+    size = {"size": 9 if len(names) > 20 else 11}
+    x = {"tickangle": -60, "dtick": 1, "tickfont": size, "automargin": True}
+    y = {"autorange": "reversed", "dtick": 1, "tickfont": size, "automargin": True}
+    heading = {"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left"}
+    return _figure([trace], 260 + 14 * max(len(names), 8), x, y, title=heading)
 
 
 def _logit_axis(frame: Frame, side: str, title: str) -> dict[str, Any]:
@@ -194,9 +345,12 @@ def replication(frame: Frame, line: stats.Line | None, role: str, original: str,
             )
             for row in records(rows)
         ]
-        marker = {"color": COLOUR[family], "symbol": SYMBOL[role], "size": 11}
+        if len(frame) > COMPACT:
+            error_x, error_y = (bars | {"thickness": 0.7, "width": 0} for bars in (error_x, error_y))
+        marker = {"color": COLOUR[family], "symbol": SYMBOL[role], "size": 11 if len(frame) <= COMPACT else 7}
         dots = {"x": x, "y": y, "error_x": error_x, "error_y": error_y, "marker": marker, "text": says}
-        traces.append({"type": "scatter", "mode": "markers", "hoverinfo": "text", "name": terms.FAMILY[family]} | dots)
+        kind = _kind(len(frame))
+        traces.append({"type": kind, "mode": "markers", "hoverinfo": "text", "name": terms.FAMILY[family]} | dots)
     return _figure(traces, 520, axis_x, axis_y)
 
 
@@ -218,7 +372,7 @@ def gaps(frame: Frame, null: Frame, role: str, axis: str) -> go.Figure:
             ).replace("<br><br>", "<br>")
             for row in records(rows)
         ]
-        marker = {"color": COLOUR.get(family, GREY), "symbol": SYMBOL[role], "size": 10}
+        marker = {"color": COLOUR.get(family, GREY), "symbol": SYMBOL[role], "size": 10 if len(order) <= COMPACT else 7}
         if kind == "null":
             marker |= {"symbol": SYMBOL["control"], "size": 8}
         name = terms.FAMILY.get(family, "Null halves (chance)")
@@ -226,7 +380,7 @@ def gaps(frame: Frame, null: Frame, role: str, axis: str) -> go.Figure:
     ends = frame if null.empty else frame[["ci_low", "ci_high"]].merge(null[["ci_low", "ci_high"]], how="outer")
     return _figure(
         traces,
-        110 + 30 * len(order),
+        110 + (30 if len(order) <= COMPACT else 14 if null.empty else 20) * len(order),
         _across(ends, 1, axis, " pp"),
         _categories(order),
         scattermode="group",

@@ -25,6 +25,7 @@ class View:
 
     snap: str = ""
     families: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     dataset: str = ""
     subset: str = "all"
     labels: str = db.ORIGINAL
@@ -35,17 +36,25 @@ class View:
     corruption: str = ""
     label: str = ""
     wrong: str = ""
+    right_by: str = ""
+    measure: str = ""
+    reference: str = ""
     unsure: Range | None = None
     right: Range | None = None
     answers: Range | None = None
     nlabels: Range | None = None
     sort: str = "id"
+    part: str = "table"
+    own: str = "reference"
     page: int = 1
     sample: str = ""
 
 
 RANGES = ("unsure", "right", "answers", "nlabels")
-FILTERS = ("dataset", "subset", "labels", "families", "label", "wrong", *RANGES, "sort")
+LISTS = ("families", "models")
+IMAGES = ("label", "wrong", "right_by", *RANGES)
+"""Fields that narrow the images of a set, besides its subsets."""
+FILTERS = ("dataset", "subset", "labels", *LISTS, *IMAGES, "measure", "reference", "sort")
 """Fields whose change leads back to the first page of a grid."""
 
 SORTS = {
@@ -55,14 +64,20 @@ SORTS = {
     "answers": "Most different answers first",
 }
 
+PARTS = {"table": "Table", "sweep": "Accuracy against coverage", "agreement": "Agreement of models"}
+OWN = {"reference": "The reference, the same images for all", "own": "Each model itself"}
+MOST = 50
+"""Models that can be picked one by one; groups have any number."""
+
 Choices = Mapping[str, Sequence[str]]
 
 
 def parse(query: Mapping[str, str], choices: Choices) -> tuple[View, list[str]]:
     """The view that a query string asks for, and one sentence for each part of it that cannot be used.
 
-    `choices` holds the allowed values of the fields that have a list of them. `families` is a comma-separated list,
-    ranges are `low-high` in whole numbers (`unsure` in percent of the images, by rank), `page` is a whole number.
+    `choices` holds the allowed values of the fields that have a list of them. `families` and `models` are
+    comma-separated lists (a comma in a name is `%2C`, a percent sign `%25`), ranges are `low-high` in whole numbers
+    (`unsure` in percent of the images, by rank), `page` is a whole number.
     """
     view, problems = View(), []
     known = {field.name for field in fields(View)}
@@ -70,10 +85,13 @@ def parse(query: Mapping[str, str], choices: Choices) -> tuple[View, list[str]]:
         if key not in known:
             problems.append(f"`{_plain(key)}` is not part of an address here.")
             continue
-        if key == "families":  # those that are here are kept
-            here = [family for family in text.split(",") if family in choices.get(key, ())]
-            view = replace(view, families=tuple(here))
-            text = ",".join(family for family in text.split(",") if family not in here)
+        if key in LISTS:  # those that are here are kept
+            here = [one for one in text.split(",") if _unquoted(one) in choices.get(key, ())]
+            most = MOST if key == "models" else len(here)
+            view = replace(view, **{key: tuple(dict.fromkeys(map(_unquoted, here[:most])))})
+            if len(here) > most:
+                problems.append(f"`{key}` names {len(here)} models; the first {most} are shown.")
+            text = ",".join(one for one in text.split(",") if one not in here)
             if not text:
                 continue
         try:
@@ -93,12 +111,20 @@ def _value(key: str, text: str, choices: Choices) -> Any:
         if not (text.isdecimal() and int(text) >= 1):
             raise ValueError("not a whole number from 1 on")
         return int(text)
-    values = tuple(text.split(",")) if key == "families" else (text,)
+    values = tuple(map(_unquoted, text.split(","))) if key in LISTS else (text,)
     for value in values:
         if key in choices and value not in choices[key]:
             said = ", ".join(choices[key][:12]) or "nothing"
             raise ValueError(f"there is no {_plain(value)!r} here; there is {said}")
-    return values if key == "families" else text
+    return values if key in LISTS else text
+
+
+def _quoted(name: str) -> str:
+    return name.replace("%", "%25").replace(",", "%2C")
+
+
+def _unquoted(name: str) -> str:
+    return name.replace("%2C", ",").replace("%25", "%")
 
 
 def _plain(text: str) -> str:
@@ -115,8 +141,8 @@ def to_query(view: View) -> dict[str, str]:
             continue
         if field.name in RANGES:
             value = f"{value[0]}-{value[1]}"
-        elif field.name == "families":
-            value = ",".join(value)
+        elif field.name in LISTS:
+            value = ",".join(map(_quoted, value))
         out[field.name] = str(value)
     return out
 
@@ -140,8 +166,14 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "empty": ["excluded", "wrong"],
         "corruption": catalogue.corruptions,
         "label": sorted({str(c) for space in catalogue.classes.values() for c in space}, key=int),
+        "models": [*catalogue.groups, *catalogue.models["model"]],
         "wrong": catalogue.models["model"].tolist(),
+        "right_by": catalogue.models["model"].tolist(),
+        "reference": catalogue.models["model"].tolist(),
+        "measure": list(terms.MEASURE),
         "sort": list(SORTS),
+        "part": list(PARTS),
+        "own": list(OWN),
     }
 
 
@@ -165,6 +197,11 @@ def settle(view: View, catalogue: db.Catalogue) -> tuple[View, list[str]]:
     if catalogue.corruptions and view.corruption not in catalogue.corruptions:
         view = replace(view, corruption=catalogue.corruptions[0])
     return view, problems
+
+
+def models(catalogue: db.Catalogue, view: View, dataset: str = "") -> tuple[str, ...]:
+    """The models to be shown: those of the view that answer to `dataset`, by default to the chosen one."""
+    return tuple(catalogue.choose(view.families, view.models, dataset or view.dataset))
 
 
 def current() -> View:
@@ -201,16 +238,23 @@ def store(view: View) -> None:
     st.session_state["written"] = query
 
 
+def apart() -> View:
+    """The view of a run of a fragment alone, whose own widgets may have changed it; brings the URL into line."""
+    st.session_state.pop("touched", None)
+    store(current())
+    return current()
+
+
 def bound(widget: Callable[..., Any], label: str, field: str, *, value: Any = None, **options: Any) -> Any:
     """Show a widget whose value is a field of the view (`value` stands for a limit that is not set)."""
     key = f"w:{field}"
     now = getattr(current(), field)
     now = value if now is None else now
-    st.session_state[key] = list(now) if field == "families" else now
+    st.session_state[key] = list(now) if field in LISTS else now
 
     def changed() -> None:
         new = st.session_state[key]
-        if field == "families" or field in RANGES:
+        if field in LISTS or field in RANGES:
             new = tuple(new)
         change(**{field: None if field in RANGES and new == value else new})
 

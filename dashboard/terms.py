@@ -45,7 +45,19 @@ LABELS = {
     "composed": "All present",
     "consensus": "Consensus",
     "machine": "Machine",
+    "real": "ReaL",
+    "refined_v2": "Refined (Multilabelfy)",
 }
+GROUP = {"family": "of family", "method": "of method", "arch": "of architecture"}
+"""What models are grouped by in a picker."""
+MEASURE = {
+    "entropy_nats": "Entropy",
+    "msp": "1 − highest probability",
+    "margin": "1 − margin of the first two",
+    "energy": "Energy",
+    "mutual_information": "Disagreement in the ensemble",
+}
+"""Measure of uncertainty -> its name, in the order in which measures are offered; higher is less sure in all."""
 SUBSET = {
     "all": "All test images",
     "suitable": "Right by all models before an attack",
@@ -90,6 +102,23 @@ HELP = {
     "logit": "log(p / (1 - p)): a step from 90 to 95 % counts about as much as one from 95 to 97.5 %.",
     "effective_rank": "How many directions the features really use (exponential of the entropy of their singular "
     "values). Near 1: collapsed.",
+    "any_of": "Share of images whose first answer is any of the labels that the source gives. Images to which it gives "
+    "none are left out.",
+    "any_of_empty_wrong": "As any-of, but images to which the source gives no label count as wrong.",
+    "class_balanced": "Any-of accuracy within each class of the original label, averaged over the classes: rare ones "
+    "count as much as frequent ones. Images without labels are left out.",
+    "top_k": "Share of an image's labels that are among the model's first k answers, k the number of its labels, "
+    "averaged over images with labels whose k answers are known: all labels have to be found, not one of them.",
+    "models": "Only these models, on every page. Type to search; `All of ...` stands for a whole group. Only models "
+    "that answer to the chosen set are shown.",
+    "measure": "Which number says how unsure a model is of an image: higher is less sure. Entropy and disagreement are "
+    "in nats.",
+    "reference": "The model whose uncertainty tells the images apart, the same images for all models.",
+    "percentile": "By rank among all images of the set: 90 to 100 are the tenth of which the reference is least sure.",
+    "coverage": "Share of the images that are kept when those of which the model is less sure are left out.",
+    "agreement": "Share of the images on which two models are both right or both wrong.",
+    "overlap": "Of the images that at least one of two models gets wrong, the share that both get wrong.",
+    "difficulty": "How many images are got right by how many of the models shown.",
     "proposals": "Labels that the ensemble of supervised models holds most probable; the given label is always among "
     "them. The score is its mean probability.",
 }

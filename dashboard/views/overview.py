@@ -20,31 +20,29 @@ def three(source: db.Source) -> list[tuple[str, str]]:
     """(heading, sentence) of each finding that the snapshot supports: about the first original and what is held
     against it, over all models and images, whatever the filters say."""
     catalogue = db.catalogue(source)
-    every = tuple(catalogue.choose(()))
     original = catalogue.datasets.index[0]
+    every = tuple(catalogue.choose((), (), original))
     frame = db.accuracies(source, "all", db.ORIGINAL, every)
     numbers = db.statistics(source)
     said: list[tuple[str, str]] = []
     name = catalogue.dataset_name(original)
 
     singles = frame.loc[(frame["dataset"] == original) & (frame["method"] != "ensemble")]
-    others = catalogue.held_against(original)
+    others, null = catalogue.held_against(original), catalogue.null_halves()
     if others and len(singles):
         best = str(singles.loc[singles["value"].idxmax(), "model"])
         gaps = db.gaps(source, original, others[0], "top1", tuple(singles["model"]))
         sentence = findings.gap(gaps, best, name, catalogue.dataset_name(others[0]))
-        null = catalogue.null_halves()
-        if null:
-            sentence += " " + findings.null(db.gaps(source, *null, "top1", every), best)
+        sentence += " " + findings.null(db.gaps(source, *null, "top1", every), best) if null else ""
         said.append(("Another set", sentence))
 
     a, b = best_of(frame, "supervised", original), best_of(frame, "ssl", original)
     if a is not None and b is not None:
-        found = db.pairs(source, original).get((a.model, b.model))
+        found = db.pairs(source, original, (a.model, b.model)).get((a.model, b.model))
         names = f"{a['name']} (the best supervised model)", f"{b['name']} (the best self-supervised one)"
         said.append(("Self-supervision", findings.against(found, *names, name, numbers["alpha"])))
 
-    for attack in catalogue.attacks[:1]:
+    for attack in catalogue.attacks[:1] if db.has_images(source) else ():
         frame = db.under(source, "attack", attack, every)
         frame = frame.loc[(frame["level"] > 0)]
         frame = frame.loc[frame["level"] == frame["level"].min()]
@@ -69,7 +67,7 @@ def robust(source: db.Source, a: Frame, b: Frame, attack: str, numbers: dict[str
 def answer(rows: Frame, where: str) -> str:
     """Which model is best on the chosen set, with those that share its place."""
     if rows.empty:
-        return f"No model of these families has results on {where}."
+        return f"None of the chosen models has results on {where}."
     best = rows.sort_values("value", ascending=False).iloc[0]
     said = f"**{best['name']}** is right on {terms.percent(best.value, best.ci_low, best.ci_high)} of {where}"
     if rows["rank"].isna().any() or len(rows) == 1:
@@ -83,7 +81,7 @@ def answer(rows: Frame, where: str) -> str:
 def main() -> None:
     source, view = st.session_state["source"], state.current()
     catalogue = db.catalogue(source)
-    models = tuple(catalogue.choose(view.families))
+    models = state.models(catalogue, view)
     frame = db.accuracies(source, view.subset, view.labels, models)
     rows = frame.loc[frame["dataset"] == view.dataset]
     name = catalogue.dataset_name(view.dataset)
@@ -92,9 +90,10 @@ def main() -> None:
 
     with st.container(border=True):
         facts = db.snapshot(source)
+        answers = int(facts.get("count:predictions", 0))
         st.markdown(
-            f"**What these results support** · {len(catalogue.models)} models, {len(catalogue.datasets)} sets of "
-            f"images, {int(facts.get('count:predictions', 0)):,} answers",
+            f"**What these results support** · {len(catalogue.models)} models, {len(catalogue.datasets)} sets of images"
+            + (f", {answers:,} answers" if answers else ""),
             help="Sentences made from the tables, over all models and images, whatever the filters say. "
             + terms.HELP["interval"],
         )
@@ -118,7 +117,8 @@ def main() -> None:
     st.subheader("Every model on every set", anchor=False, help=f"{terms.HELP['place']} {terms.HELP['interval']}")
     note = "Place among all models in brackets; models that cannot be told apart share it."
     st.caption(
-        "Accuracy in %, below it the 95 % interval; a cell leads to the images that the model gets wrong. "
+        "Accuracy in %, below it the 95 % interval"
+        + ("; a cell leads to the images that the model gets wrong. " if db.has_images(source) else ". ")
         + (note if view.subset == "all" else "Places are for all images only.")
     )
     matrix(source, view, frame)
@@ -130,14 +130,14 @@ def matrix(source: db.Source, view: state.View, frame: Frame) -> None:
     catalogue = db.catalogue(source)
     sets = [view.dataset, *(one for one in catalogue.datasets.index if one != view.dataset)]
     sets = [one for one in sets if one in set(frame["dataset"])]
+    linked = db.has_images(source)
     order = frame.loc[frame["dataset"] == view.dataset].sort_values("value", ascending=False)
     cells = {}
     for row in records(frame):
         place = "" if pd.isna(row.rank) else f" ({int(row.rank)})"
         places = "" if pd.isna(row.rank) else f", place {int(row.rank_low)} to {int(row.rank_high)}"
-        hover = (
-            f"{row.name}, {catalogue.dataset_name(row.dataset)}: n = {row.n:,}{places}. Open the images it gets wrong."
-        )
+        hover = f"{row.name}, {catalogue.dataset_name(row.dataset)}: n = {row.n:,}{places}."
+        hover += " Open the images it gets wrong." if linked else ""
         address = state.address(
             "samples",
             state.replace(
@@ -147,11 +147,13 @@ def matrix(source: db.Source, view: state.View, frame: Frame) -> None:
                 subset=view.subset,
                 wrong=row.model,
                 label="",
+                right_by="",
                 page=1,
                 sample="",
                 **dict.fromkeys(state.RANGES),
             ),
         )
+        address = address if linked else ""
         value, interval = terms.percent(row.value, row.ci_low, row.ci_high).split(" % ")
         cells[row.model, sets.index(row.dataset)] = (f"{value}{place}", interval, hover, address)
     rows = list(zip(order["model"], order["name"], strict=True))

@@ -12,9 +12,10 @@ from dashboard.frames import Frame, records
 PER_PAGE = 12
 
 
-def cards(source: db.Source, rows: Frame, names: dict[int, str]) -> None:
+def cards(source: db.Source, dataset: str, rows: Frame, names: dict[int, str]) -> None:
     """One card an image: picture, given label, proposals with their scores."""
     ids = tuple(rows["sample_id"])
+    texts = dict(zip(ids, parts.instead_of(db.catalogue(source), dataset, rows["label"].tolist()), strict=True))
     pictures, proposed = db.pictures(source, ids), db.proposals(source, ids)
     with st.container(horizontal=True, gap="small"):
         for row in records(rows):
@@ -26,7 +27,7 @@ def cards(source: db.Source, rows: Frame, names: dict[int, str]) -> None:
             with st.container(border=True, width=234, key=key), st.container(horizontal=True, gap="small"):
                 with st.container(width=80, gap=None):
                     alt = f"image {row.sample_id}, given label {names[row.label]}"
-                    st.html(parts.image_html(pictures.get(row.sample_id), alt, 76), width=80)
+                    st.html(parts.image_html(pictures.get(row.sample_id), alt, 76, texts[row.sample_id]), width=80)
                     parts.opener("Open", row.sample_id, f"open:{key}")
                 with st.container(width=104, gap=None):
                     st.markdown(f"Given: **{names[row.label]}**")
@@ -38,6 +39,9 @@ def main() -> None:
     catalogue = db.catalogue(source)
     question = "Which labels do the models dispute?"
     name = catalogue.dataset_name(view.dataset)
+    if not db.has_images(source):
+        parts.aggregates_only(question)
+        return
     proposed = db.proposed_datasets(source)
     if view.dataset not in proposed:
         parts.head(question, f"No labels are proposed for {name}.")
@@ -63,7 +67,7 @@ def main() -> None:
     names = catalogue.class_names(view.dataset)
     pages = -(-len(frame) // PER_PAGE)
     page = state.within(pages).page
-    cards(source, frame.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], names)
+    cards(source, view.dataset, frame.iloc[(page - 1) * PER_PAGE : page * PER_PAGE], names)
     state.pager(pages)
     shown = pd.DataFrame(
         {

@@ -81,7 +81,6 @@ def choose(source: db.Source, catalogue: db.Catalogue, view: state.View) -> tupl
 def main() -> None:
     source, view = st.session_state["source"], state.current()
     catalogue = db.catalogue(source)
-    models = tuple(catalogue.choose(view.families))
     top = st.container()
     chosen = choose(source, catalogue, view)
     question = "How much accuracy is lost on another set?"
@@ -90,6 +89,7 @@ def main() -> None:
             parts.head(question, "No set here is held against another.")
         return
     original, other, scoring = chosen
+    models = state.models(catalogue, view, original)
     name, other_name = catalogue.dataset_name(original), catalogue.dataset_name(other)
     gaps = db.gaps(source, original, other, scoring, models)
     both = paired(source, original, other, models)
@@ -101,7 +101,7 @@ def main() -> None:
         said = findings.gap(gaps, best, name, other_name)
         if said and scoring != "top1":
             said += f" Counted as right: {SCORING[scoring].lower()}."
-        parts.head(question, said or f"No model of these families was run on both {name} and {other_name}.")
+        parts.head(question, said or f"None of the chosen models was run on both {name} and {other_name}.")
         st.markdown(f"{catalogue.datasets.at[other, 'title']} is {SAYS[role]}", help=terms.HELP[terms.ROLE[role]])
         st.caption(about)
     if gaps.empty:

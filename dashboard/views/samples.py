@@ -8,134 +8,98 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import db, parts, state, terms
+from dashboard import db, filters, parts, state, terms
 from dashboard.frames import Frame, records
 
+QUESTION = "Which images fool which models?"
 PER_PAGE = 48
+ROWS = 1000
+"""Rows of the table that are sent to the browser."""
+ORDER = {"wrong": ("n_right", 1), "answers": ("n_answers", -1)}
 
 
-def filters(catalogue: db.Catalogue, frame: Frame, view: state.View) -> None:
+def controls(source: db.Source, catalogue: db.Catalogue, frame: Frame, view: state.View) -> None:
     """The filters of this page."""
-    names = catalogue.class_names(view.dataset)
     a, b, c, d = st.columns(4)
     with a:
-        state.bound(
-            st.selectbox,
-            "Class",
-            "label",
-            options=["", *map(str, names)],
-            format_func=lambda c: names[int(c)] if c else "All classes",
-            help="The original label of the image.",
-        )
+        filters.class_picker(catalogue, view)
     with b:
-        state.bound(
-            st.selectbox,
-            "Wrong by",
-            "wrong",
-            options=["", *catalogue.models["model"]],
-            format_func=lambda m: catalogue.model_name(m) if m else "Any or no model",
-            help="Only images that this model gets wrong.",
-        )
+        filters.model_picker(catalogue, view, "Wrong by", "wrong", "Only images that this model gets wrong.")
     with c:
-        state.bound(st.selectbox, "Order", "sort", options=list(state.SORTS), format_func=state.SORTS.get)
+        filters.model_picker(catalogue, view, "Right by", "right_by", "Only images that this model gets right.")
     with d:
-        limits(
-            st.slider,
-            "Uncertainty, percentile",
-            "unsure",
-            0,
-            100,
-            terms.HELP["uncertainty"] + " By rank: 90 to 100 are the tenth of the images that are least certain.",
-        )
-    a, b, c = st.columns(3)
+        state.bound(st.selectbox, "Order", "sort", options=list(state.SORTS), format_func=state.SORTS.get)
+    a, b, c, d = st.columns(4)
     models = int(frame["n_models"].max()) if len(frame) else 0
     with a:
-        limits(st.slider, f"Models right, of {models}", "right", 0, max(models, 1), terms.HELP["right"])
+        filters.unsure_slider(source, view)
     with b:
-        limits(
-            st.slider, "Different answers", "answers", 1, max(int(frame["n_answers"].max()), 2), terms.HELP["answers"]
-        )
+        filters.right_slider(source, view, models)
     with c:
-        most = int(frame["n_labels"].max())
-        if most > 1 or view.nlabels is not None:
-            limits(st.slider, "Labels of the image", "nlabels", 0, max(most, 1), terms.HELP["nlabels"])
+        most = int(frame["n_answers"].max()) if len(frame) else 0
+        filters.limits(st.slider, "Different answers", "answers", 1, max(most, 2), terms.HELP["answers"])
+    with d:
+        filters.labels_slider(source, view)
 
 
-def limits(widget: object, label: str, field: str, low: int, high: int, about: str) -> None:
-    """A slider of two ends; the whole range means no limit. A limit beyond the range (from a link) is drawn in."""
-    now = getattr(state.current(), field)
-    if now is not None:
-        inside = (min(max(now[0], low), high), max(min(now[1], high), low))
-        if inside != now:
-            state.store(state.replace(state.current(), **{field: inside}))
-    state.bound(widget, label, field, value=(low, high), min_value=low, max_value=high, help=about)  # pyright: ignore[reportArgumentType]
-
-
-def select(source: db.Source, catalogue: db.Catalogue, frame: Frame, view: state.View) -> Frame:
-    """The rows that pass every filter, in the chosen order."""
-    keep = np.ones(len(frame), bool)
-    if view.subset != "all":
-        keep &= frame["sample_id"].isin(db.members(source, view.dataset, view.subset)).to_numpy()
-    if view.label:
-        keep &= (frame["label"] == int(view.label)).to_numpy()
-    if view.wrong in set(catalogue.models["model"]):
-        right = db.correct(source, view.dataset, view.labels, (view.wrong,))
-        if len(right):
-            keep &= ~right[0]
-    for field, column in (("right", "n_right"), ("answers", "n_answers"), ("nlabels", "n_labels")):
-        ends = getattr(view, field)
-        if ends is not None:
-            keep &= frame[column].between(*ends).to_numpy()
-    if view.unsure is not None:
-        place = 100 * frame["uncertainty"].rank(pct=True)
-        keep &= place.between(*view.unsure).to_numpy()
-    order = {"unsure": ("uncertainty", False), "wrong": ("n_right", True), "answers": ("n_answers", False)}
-    found = frame[keep]
-    if view.sort in order:
-        column, ascending = order[view.sort]
-        found = found.sort_values([column, "sample_id"], ascending=[ascending, True])
+def select(source: db.Source, frame: Frame, view: state.View) -> np.ndarray:
+    """Places of the rows that pass every filter, in the chosen order."""
+    keep = filters.passing(source, view)
+    if view.answers is not None:
+        keep &= frame["n_answers"].between(*view.answers).to_numpy()
+    found = np.flatnonzero(keep)
+    if view.sort == "unsure":
+        known = db.unsure(source, view.dataset, view.measure, view.reference)
+        return found if known is None else found[np.argsort(-known[0][found], kind="stable")]
+    if view.sort in ORDER:
+        column, sign = ORDER[view.sort]
+        return found[np.argsort(sign * frame[column].to_numpy(np.int64)[found], kind="stable")]
     return found
 
 
 def browse(source: db.Source, view: state.View) -> None:
     """The grid."""
     catalogue = db.catalogue(source)
-    frame = db.images_of(source, view.dataset, view.labels, tuple(catalogue.choose(view.families)))
+    chosen = state.models(catalogue, view)
+    frame = db.images_of(source, view.dataset, view.labels, chosen)
     names = catalogue.class_names(view.dataset)
     name = catalogue.dataset_name(view.dataset)
     top = st.container()
-    filters(catalogue, frame, view)
+    controls(source, catalogue, frame, view)
     view = state.current()
-    found = select(source, catalogue, frame, view)
+    found = select(source, frame, view)
     models = int(frame["n_models"].max()) if len(frame) else 0
-    never = int((found["n_right"] == 0).sum()) if models else 0
+    scored = frame["labelled"].to_numpy()[found]
+    never = int((frame["n_right"].to_numpy()[found][scored] == 0).sum()) if models else 0
     with top:
         said = f"**{len(found):,}** of {len(frame):,} images of {name}"
         if len(found) and models:
             every = "the model" if models == 1 else f"all {models} models"
-            said += f"; {never or 'none'} of them {'fool' if never > 1 else 'fools'} {every}"
-        parts.head("Which images fool which models?", said + ".")
+            said += f"; {f'{never:,}' if never else 'none'} of them {'fool' if never > 1 else 'fools'} {every}"
+        parts.head(QUESTION, said + ".")
         if catalogue.datasets.at[view.dataset, "synthetic"]:
             st.caption(str(catalogue.datasets.at[view.dataset, "about"]))
-    if found.empty:
+    if not len(found):
         st.info("No image passes all filters.", icon=":material/filter_alt_off:")
         st.button("Clear the filters", on_click=parts.see_all, kwargs={"dataset": view.dataset})
         return
     pages = -(-len(found) // PER_PAGE)
     view = state.within(pages)
-    shown = found.iloc[(view.page - 1) * PER_PAGE : view.page * PER_PAGE]
+    shown = frame.iloc[found[(view.page - 1) * PER_PAGE : view.page * PER_PAGE]]
     st.caption("Below each image: its original label and how many models are right. Click for the image's page.")
     captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in records(shown)]
     alts = [
         f"image {row.sample_id}, label {names[row.label]}, {row.n_right} of {row.n_models} models right"
         for row in records(shown)
     ]
-    parts.grid(source, shown["sample_id"].tolist(), captions, alts, "grid")
+    instead = parts.instead_of(catalogue, view.dataset, shown["label"].tolist())
+    parts.grid(source, shown["sample_id"].tolist(), captions, alts, "grid", instead)
     state.pager(pages)
-    table = found.assign(label=found["label"].map(names))
     with st.expander("As a table"):
+        if len(found) > ROWS:
+            st.caption(f"The first {ROWS:,} of {len(found):,} images; a download holds all of them.")
         parts.table(
-            table[["sample_id", "label", "n_right", "n_models", "n_answers", "uncertainty", "n_labels"]],
+            rows_of(source, view, ROWS),
             f"samples-{view.dataset}",
             {
                 "sample_id": "Image",
@@ -149,7 +113,18 @@ def browse(source: db.Source, view: state.View) -> None:
                 "n_labels": st.column_config.NumberColumn("Labels", help=terms.HELP["nlabels"]),
             },
             alt="Images that pass the filters",
+            make=lambda: rows_of(source, view),
+            rows=len(found),
         )
+
+
+def rows_of(source: db.Source, view: state.View, limit: int | None = None) -> Frame:
+    """The images that pass the filters of a view, as a table; the first ones, or all."""
+    catalogue = db.catalogue(source)
+    frame = db.images_of(source, view.dataset, view.labels, state.models(catalogue, view))
+    rows = frame.iloc[select(source, frame, view)[:limit]]
+    columns = ["sample_id", "label", "n_right", "n_models", "n_answers", "uncertainty", "n_labels"]
+    return rows[columns].assign(label=rows["label"].map(catalogue.class_names(view.dataset)))
 
 
 def one(source: db.Source, view: state.View) -> None:
@@ -177,8 +152,13 @@ def one(source: db.Source, view: state.View) -> None:
     picture = db.pictures(source, (view.sample,)).get(view.sample)
     left, right_side = st.columns([1, 2.2], gap="large")
     with left:
-        st.html(parts.image_html(picture, f"image {view.sample}", 260))
-        st.caption(f"{catalogue.dataset_name(dataset)} · `{view.sample}` · {row['width']} × {row['height']} pixels")
+        [instead] = parts.instead_of(catalogue, dataset, [int(str(row["label"]))])
+        st.html(parts.image_html(picture, f"image {view.sample}", 260, instead))
+        size = f" · {row['width']} × {row['height']} pixels" if pd.notna(row["width"]) else ""
+        st.caption(f"{catalogue.dataset_name(dataset)} · `{view.sample}`{size}")
+        definitions = [(names[k], catalogue.definition(dataset, k)) for k in given]
+        for name, about in definitions if picture is None else ():
+            st.markdown(f"**{name}**: {about or 'no definition known'}")
         if catalogue.datasets.at[dataset, "synthetic"]:
             st.caption(str(catalogue.datasets.at[dataset, "about"]))
         if row["source_id"] != view.sample and db.sample(source, str(row["source_id"])):
@@ -228,11 +208,15 @@ def one(source: db.Source, view: state.View) -> None:
         st.caption("Below each: its original label and the cosine. Click to go there.")
         captions = [f"{names.get(r.label, r.label)} · {r.similarity:.2f}" for r in records(near)]
         alts = [f"image {r.neighbour_id}, cosine {r.similarity:.2f}" for r in records(near)]
-        parts.grid(source, near["neighbour_id"].tolist(), captions, alts, "near")
+        instead = parts.instead_of(catalogue, dataset, near["label"].tolist())
+        parts.grid(source, near["neighbour_id"].tolist(), captions, alts, "near", instead)
 
 
 def main() -> None:
     source, view = st.session_state["source"], state.current()
+    if not db.has_images(source):
+        parts.aggregates_only(QUESTION)
+        return
     (one if view.sample else browse)(source, view)
 
 

@@ -15,26 +15,30 @@ from dashboard.frames import Frame, records
 def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[Any, Any]]:
     """(self-supervised, supervised) models of one architecture."""
     rows = [row for row in records(catalogue.models) if row.model in models]
-    return [(a, b) for a in rows for b in rows if a.family == "ssl" and b.family == "supervised" and a.arch == b.arch]
+    ssl, supervised = ([row for row in rows if row.family == family] for family in ("ssl", "supervised"))
+    return [(a, b) for a in ssl for b in supervised if a.arch == b.arch != "unknown"]
 
 
 def against_control(source: db.Source, catalogue: db.Catalogue) -> str:
     """Whether the self-supervised encoders beat untrained ones of their architecture, on the set of their head."""
     rows = list(records(catalogue.models))
     control = {row.arch: row.model for row in rows if row.family == "random"}
-    pairs = [
-        (row.name, db.pairs(source, row.train_dataset).get((row.model, control.get(row.arch, ""))))
-        for row in rows
-        if row.family == "ssl"
-    ]
+    pairs = []
+    for row in rows:
+        if row.family == "ssl" and isinstance(
+            row.train_dataset, str
+        ):  # imported models have no head that was fitted here
+            pair = row.model, control.get(row.arch, "")
+            pairs.append((row.name, db.pairs(source, row.train_dataset, pair).get(pair)))
     return findings.controls(pairs, db.statistics(source)["alpha"])
 
 
 def main() -> None:
     source, view = st.session_state["source"], state.current()
     catalogue = db.catalogue(source)
-    chosen = catalogue.models["family"].isin([*view.families, "random", "pixels"]) | (not view.families)
-    models = tuple(catalogue.models.loc[chosen & (catalogue.models["method"] != "ensemble"), "model"])
+    chosen = {*state.models(catalogue, view), *catalogue.choose(("random", "pixels"), (), view.dataset)}
+    chosen -= set(catalogue.models.loc[catalogue.models["method"] == "ensemble", "model"])
+    models = tuple(model for model in catalogue.models["model"] if model in chosen)
     frame = db.accuracies(source, "all", db.ORIGINAL, models)
     sets = related(catalogue, view.dataset)
     dataset, name = view.dataset, catalogue.dataset_name(view.dataset)
@@ -45,22 +49,24 @@ def main() -> None:
     said = ""
     if "supervised" in best and "ssl" in best:
         a, b = best["supervised"], best["ssl"]
-        pair = db.pairs(source, dataset).get((a.model, b.model))
+        pair = db.pairs(source, dataset, (a.model, b.model)).get((a.model, b.model))
         alpha = db.statistics(source)["alpha"]
         names = f"{a['name']} (the best supervised model)", f"{b['name']} (the best self-supervised one)"
         said = findings.against(pair, *names, name, alpha)
     parts.head(
         "Are self-supervised models as accurate and as robust as supervised ones?",
-        said or "These families hold no supervised and self-supervised model to compare: choose both above.",
+        said or lacking(catalogue, view),
     )
     control = against_control(source, catalogue)
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
-    st.caption(
-        "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once. A network trained "
-        "here without labels (but MAE) also saw changed brightness and contrast, blur and noise, a supervised one only "
-        "changed geometry: a difference under corruption or attack is one of method and augmentation together."
-    )
+    if set(catalogue.models.loc[catalogue.models["model"].isin(models), "source"]) - {"imported"}:
+        st.caption(
+            "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once. A network "
+            "trained here without labels (but MAE) also saw changed brightness and contrast, blur and noise, a "
+            "supervised one only changed geometry: a difference under corruption or attack is one of method and "
+            "augmentation together."
+        )
     if clean.empty:
         return
 
@@ -70,6 +76,16 @@ def main() -> None:
     attacked(source, catalogue, models)
     few_labels(source, models)
     parts.strip(source, view, dataset, str(best["ssl"].model) if "ssl" in best else "")
+
+
+def lacking(catalogue: db.Catalogue, view: state.View) -> str:
+    """Why there is nothing to compare."""
+    here = catalogue.models.loc[catalogue.models["model"].isin(catalogue.choose((), (), view.dataset)), "family"]
+    absent = [terms.FAMILY[family].lower() for family in ("supervised", "ssl") if family not in set(here)]
+    if not absent:
+        return "The chosen models hold no supervised and self-supervised one to compare: choose both above."
+    name = catalogue.dataset_name(view.dataset)
+    return f"No {' and no '.join(absent)} model is known to have answered to {name}, so there is nothing to compare."
 
 
 def related(catalogue: db.Catalogue, dataset: str) -> list[str]:
@@ -103,9 +119,11 @@ def side_by_side(catalogue: db.Catalogue, frame: Frame, sets: list[str]) -> None
 def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], sets: list[str]) -> None:
     """Self-supervised minus supervised on the same architecture and the same images."""
     rows = []
-    for dataset in sets:
-        table = db.pairs(source, dataset)
-        for a, b in matched(catalogue, models):
+    alike = matched(catalogue, models)
+    among = tuple(sorted({row.model for pair in alike for row in pair}))
+    for dataset in sets if alike else ():
+        table = db.pairs(source, dataset, among)
+        for a, b in alike:
             found = table.get((a.model, b.model))
             if found is not None:
                 rows.append(
