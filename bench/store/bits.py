@@ -14,6 +14,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,8 @@ THREADS = 2
 WORD = 8
 STEPS = 65_536
 """Codes that there are."""
-ALONE = 1 << 18
-"""Bytes that one thread counts before a second is worth waking (some 20 us)."""
+ALONE = 1 << 24
+"""Bytes that one thread counts in some 0.3 ms; below, waking a second one costs more than it saves."""
 
 
 def pack(flags: npt.ArrayLike) -> bytes:
@@ -98,8 +99,8 @@ def models_right(rows: Bytes, n: int, *, threads: int = THREADS) -> npt.NDArray[
     words = _words(rows)
     if len(words) >= STEPS:
         raise ValueError(f"{len(words)} models are more than a 16-bit count holds")
-    out = np.zeros(64 * words.shape[1], np.uint16)
-    _share(kernels.models_right, (words, out), words.shape[1], words.nbytes, threads)
+    out = np.empty(64 * words.shape[1], np.uint16)
+    _share(kernels.models_right, (words, out), words.shape[1], 2 * words.nbytes, threads)
     return out[:n]
 
 
@@ -118,9 +119,9 @@ def sweep_shared(
     words = _words(rows)
     place, order = _places(thresholds)
     masks = np.zeros((len(order), words.shape[1] * WORD), np.uint8)
-    kernels.spread(_fit(mask, words).view(np.uint8), np.ascontiguousarray(codes, np.uint16), place, masks)
+    kernels.spread(_images(mask, len(codes)), np.ascontiguousarray(codes, np.uint16), place, masks)
     under = masks.view(np.uint64)
-    right = np.empty((len(words), len(order)), np.int64)
+    right = np.zeros((len(words), len(order)), np.int64)
     _share(kernels.counts_under, (words, under, right), len(words), words.nbytes * len(order), threads)
     n = np.bitwise_count(under).sum(axis=1, dtype=np.int64)
     return right.cumsum(axis=1)[:, order], n.cumsum()[order]
@@ -134,9 +135,10 @@ def sweep_own(
 
     words = _words(rows)
     place, order = _places(thresholds)
-    found = np.zeros((len(words), len(order) + 1, 2), np.int64)
-    inputs = words.view(np.uint8), _fit(mask, words).view(np.uint8), np.ascontiguousarray(codes, np.uint16), place
-    _share(kernels.counts_by_place, (*inputs, found), len(words), codes.nbytes, threads)
+    images = _images(mask, codes.shape[1])
+    found = np.empty((len(words), len(order) + 1, 2), np.int64)
+    inputs = words.view(np.uint8), images, np.ascontiguousarray(codes, np.uint16), place, _bytes_of()
+    _share(kernels.counts_by_place, (*inputs, found), len(words), 16 * len(words) * len(images), threads)
     below = found[:, :-1].cumsum(axis=1)[:, order]
     return below[..., 1], below.sum(axis=-1)
 
@@ -146,9 +148,10 @@ def both_right(rows: Bytes, mask: Bytes, *, threads: int = THREADS) -> Counts:
     from bench.store import kernels
 
     words = _words(rows)
-    out = np.empty((len(words), len(words)), np.int64)
-    _share(kernels.both_right, (words, _fit(mask, words), out), len(words), words.nbytes * len(words), threads)
-    return out
+    out = np.zeros((len(words), len(words)), np.int64)
+    half = (len(words) + 1) // 2
+    _share(kernels.both_right, (words, _fit(mask, words), out), half, words.nbytes * half, threads)
+    return out + np.triu(out, 1).T
 
 
 def agreement(both: Counts, n: int) -> Floats:
@@ -308,6 +311,20 @@ def _fit(mask: Bytes, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     fitted = np.zeros(wanted, np.uint8)
     fitted[: len(mask)] = mask[:wanted]
     return fitted.view(np.uint64)
+
+
+def _images(mask: Bytes, n: int) -> npt.NDArray[np.uint32]:
+    """Positions of the images under a mask, ascending. ValueError where it has more bytes than `n` images, not zero."""
+    if mask[-(-n // 8) :].any():
+        raise ValueError(f"a mask of {len(mask)} bytes is not one of {n} images")
+    return np.flatnonzero(unpack(mask, n)).astype(np.uint32)
+
+
+@cache
+def _bytes_of() -> npt.NDArray[np.uint64]:
+    """The eight bits of each byte as eight bytes, (256,)."""
+    every = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    return every.view(np.uint64).reshape(-1)
 
 
 def _places(thresholds: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:

@@ -1,9 +1,12 @@
-"""The counting loops of bench/store/bits.py, compiled. Serial and without the GIL: bits.py hands out ranges of models.
+"""The counting loops of bench/store/bits.py, compiled. Serial and without the GIL: bits.py hands out ranges of work.
 
-Rows are packed correctness (M, W) as 64-bit words, a mask is (W,) or, several at once, (T, W); bits past the last image
-are zero in every mask. `start` and `stop` bound the models that a call is for, and `out` is filled for these alone, so
-that calls with disjoint ranges may run at once. Numba's own parallel loops are not used: their default thread pool ends
-the process when two threads (two browsers of a dashboard) enter it together.
+Rows are packed correctness (M, W) as 64-bit words, masks (W,) or, several at once, (T, W); bits past the last image are
+zero in every mask. `start` and `stop` bound the models (or words) that a call is for, and `out` is filled for these
+alone, so that calls with disjoint ranges may run at once. Numba's own parallel loops are not used: their default thread
+pool ends the process when two threads (two browsers of a dashboard) enter it together.
+
+The inner loops run over slices of one row, `rows[m, first:last]`, which numba knows to be contiguous (slices of a block
+of rows it does not): only then does LLVM count the bits of eight words with one instruction.
 """
 
 from __future__ import annotations
@@ -17,11 +20,10 @@ from numba.extending import intrinsic
 
 BLOCK = 512
 """Words of a row that are worked on at a time: 4 KiB, so that a block of 50 masks stays in the second-level cache."""
-TILE = 64
-"""Rows that are held against one another at a time."""
-PLANES = 16
+TILE = 48
+"""Rows that are held against one another at a time, for the same reason."""
+DIGITS = 16
 """Binary digits of the largest number of models."""
-EMPTY, SPARSE = np.uint64(0), 4
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,7 +36,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @intrinsic
 def _ones(typing: Any, word: Any = None) -> Any:
-    """Number of bits set in a 64-bit word: one instruction, which LLVM makes eight at a time of."""
+    """Number of bits set in a 64-bit word."""
 
     def instruction(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
@@ -42,182 +44,209 @@ def _ones(typing: Any, word: Any = None) -> Any:
     return types.uint64(types.uint64), instruction
 
 
+@njit(inline="always")
+def _common(a, b):
+    """Bits set in both of two slices."""
+    total = np.uint64(0)
+    for w in range(len(a)):
+        total += _ones(a[w] & b[w])
+    return total
+
+
+@njit(inline="always")
+def _common_of_four(a, b, c, d, mask):
+    """Bits set in each of four slices and in the mask, which is so read once."""
+    in_a, in_b, in_c, in_d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    for w in range(len(mask)):
+        chosen = mask[w]
+        in_a += _ones(a[w] & chosen)
+        in_b += _ones(b[w] & chosen)
+        in_c += _ones(c[w] & chosen)
+        in_d += _ones(d[w] & chosen)
+    return in_a, in_b, in_c, in_d
+
+
 @_compiled
 def right_counts(rows, mask, out, start, stop):
     """out[m] = bits of rows[m] under `mask`."""
     for m in range(start, stop):
-        total = np.uint64(0)
-        for w in range(rows.shape[1]):
-            total += _ones(rows[m, w] & mask[w])
-        out[m] = total
+        out[m] = _common(rows[m], mask)
 
 
 @_compiled
 def counts_under(rows, masks, out, start, stop):
-    """out[m, t] = bits of rows[m] under masks[t]. Four models at a time: a block of a mask is read once for all."""
-    words, kinds = masks.shape[1], masks.shape[0]
-    out[start:stop] = 0
-    for first in range(0, words, BLOCK):
-        last = min(first + BLOCK, words)
-        m = start
-        while m + 4 <= stop:
-            for t in range(kinds):
-                a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
-                for w in range(first, last):
-                    chosen = masks[t, w]
-                    a += _ones(rows[m, w] & chosen)
-                    b += _ones(rows[m + 1, w] & chosen)
-                    c += _ones(rows[m + 2, w] & chosen)
-                    d += _ones(rows[m + 3, w] & chosen)
-                out[m, t] += a
-                out[m + 1, t] += b
-                out[m + 2, t] += c
-                out[m + 3, t] += d
-            m += 4
-        while m < stop:
-            for t in range(kinds):
-                a = np.uint64(0)
-                for w in range(first, last):
-                    a += _ones(rows[m, w] & masks[t, w])
-                out[m, t] += a
-            m += 1
+    """out[m, t] += bits of rows[m] under masks[t]."""
+    for first in range(0, rows.shape[1], BLOCK):
+        last = min(first + BLOCK, rows.shape[1])
+        four = start + (stop - start) // 4 * 4
+        for m in range(start, four, 4):
+            a, b = rows[m, first:last], rows[m + 1, first:last]
+            c, d = rows[m + 2, first:last], rows[m + 3, first:last]
+            for t in range(len(masks)):
+                in_a, in_b, in_c, in_d = _common_of_four(a, b, c, d, masks[t, first:last])
+                out[m, t] += in_a
+                out[m + 1, t] += in_b
+                out[m + 2, t] += in_c
+                out[m + 3, t] += in_d
+        for m in range(four, stop):
+            a = rows[m, first:last]
+            for t in range(len(masks)):
+                out[m, t] += _common(a, masks[t, first:last])
 
 
 @_compiled
-def spread(mask, codes, place, masks):
-    """Set in masks[place[codes[i]]] the bit of every image i under `mask`; (T, B) bytes of zeros, place 65,536 long.
+def both_right(rows, mask, out, start, stop):
+    """out[a, b] += images under `mask` that models a and b >= a both get right.
 
-    An image whose place is T is under none of them.
+    For a from `start` to `stop` and as many from the other end: a row and its counterpart make M + 1 pairs together,
+    whatever the row, so that equal ranges are equal work. All pairs are `stop` = (M + 1) // 2.
     """
-    kinds = masks.shape[0]
-    for i in range(len(codes)):
-        bit = np.uint8(0x80 >> (i & 7))
-        if mask[i >> 3] & bit:
-            t = place[codes[i]]
-            if t < kinds:
-                masks[t, i >> 3] |= bit
-
-
-@_compiled
-def counts_by_place(rows, mask, codes, place, out, start, stop):
-    """out[m, t, r] = images under `mask` of place[codes[m, i]] == t that model m gets wrong (r = 0) or right (r = 1).
-
-    Rows and mask are (..., B) bytes here. Neighbouring images add to four histograms in turn: an addition need not wait
-    for the one before it, which as often as not is to the same number.
-    """
-    kinds = out.shape[1]
-    n = codes.shape[1]
-    whole = n // 8
-    tally = np.zeros((4, 4 * kinds), np.uint32)
-    for m in range(start, stop):
-        tally[:] = 0
-        for b in range(whole):
-            chosen = np.uint32(mask[b])
-            if chosen == 0:
-                continue
-            right = np.uint32(rows[m, b])
-            for k in range(8):
-                at = np.uint32(place[codes[m, 8 * b + k]]) << np.uint32(2)
-                at |= ((chosen >> np.uint32(7 - k)) & np.uint32(1)) << np.uint32(1)
-                at |= (right >> np.uint32(7 - k)) & np.uint32(1)
-                tally[k & 3, at] += np.uint32(1)
-        for i in range(8 * whole, n):
-            chosen, right = np.uint32(mask[i >> 3]), np.uint32(rows[m, i >> 3])
-            shift = np.uint32(7 - (i & 7))
-            at = (np.uint32(place[codes[m, i]]) << np.uint32(2)) | (((chosen >> shift) & np.uint32(1)) << np.uint32(1))
-            tally[0, at | ((right >> shift) & np.uint32(1))] += np.uint32(1)
-        for t in range(kinds):
-            for r in range(2):
-                at = 4 * t + 2 + r
-                out[m, t, r] = np.int64(tally[0, at]) + tally[1, at] + tally[2, at] + tally[3, at]
+    models = len(rows)
+    chosen = np.empty(BLOCK, np.uint64)
+    for first in range(0, rows.shape[1], BLOCK):
+        last = min(first + BLOCK, rows.shape[1])
+        mine = chosen[: last - first]
+        for tile in range(0, models, TILE):
+            end = min(tile + TILE, models)
+            for i in range(2 * start, 2 * stop):
+                a = i // 2 if i % 2 == 0 else models - 1 - i // 2
+                if a >= end or (i % 2 == 1 and a == i // 2):
+                    continue
+                for w in range(len(mine)):
+                    mine[w] = rows[a, first + w] & mask[first + w]
+                b = max(a, tile)
+                four = b + (end - b) // 4 * 4
+                for m in range(b, four, 4):
+                    p, q = rows[m, first:last], rows[m + 1, first:last]
+                    r, s = rows[m + 2, first:last], rows[m + 3, first:last]
+                    in_p, in_q, in_r, in_s = _common_of_four(p, q, r, s, mine)
+                    out[a, m] += in_p
+                    out[a, m + 1] += in_q
+                    out[a, m + 2] += in_r
+                    out[a, m + 3] += in_s
+                for m in range(four, end):
+                    out[a, m] += _common(rows[m, first:last], mine)
 
 
 @_compiled
 def models_right(rows, out, start, stop):
     """out[i] = rows that have bit i, for the images of the words `start` to `stop`; `out` is as long as all words.
 
-    Numbers are held as binary digits, one word of each digit for 64 images: adding a row is a carry through the digits,
-    and eight rows are first added to one another (carry-save adders), which takes a few operations a word, not 64.
+    Numbers are held as binary digits, a word of each digit for 64 images. Adding a row is a carry through the digits;
+    eight rows are first added to one another (carry-save adders): a few operations a word instead of 64.
     """
-    planes = np.zeros((PLANES, BLOCK), np.uint64)
+    digits = np.zeros((DIGITS, BLOCK), np.uint64)
+    carry = np.zeros(BLOCK, np.uint64)
+    eight = len(rows) // 8 * 8
     for first in range(start, stop, BLOCK):
-        size = min(BLOCK, stop - first)
-        planes[:] = 0
-        m = 0
-        while m + 8 <= rows.shape[0]:
-            _add_eight(rows, m, first, size, planes)
-            m += 8
-        while m < rows.shape[0]:
-            for w in range(size):
-                carry = rows[m, first + w]
-                for p in range(PLANES):
-                    planes[p, w], carry = planes[p, w] ^ carry, planes[p, w] & carry
-            m += 1
-        _unfold(planes, size, rows.shape[0], out[64 * first : 64 * (first + size)])
+        last = min(first + BLOCK, stop)
+        digits[:] = 0
+        for m in range(0, eight, 8):
+            _add_eight(rows, m, first, last, digits, carry)
+            _ripple(digits, 3, carry[: last - first])
+        for m in range(eight, len(rows)):
+            carry[: last - first] = rows[m, first:last]
+            _ripple(digits, 0, carry[: last - first])
+        _unfold(digits, len(rows), out[64 * first : 64 * last])
 
 
 @_compiled
-def _add_eight(rows, m, first, size, planes):
-    """Add rows m to m + 7 to the numbers that `planes` holds."""
-    for w in range(size):
-        at = first + w
-        a, b, c = rows[m, at], rows[m + 1, at], rows[m + 2, at]
-        s = a ^ b
-        one1, two1 = s ^ c, (a & b) | (s & c)
-        a, b, c = rows[m + 3, at], rows[m + 4, at], rows[m + 5, at]
-        s = a ^ b
-        one2, two2 = s ^ c, (a & b) | (s & c)
-        a, b, c = rows[m + 6, at], rows[m + 7, at], planes[0, w]
-        s = a ^ b
-        one3, two3 = s ^ c, (a & b) | (s & c)
-        s = one1 ^ one2
-        planes[0, w], two4 = s ^ one3, (one1 & one2) | (s & one3)
-        s = two1 ^ two2
-        two5, four1 = s ^ two3, (two1 & two2) | (s & two3)
-        c = planes[1, w]
-        s = two4 ^ two5
-        planes[1, w], four2 = s ^ c, (two4 & two5) | (s & c)
-        c = planes[2, w]
-        s = four1 ^ four2
-        planes[2, w], carry = s ^ c, (four1 & four2) | (s & c)
-        for p in range(3, PLANES):
-            planes[p, w], carry = planes[p, w] ^ carry, planes[p, w] & carry
+def _add_eight(rows, m, first, last, digits, eights):
+    """Add the words of the rows m to m + 7 to the last three digits; `eights` gets what is carried to the fourth."""
+    r0, r1, r2, r3 = rows[m, first:last], rows[m + 1, first:last], rows[m + 2, first:last], rows[m + 3, first:last]
+    r4, r5, r6, r7 = rows[m + 4, first:last], rows[m + 5, first:last], rows[m + 6, first:last], rows[m + 7, first:last]
+    ones, twos, fours = digits[0], digits[1], digits[2]
+    for w in range(len(r0)):
+        half = r0[w] ^ r1[w]
+        one_a, two_a = half ^ r2[w], (r0[w] & r1[w]) | (half & r2[w])
+        half = r3[w] ^ r4[w]
+        one_b, two_b = half ^ r5[w], (r3[w] & r4[w]) | (half & r5[w])
+        half = r6[w] ^ r7[w]
+        one_c, two_c = half ^ ones[w], (r6[w] & r7[w]) | (half & ones[w])
+        half = one_a ^ one_b
+        ones[w], two_d = half ^ one_c, (one_a & one_b) | (half & one_c)
+        half = two_a ^ two_b
+        two_e, four_a = half ^ two_c, (two_a & two_b) | (half & two_c)
+        half, old = two_d ^ two_e, twos[w]
+        twos[w], four_b = half ^ old, (two_d & two_e) | (half & old)
+        half, old = four_a ^ four_b, fours[w]
+        fours[w], eights[w] = half ^ old, (four_a & four_b) | (half & old)
 
 
 @_compiled
-def _unfold(planes, size, largest, out):
-    """The numbers (64 * size,) that `planes` holds, none above `largest`."""
-    digits = 1
-    while largest >> digits:
-        digits += 1
-    for w in range(size):
-        for byte in range(8):
-            for k in range(8):
-                shift = np.uint64(8 * byte + 7 - k)
-                number = np.uint64(0)
-                for p in range(digits):
-                    number |= ((planes[p, w] >> shift) & np.uint64(1)) << np.uint64(p)
-                out[64 * w + 8 * byte + k] = number
+def _ripple(digits, place, carry):
+    """Add to the digit `place` and carry on until nothing is left to carry."""
+    for p in range(place, DIGITS):
+        digit = digits[p]
+        left = np.uint64(0)
+        for w in range(len(carry)):
+            old = digit[w]
+            digit[w] = old ^ carry[w]
+            carry[w] &= old
+            left |= carry[w]
+        if left == 0:
+            return
 
 
 @_compiled
-def both_right(rows, mask, out, start, stop):
-    """out[a, b] and out[b, a] = images under `mask` that models a and b both get right, b >= a."""
-    models, words = rows.shape
-    chosen = np.empty(BLOCK, np.uint64)
-    for a in range(start, stop):
-        out[a, a:] = 0
-    for first in range(0, words, BLOCK):
-        size = min(BLOCK, words - first)
-        for tile in range(start, models, TILE):
-            for a in range(start, min(stop, tile + TILE)):
-                for w in range(size):
-                    chosen[w] = rows[a, first + w] & mask[first + w]
-                for b in range(max(a, tile), min(tile + TILE, models)):
-                    total = np.uint64(0)
-                    for w in range(size):
-                        total += _ones(chosen[w] & rows[b, first + w])
-                    out[a, b] += total
-    for a in range(start, stop):
-        for b in range(a + 1, models):
-            out[b, a] = out[a, b]
+def _unfold(digits, largest, out):
+    """The numbers (64 * w,) that the digits hold, none above `largest`."""
+    used = 1
+    while largest >> used:
+        used += 1
+    for w in range(len(out) // 64):
+        numbers = out[64 * w : 64 * w + 64]
+        numbers[:] = 0
+        for p in range(used):
+            word = digits[p, w]
+            for k in range(64):
+                bit = (word >> np.uint64((k & 56) + 7 - (k & 7))) & np.uint64(1)
+                numbers[k] |= np.uint16(bit << np.uint64(p))
+
+
+@_compiled
+def spread(images, codes, place, masks):
+    """Set the bit of each image i of `images` in masks[place[codes[i]]]; masks (T, B) are bytes, zero before.
+
+    An image whose place is T is under none of them.
+    """
+    for i in images:
+        t = place[codes[i]]
+        if t < len(masks):
+            masks[t, i >> 3] |= np.uint8(0x80 >> (i & 7))
+
+
+@_compiled
+def counts_by_place(rows, images, codes, place, bytes_of, out, start, stop):
+    """out[m, t, r] = those of `images` with place[codes[m, i]] == t that model m gets wrong (r = 0) or right (r = 1).
+
+    Rows are (M, B) bytes here; bytes_of[b] are the eight bits of a byte b as bytes. Images add to four tallies in turn:
+    an addition need not wait for the one before it, which as often as not is to the same number.
+    """
+    places = out.shape[1]
+    tally = np.zeros((4, 2 * places), np.uint32)
+    first, second, third, fourth = tally[0], tally[1], tally[2], tally[3]
+    right = np.empty(8 * rows.shape[1], np.uint8)
+    words = right.view(np.uint64)
+    four, one = len(images) // 4 * 4, np.uint32(1)
+    for m in range(start, stop):
+        row, code = rows[m], codes[m]
+        for b in range(len(row)):
+            words[b] = bytes_of[row[b]]
+        tally[:] = 0
+        for j in range(0, four, 4):
+            i = images[j]
+            first[2 * np.uint32(place[code[i]]) + right[i]] += one
+            i = images[j + 1]
+            second[2 * np.uint32(place[code[i]]) + right[i]] += one
+            i = images[j + 2]
+            third[2 * np.uint32(place[code[i]]) + right[i]] += one
+            i = images[j + 3]
+            fourth[2 * np.uint32(place[code[i]]) + right[i]] += one
+        for j in range(four, len(images)):
+            i = images[j]
+            first[2 * np.uint32(place[code[i]]) + right[i]] += one
+        for t in range(places):
+            for r in range(2):
+                at = 2 * t + r
+                out[m, t, r] = np.int64(first[at]) + second[at] + third[at] + fourth[at]
