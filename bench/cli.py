@@ -51,6 +51,56 @@ def data_build(
     build.run(preset, out)
 
 
+@data_app.command("fetch")
+def data_fetch(
+    preset: Annotated[str, typer.Argument(help="a preset of `bench preset list`")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="a local folder in place of the official sources")
+    ] = None,
+) -> None:
+    """Get the data of a preset that may not be passed on into fetched/, verified against the preset's manifest."""
+    from bench.data import fetch
+    from bench.presets import preset as presets
+
+    typer.echo(fetch.run(presets.load(preset), load().fetched, source))
+
+
+@preset_app.command("add")
+def preset_add(
+    name: Annotated[str, typer.Argument(help="a preset of `bench preset list`")],
+    source: Annotated[Path | None, typer.Option("--from", help="also fetch its data, from this local folder")] = None,
+) -> None:
+    """Merge a preset into params.yaml: nothing else in the file changes."""
+    from bench.data import fetch
+    from bench.presets import merge
+    from bench.presets import preset as presets
+
+    if source is not None:
+        typer.echo(fetch.run(presets.load(name), load().fetched, source))
+    typer.echo(merge.add(Path("params.yaml"), name))
+    typer.echo(f"Next: {'' if source else f'`bench data fetch {name}`, then '}`dvc repro`.")
+
+
+@preset_app.command("remove")
+def preset_remove(
+    name: Annotated[str, typer.Argument(help="a preset of `bench preset list`")],
+    force: Annotated[bool, typer.Option("--force", help="also remove entries that were changed since")] = False,
+    files: Annotated[bool, typer.Option("--files", help="also remove what it fetched")] = False,
+) -> None:
+    """Take out of params.yaml what a preset added."""
+    from bench.presets import merge
+
+    typer.echo(merge.remove(Path("params.yaml"), name, force=force, files=files))
+
+
+@preset_app.command("list")
+def preset_list() -> None:
+    """List the presets: what each adds, whether it is added and fetched."""
+    from bench.presets import merge
+
+    typer.echo("\n".join(merge.listed(Path("params.yaml"))))
+
+
 @app.command()
 def index() -> None:
     """Read and check every declared dataset; write its samples, labels, classes and pictures."""

@@ -1,13 +1,104 @@
-"""`bench data fetch PRESET`: the data of a preset that may not be passed on, verified against the preset's manifest."""
+"""`bench data fetch PRESET`: the data of a preset that may not be passed on, verified against the preset's manifest.
+
+What a preset fetches lies in `fetched/<preset>/`, is no output of any stage, and never enters git, `data/` or a
+snapshot. The manifest pins the files as they are written here, whatever source they come from.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
+from bench import progress
 from bench.data.samples import LABELS, META, SAMPLES
 from bench.errors import BenchError
 from bench.store import tables
+
+if TYPE_CHECKING:
+    from bench.presets.preset import Preset
+
+THUMBNAILS = "thumbnails.parquet"
+"""What `bench data attach` adds to a fetched dataset; it survives a new fetch."""
+ATTEMPTS = 5
+TIMEOUT_S = 60
+CHUNK = 2**20
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+
+
+def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
+    """Fill `fetched/<preset>/`, from the folder `source` or from the official sources; say what was done.
+
+    Does nothing where all is there and verified. All or nothing: built beside, verified, renamed. Raises BenchError
+    where a source is incomplete or malformed, or what it gives is not what the manifest pins.
+    """
+    from bench.data import imagenet
+
+    out, downloads = fetched / preset.name, fetched / f".{preset.name}.downloads"
+    if not wrong_files(preset, out):
+        return f"{out} is complete: all {len(preset.files)} files are as pinned. Nothing was done."
+    if source is not None and not source.is_dir():
+        raise BenchError("there is no such folder.", where=source, remedy="Correct --from.")
+    with _building(out) as temporary:
+        if source is None:
+            imagenet.download(downloads, list(preset.imported), preset.refined_labels)
+        counts = imagenet.write(imagenet.read(source or downloads), temporary)
+        wrong = wrong_files(preset, temporary)
+        if wrong:
+            said = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+            raise BenchError(
+                f"{len(wrong)} of {len(preset.files)} files are not as pinned: {said}.",
+                where=source or "the official sources",
+                remedy="The pins hold for the versions of requirements.lock: run `make setup`. If that is not it, the "
+                "source has changed; nothing was written.",
+            )
+        for kept in out.glob(f"*/{THUMBNAILS}"):
+            shutil.copy2(kept, temporary / kept.parent.name / THUMBNAILS)
+    shutil.rmtree(downloads, ignore_errors=True)
+    said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    return f"{out}: {said}; all {len(preset.files)} files are as pinned."
+
+
+def wrong_files(preset: Preset, folder: Path) -> list[str]:
+    """The files of the manifest that are missing in `folder` or differ."""
+    return [file for file, pin in preset.files.items() if not _is(folder / file, pin)]
+
+
+def _is(path: Path, pin: str) -> bool:
+    return path.is_file() and tables.sha256(path) == pin
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out` that takes its place on success and leaves nothing on failure."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    previous = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if out.exists():
+            out.rename(previous)
+        temporary.rename(out)
+    except OSError as fault:
+        raise BenchError(
+            f"could not be written: {fault.strerror or fault}.",
+            where=out,
+            remedy="Free some disk space, or correct the permissions, and fetch again; nothing was left half-written.",
+        ) from None
+    finally:
+        if previous.exists() and not out.exists():
+            previous.rename(out)
+        for leftover in (temporary, previous):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def digest(folder: Path) -> str:
@@ -29,3 +120,87 @@ def digest(folder: Path) -> str:
 def of_hashes(hashes: list[str]) -> str:
     """The digest of a folder from the hex sha256s of dataset.json, samples.parquet and labels.parquet."""
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def download(
+    url: str, path: Path, *, max_bytes: int, pin: str | None = None, wait: Callable[[float], None] = time.sleep
+) -> Path:
+    """Get `url` into `path`, unless it is there. A lost connection is taken up where it broke, ATTEMPTS times.
+
+    The part that has come lies in `<path>.part`, and a later call goes on from it too, as long as the server says that
+    the file is the same (ETag or Last-Modified; If-Range). Raises BenchError where the server refuses, the file is
+    larger than `max_bytes`, it keeps breaking off, or its sha256 is not `pin` (where that is known).
+    """
+    if path.is_file() and (pin is None or tables.sha256(path) == pin):
+        return path
+    if urlsplit(url).scheme not in ("https", "http"):
+        raise BenchError("is not a web address.", where=url, remedy="Correct the source.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _append(url, part, max_bytes)
+            break
+        except HTTPError as fault:
+            if fault.code == 416:  # the part is not a part of what is there now
+                part.unlink(missing_ok=True)
+            elif fault.code not in TRANSIENT:
+                raise BenchError(
+                    f"the server answers {fault.code} {fault.reason}.", where=url, remedy=_BY_HAND
+                ) from None
+            failure = f"{fault.code} {fault.reason}"
+        except (OSError, HTTPException) as fault:  # no way there, a timeout, a reset, or an answer that is cut off
+            failure = str(getattr(fault, "reason", fault))
+        if attempt == ATTEMPTS:
+            raise BenchError(f"could not be fetched: {failure}.", where=url, remedy=_BY_HAND)
+        progress.log.warning("%s: %s; trying again", url, failure)
+        wait(2.0 ** (attempt - 1))
+    if pin is not None and tables.sha256(part) != pin:
+        part.unlink()
+        raise BenchError("is not the file that is pinned (sha256).", where=url, remedy=_BY_HAND)
+    part.replace(path)
+    _validator(part).unlink(missing_ok=True)
+    return path
+
+
+_BY_HAND = (
+    "Run the command again to go on from what has come, or get the files by hand and name their folder: --from DIR."
+)
+
+
+def _validator(part: Path) -> Path:
+    return part.with_name(f"{part.name}.validator")
+
+
+def _append(url: str, part: Path, max_bytes: int) -> None:
+    """One request: the rest of `part` if the server still has the same file, else all of it. OSError where cut off."""
+    known = _validator(part).read_text() if part.is_file() and _validator(part).is_file() else ""
+    have = part.stat().st_size if known else 0
+    headers = {"User-Agent": "second-look"} | ({"Range": f"bytes={have}-", "If-Range": known} if have else {})
+    with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
+        if answer.status != 206:
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        if (total or 0) > max_bytes:
+            raise _too_large(url, max_bytes)
+        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+        _validator(part).write_text("" if tag.startswith("W/") else tag)
+        with part.open("ab" if have else "wb") as stream:
+            size = have + _copy(answer, stream, max_bytes - have, url)
+    if total is not None and size != total:
+        raise OSError(f"broke off at {size:,} of {total:,} bytes")
+
+
+def _copy(answer: IO[bytes], stream: IO[bytes], room: int, url: str) -> int:
+    size = 0
+    while chunk := answer.read(CHUNK):
+        size += len(chunk)
+        if size > room:
+            raise _too_large(url, room)
+        stream.write(chunk)
+    return size
+
+
+def _too_large(url: str, limit: int) -> BenchError:
+    return BenchError(f"is larger than the {limit:,} bytes that are expected at most.", where=url, remedy=_BY_HAND)

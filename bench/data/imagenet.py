@@ -12,13 +12,19 @@ Sources, and their own layouts:
   in that repository it is, could not be seen when this was written: it is the JSON whose keys are the set's files.
 - timm (Apache-2.0), as installed: ReaL's labels, wnids, lemmas and definitions.
 
+The addresses below, and their files, were read in listings of those repositories, but could not be tried: there was no
+way to the internet. So no checksum of a source is stated; what verifies any of them is the preset's manifest, which
+pins the files that `write` makes of them.
+
 A class is known by its wnid; its index is the place of that in the sorted list. Nothing follows from the name or the
 place of a folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +38,7 @@ import numpy as np
 
 from bench import progress
 from bench.config import file_stem
+from bench.data import fetch
 from bench.data.samples import LABELS, META, SAMPLES, DatasetMeta
 from bench.errors import BenchError
 from bench.store import tables
@@ -46,6 +53,10 @@ N_CLASSES = 1000
 N_VALIDATION = 50_000
 OFFICIAL_SETS = {"imagenet": "imagenet-validation-original", "imagenetv2": "imagenetv2-b-33"}
 """Dataset -> its name in modestyachts/ImageNetV2; b-33 is the matched-frequency set in its last revision."""
+IMAGENETV2_URL = "https://raw.githubusercontent.com/modestyachts/ImageNetV2/b14e00d85f3065a18486d1a43181990a538e0122"
+MULTILABELFY_URL = "https://codeload.github.com/esla/Multilabelfy/tar.gz/HEAD"
+MAX_BYTES = 64 * 2**20
+MAX_ARCHIVE_BYTES = 4 * 2**30
 TABLE_SETS = {"imagenet": "imagenet_val", "imagenetv2": "imagenetv2_matched_frequency"}
 REFINED = "imagenetv2_refined_labels.json"
 RENAMED = {"fv_16k_model": "fv_16k", "fv_64k_model": "fv_64k"}
@@ -275,6 +286,63 @@ def refined_labels(content: Any, where: object) -> dict[str, list[int]]:
         raise BenchError("is not a map of file to class indices.", where=where, remedy=_AGAIN) from None
 
 
+def content_hash(refined: dict[str, list[int]]) -> str:
+    """The sha256 of refined labels, however their file is laid out: sorted stems, each with its sorted indices."""
+    text = json.dumps({stem: sorted(labels) for stem, labels in refined.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def download(folder: Path, models: list[str], refined_pin: str) -> None:
+    """Get the official sources into `folder`, in the layout of `read_official`; what is there already stays.
+
+    BenchError as `fetch.download`, and where no file of Multilabelfy has the labels that `refined_pin` pins.
+    """
+    paths = ["data/metadata/class_info.json"]
+    for name in OFFICIAL_SETS.values():
+        paths += [f"data/datasets/{name}.json", *(f"data/predictions/{name}/{model}.npy" for model in models)]
+    for path in progress.bar(paths, "download"):
+        fetch.download(f"{IMAGENETV2_URL}/{path}", folder / path, max_bytes=MAX_BYTES)
+    if not (folder / REFINED).is_file():
+        archive = fetch.download(MULTILABELFY_URL, folder / "multilabelfy.tar.gz", max_bytes=MAX_ARCHIVE_BYTES)
+        (folder / REFINED).write_bytes(find_refined(archive, refined_pin))
+        archive.unlink()
+
+
+def find_refined(archive: Path, pin: str) -> bytes:
+    """The JSON of a tar archive that holds the labels with `content_hash` == `pin`.
+
+    Members are read in memory one by one, and nothing is unpacked: no name in the archive matters. BenchError where
+    the archive is damaged or holds no such file.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(".json") and member.size <= MAX_BYTES:
+                    stream = tar.extractfile(member)
+                    text = stream.read() if stream else b""
+                    if _hash_of(text) == pin:
+                        return text
+    except (tarfile.TarError, OSError, EOFError) as fault:
+        archive.unlink(missing_ok=True)
+        raise BenchError(
+            f"is damaged ({fault}) and was removed.", where=archive, remedy="Run the command again."
+        ) from None
+    raise BenchError(
+        "holds no file with the refined labels that the preset pins.",
+        where=archive,
+        remedy=f"Get the published labels from github.com/esla/Multilabelfy, save them as {REFINED} in "
+        f"{archive.parent}, and run the command again.",
+    )
+
+
+def _hash_of(text: bytes) -> str:
+    """`content_hash` of a file, or nothing where it is no map of labels."""
+    try:
+        return content_hash(refined_labels(json.loads(text), ""))
+    except (ValueError, RecursionError, BenchError):
+        return ""
+
+
 def write(content: Content, out: Path) -> dict[str, int]:
     """Write `out/<dataset>/` and `out/predictions/<dataset>/<model>.parquet`; return counts.
 
@@ -294,6 +362,8 @@ def write(content: Content, out: Path) -> dict[str, int]:
 
         def one(answer: tuple[str, np.ndarray], folder: Path = folder, ids: Any = ids, order: Any = order) -> str:
             model, top5 = RENAMED.get(answer[0], answer[0]), answer[1]
+            if model != answer[0]:
+                progress.log.info("%s: %r is joined to %r", folder.name, answer[0], model)
             _check_range(top5, f"{model} on {folder.name}")
             tables.write("imported", _answers(ids, top5[order]), folder / f"{file_stem(model)}.parquet")
             return model

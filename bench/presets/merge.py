@@ -1,0 +1,205 @@
+"""`bench preset add|remove|list`: what a preset adds to params.yaml, put in and taken out as whole lines of text.
+
+Nothing else of the file changes, to the byte: the YAML parser only says where a section ends. The new text is read by
+`config.load` before it replaces the old.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import config as configuration
+from bench.data import fetch
+from bench.errors import BenchError
+from bench.presets import preset as presets
+from bench.presets.preset import SECTIONS, Preset
+from bench.store import tables
+
+INDENT = "  "
+
+
+def add(path: Path, name: str) -> str:
+    """Merge a preset into the params.yaml at `path`; say what was done. Twice is the same as once.
+
+    Raises BenchError where an entry is there already with another value, or the result is no valid configuration;
+    the file is then as it was.
+    """
+    preset = presets.load(name)
+    text = _text(path)
+    there, changed, absent = _compared(preset, text)
+    if changed:
+        raise BenchError(
+            f"has other values already: {_listed(changed)}.",
+            where=path.name,
+            remedy=f"Rename yours, or take the preset's older values out with `bench preset remove {name} --force`.",
+        )
+    if not absent:
+        return f"{path.name} holds the preset {name} already; nothing was changed."
+    for section in SECTIONS:
+        entries = {key: value for part, key, value in absent if part == section}
+        if entries:
+            text = insert(text, section, entries)
+    _replace(path, text)
+    kept = f" ({len(there)} entries were there already)" if there else ""
+    return f"{path.name}: {_counted(absent)} added{kept}."
+
+
+def remove(path: Path, name: str, *, force: bool = False, files: bool = False) -> str:
+    """Take out of the params.yaml at `path` what a preset added; with `files`, what it fetched too. Say what was done.
+
+    Raises BenchError where the user changed an entry (unless `force`), or something else still needs one.
+    """
+    preset = presets.load(name)
+    text = _text(path)
+    there, changed, _ = _compared(preset, text)
+    if changed and not force:
+        raise BenchError(
+            f"entries of the preset {name} were changed since: {_listed(changed)}.",
+            where=path.name,
+            remedy="Keep what you need under other names, or remove them as they are with --force.",
+        )
+    gone = [*there, *changed]
+    for section in SECTIONS:
+        text = cut(text, section, [key for part, key, _ in gone if part == section])
+    if gone:
+        _replace(path, text)
+    said = [f"{path.name}: {_counted(gone)} removed." if gone else f"{path.name} holds nothing of the preset {name}."]
+    folder = path.parent / "fetched" / name
+    if files and folder.is_dir():
+        shutil.rmtree(folder)
+        said.append(f"{folder} was removed.")
+    elif folder.is_dir():
+        said.append(f"{folder} stays; --files removes it too.")
+    if gone:
+        said.append("`bench prune` removes its results, `dvc repro` computes the others anew.")
+    return "\n".join(said)
+
+
+def listed(path: Path) -> list[str]:
+    """A line or two for every preset: what it adds, whether it is added and fetched."""
+    lines = []
+    for name in presets.names():
+        preset = presets.load(name)
+        there, changed, absent = _compared(preset, _text(path))
+        state = "added" if not absent and not changed else "not added" if not there and not changed else "added in part"
+        fetched = not fetch.wrong_files(preset, path.parent / "fetched" / name)
+        lines += [
+            f"{name}: {preset.about}",
+            f"  {_counted([*there, *changed, *absent])}; {state}; {'fetched' if fetched else 'not fetched'}",
+        ]
+    return lines
+
+
+Entries = list[tuple[str, str, Any]]
+"""(section, name, value)"""
+
+
+def _compared(preset: Preset, text: str) -> tuple[Entries, Entries, Entries]:
+    """The entries of a preset that params.yaml holds as they are, holds with other values, and does not hold."""
+    present = yaml.safe_load(text) or {}
+    there, changed, absent = [], [], []
+    for section, entries in preset.params().items():
+        held = present.get(section) or {}
+        for key, value in entries.items():
+            part = absent if key not in held else there if held[key] == value else changed
+            part.append((section, key, value))
+    return there, changed, absent
+
+
+def _counted(entries: Entries) -> str:
+    words = {"suites": "suite", "datasets": "dataset", "imported": "imported model"}
+    numbers = {section: sum(part == section for part, _, _ in entries) for section in SECTIONS}
+    return ", ".join(f"{number} {words[s]}{'s' * (number > 1)}" for s, number in numbers.items() if number)
+
+
+def _listed(entries: Entries, most: int = 5) -> str:
+    names = [f"{section}.{key}" for section, key, _ in entries]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def insert(text: str, section: str, entries: dict[str, Any]) -> str:
+    """YAML text with new entries at the end of a section, one line each; all other lines stay as they are.
+
+    A section that is not there is added at the end of the text. BenchError where it is not written as a block.
+    """
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    _, node = _section(text, section)
+    if node is None:
+        return "".join([*lines, f"\n{section}:\n", *(_line(INDENT, key, value) for key, value in entries.items())])
+    indent = " " * node.value[0][0].start_mark.column
+    at = _last_line(node.value[-1][1]) + 1
+    return "".join([*lines[:at], *(_line(indent, key, value) for key, value in entries.items()), *lines[at:]])
+
+
+def cut(text: str, section: str, names: list[str]) -> str:
+    """YAML text without the named entries of a section; a section that `insert` added goes with its last entry."""
+    if not names:
+        return text
+    header, node = _section(text, section)
+    lines = text.splitlines(keepends=True)
+    spans = {key.value: (key.start_mark.line, _last_line(value) + 1) for key, value in (node.value if node else [])}
+    drop = {line for name in names for line in range(*spans.get(name, (0, 0)))}
+    if node is not None and set(spans) <= set(names):
+        drop.add(header)
+        if header and not lines[header - 1].strip():
+            drop.add(header - 1)
+    return "".join(line for number, line in enumerate(lines) if number not in drop)
+
+
+def _line(indent: str, key: str, value: Any) -> str:
+    name = yaml.safe_dump(key, width=float("inf"), allow_unicode=True).splitlines()[0]
+    return f"{indent}{name}: {flow(value)}\n"
+
+
+def flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)
+    return text.splitlines()[0]
+
+
+def _section(text: str, section: str) -> tuple[int, yaml.MappingNode | None]:
+    """The line of a section's key and its mapping, or None where the text has none. BenchError where it is no block."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    for key, value in pairs:
+        if key.value == section:
+            if isinstance(value, yaml.MappingNode) and not value.flow_style and value.value:
+                return key.start_mark.line, value
+            raise BenchError(
+                f"`{section}` is not written as a block, one entry a line.",
+                where="params.yaml",
+                remedy=f"Write `{section}:` on a line of its own and each entry below it, or remove the empty key.",
+            )
+    return 0, None
+
+
+def _last_line(node: yaml.Node) -> int:
+    """The line on which a value ends; a block ends with its last entry, not with the comments after it."""
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _last_line(node.value[-1][1])
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
+        return _last_line(node.value[-1])
+    return node.end_mark.line if node.end_mark.column else node.end_mark.line - 1
+
+
+def _text(path: Path) -> str:
+    configuration.load(path)
+    return path.read_bytes().decode("utf-8")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put `text` in the place of `path`, if it is a valid configuration."""
+    with tables.replacing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+        try:
+            configuration.load(temporary)
+        except BenchError as error:
+            raise BenchError(
+                f"would not be valid any more: {error.what}", where=path.name, remedy="Correct that first."
+            ) from None

@@ -1,0 +1,77 @@
+"""A preset: `<name>.yaml` says what it adds to params.yaml, `<name>.sha256` pins every file that it fetches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from bench.config import Frozen, Sha256, file_stem
+from bench.data import fetch
+from bench.data.samples import LABELS, META, SAMPLES
+from bench.errors import BenchError
+
+HERE = Path(__file__).parent
+SECTIONS = ("suites", "datasets", "imported")
+"""The keys of params.yaml that a preset adds to, in the order in which they are needed."""
+
+
+class Figure(Frozen):
+    """What the database must say: `sql` gives one number, which equals `expected`."""
+
+    name: str
+    sql: str
+    expected: float
+
+
+class Preset(Frozen):
+    """A preset as its two files say it; see `params` for what it adds."""
+
+    name: str
+    about: str
+    suites: dict[str, dict[str, Any]]
+    datasets: dict[str, dict[str, Any]]
+    imported: dict[str, dict[str, Any]]
+    refined_labels: Sha256
+    figures: Annotated[list[Figure], Field(min_length=1)]
+    files: dict[str, Sha256]
+
+    def params(self) -> Mapping[str, dict[str, dict[str, Any]]]:
+        """Section of params.yaml -> name -> entry, with what is fetched and its pins."""
+        datasets, imported = {}, {}
+        for name, entry in self.datasets.items():
+            pin = fetch.of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
+            datasets[name] = {**entry, "fetched": self.name, "sha256": pin}
+        for model, entry in self.imported.items():
+            paths = {name: f"predictions/{name}/{file_stem(model)}.parquet" for name in self.datasets}
+            pins = {name: self.files[path] for name, path in paths.items()}
+            imported[model] = {**entry, "fetched": self.name, "datasets": pins}
+        return MappingProxyType({"suites": self.suites, "datasets": datasets, "imported": imported})
+
+
+def names() -> list[str]:
+    """The presets there are."""
+    return sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+def load(name: str) -> Preset:
+    """The preset called `name`. BenchError where there is none, or one of its files is wrong."""
+    if name not in names():
+        raise BenchError(
+            f"there is no preset {name!r} to add.", where="bench preset", remedy=f"Use one of: {', '.join(names())}."
+        )
+    path = HERE / f"{name}.yaml"
+    try:
+        return Preset(name=name, files=manifest(path.with_suffix(".sha256")), **yaml.safe_load(path.read_text()))
+    except (OSError, TypeError, yaml.YAMLError, ValidationError) as fault:
+        raise BenchError(f"is not a preset: {fault}.", where=path, remedy="Restore it with git.") from None
+
+
+def manifest(path: Path) -> dict[str, str]:
+    """File -> hex sha256, from lines as sha256sum writes them."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {file: pin for pin, file in (line.split("  ", 1) for line in lines)}
