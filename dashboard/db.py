@@ -45,6 +45,11 @@ NEEDED = (
     "bits",
     "valid",
     "codes",
+    "label_sources",
+    "label_sets",
+    "label_accuracy",
+    "label_correlation",
+    "label_gaps",
     "snapshot",
 )
 """Tables that the pages read."""
@@ -775,3 +780,117 @@ def proposed_datasets(source: Source) -> list[str]:
     sql = "SELECT DISTINCT dataset FROM proposals JOIN samples USING (sample_id)"
     found = set(query(source, sql)["dataset"])
     return [dataset for dataset in catalogue(source).datasets.index if dataset in found]
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def label_facts(source: Source) -> Frame:
+    """What each source of labels besides the original ones gives to each set, in the order of the catalogue.
+
+    dataset, label_source, n_images, n_empty, n_several (two labels or more), n_original (the original one among them),
+    most (largest number of labels), about (the process that made the labels; may be empty), and original_about, that
+    of the original labels.
+    """
+    frame = query(
+        source,
+        """
+        WITH facts AS (
+          SELECT dataset, label_source, CAST(sum(n_images) AS INTEGER) AS n_images,
+                 CAST(coalesce(sum(n_images) FILTER (n_labels = 0), 0) AS INTEGER) AS n_empty,
+                 CAST(coalesce(sum(n_images) FILTER (n_labels > 1), 0) AS INTEGER) AS n_several,
+                 CAST(sum(n_with_original) AS INTEGER) AS n_original, max(n_labels) AS most
+          FROM label_sets WHERE label_source <> 'original' GROUP BY ALL
+        )
+        SELECT f.*, coalesce(a.about, '') AS about, coalesce(o.about, '') AS original_about FROM facts f
+        LEFT JOIN label_sources a ON a.dataset = f.dataset AND a.source = f.label_source
+        LEFT JOIN label_sources o ON o.dataset = f.dataset AND o.source = 'original'
+        ORDER BY f.dataset, f.label_source
+        """,
+    )
+    order = {dataset: i for i, dataset in enumerate(catalogue(source).datasets.index)}
+    return frame.sort_values("dataset", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def label_histogram(source: Source, dataset: str, label_source: str) -> Frame:
+    """Test images of a set by their number of labels: n_labels (from 0 on), n_images, share."""
+    sql = "SELECT n_labels, n_images FROM label_sets WHERE dataset = ? AND label_source = ? ORDER BY n_labels"
+    frame = query(source, sql, [dataset, label_source])
+    return frame.assign(share=frame["n_images"] / max(int(frame["n_images"].sum()), 1))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def label_metrics(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
+    """Accuracies on all clean images by the original labels (top1) and by a source (all others), a row a metric.
+
+    Columns: those of the model, metric, value, ci_low, ci_high, n.
+    """
+    frame = query(
+        source,
+        f"""
+        SELECT model, metric, value, ci_low, ci_high, n FROM metrics
+        WHERE dataset = ? AND condition = 'clean' AND subset = 'all' AND model IN ({_marks(models)})
+          AND ((label_source = 'original' AND metric = 'top1')
+            OR (label_source = ? AND metric IN ('any_of', 'any_of_empty_wrong', 'class_balanced', 'top_k')))
+        ORDER BY model, metric
+        """,
+        [dataset, *models, label_source],
+    )
+    return _with_models(frame, source)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def label_accuracy(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
+    """Accuracy of models by the number of labels of an image: the columns of table `label_accuracy` and the model's."""
+    frame = query(
+        source,
+        f"""
+        SELECT model, scoring, n_labels, value, ci_low, ci_high, n, stratified_pp, stratified_low, stratified_high,
+               n_classes
+        FROM label_accuracy WHERE dataset = ? AND label_source = ? AND model IN ({_marks(models)})
+        ORDER BY model, scoring, n_labels
+        """,
+        [dataset, label_source, *models],
+    )
+    return _with_models(frame, source)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def label_correlation(source: Source, dataset: str, label_source: str, within: str, models: tuple[str, ...]) -> Frame:
+    """Correlation of the number of labels with being right: the model's columns, scoring, rho, ci_low, ci_high, n."""
+    frame = query(
+        source,
+        f"""
+        SELECT model, scoring, rho, ci_low, ci_high, n FROM label_correlation
+        WHERE dataset = ? AND label_source = ? AND within = ? AND model IN ({_marks(models)}) ORDER BY model, scoring
+        """,
+        [dataset, label_source, within, *models],
+    )
+    return _with_models(frame, source)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def label_pairs(source: Source) -> list[tuple[str, str, str, str]]:
+    """(original, replication, source of labels on each) of the gaps that are known by original and by any label."""
+    sql = "SELECT DISTINCT original, replication, labels_original, labels_replication FROM label_gaps ORDER BY ALL"
+    return [tuple(row) for row in query(source, sql).itertuples(index=False)]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def label_gaps(source: Source, pair: tuple[str, str, str, str], models: tuple[str, ...]) -> Frame:
+    """Gaps of one of `label_pairs` by original and by any label: the model's columns, and those of table `label_gaps`.
+
+    The smallest gap by original labels comes first; a row for images without labels left out, and one for wrong.
+    """
+    frame = query(
+        source,
+        f"""
+        SELECT model, empty, gap_top1_pp, top1_low, top1_high, gap_any_of_pp, any_of_low, any_of_high,
+               removed_pp, removed_low, removed_high, n_original, n_replication
+        FROM label_gaps
+        WHERE original = ? AND replication = ? AND labels_original = ? AND labels_replication = ?
+          AND model IN ({_marks(models)})
+        ORDER BY gap_top1_pp, model, empty
+        """,
+        [*pair, *models],
+    )
+    return _with_models(frame, source)

@@ -174,3 +174,32 @@ def points(value: float, low: float | None = None, high: float | None = None, *,
     """A difference in percentage points as `3.2 pp [1.0, 5.4]`; with `sign` as `+3.2 pp`."""
     text = f"{value:+.1f} pp" if sign else f"{value:.1f} pp"
     return text if low is None or high is None else f"{text} [{low:.1f}, {high:.1f}]"
+
+
+SCORING = {"top1": "Top-1", "any_of": "Any-of"}
+"""How the page Labels scores an answer: by the original label, or by any label of the chosen source."""
+STRATA = {"pooled": "Over all images", "class": "Within original classes"}
+EMPTY = {"excluded": "Left out", "wrong": "Counted wrong"}
+"""What becomes of images to which a source gives no label."""
+
+HELP |= {
+    "top1": "Share of all images whose original label is the model's first answer.",
+    "several": "Images to which the source gives two labels or more. Of all images, those without labels among them, "
+    "or of those that have a label: studies differ in this, so both are here.",
+    "empty": "Images to which the source gives no label: those who looked found none of the offered classes, or could "
+    "not agree. Any-of accuracy leaves them out; beside it they are counted wrong.",
+    "holds": "Images whose labels from this source hold the original label.",
+    "process": "Who or what made these labels, and how.",
+    "strata": "Classes differ in how many labels their images have and in how hard they are. Within original classes, "
+    "images are compared with the images of one label in the same class only, and the differences are pooled with the "
+    "weights of Mantel and Haenszel; the interval has Sato's variance, made for many small classes.",
+    "bins": "A number of labels has a point of its own where at least 50 images have it; the last point stands for "
+    "itself and more.",
+    "rho": "Spearman's rank correlation of the number of labels with being right, over images that have a label: "
+    "below 0, models are right less often the more labels an image has. Interval by bootstrap over images. Within "
+    "classes, ranks are centred in each original class first.",
+    "removed": "Gap by top-1 (original labels, all images) minus gap by any-of, in percentage points, with a bootstrap "
+    "interval that keeps both scorings of an image together.",
+    "line": "Least squares over models, ensembles left out. Its interval comes from resampling models: it says how the "
+    "line depends on which models there are, no more.",
+}
