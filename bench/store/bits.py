@@ -66,6 +66,8 @@ def mask_of(flags: npt.ArrayLike) -> Bytes:
 
 def stack_codes(packed: list[bytes]) -> Codes:
     """M columns of table `codes`, of one length, as an array (M, N)."""
+    if not packed:
+        return np.zeros((0, 0), np.uint16)
     return np.stack([np.frombuffer(row, "<u2") for row in packed]).astype(np.uint16, copy=False)
 
 
