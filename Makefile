@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dashboard test check benchmarks clean
+.PHONY: help setup repro dashboard test check check-imagenet benchmarks clean
 
 help:  ## say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv and install the locked versions (once; again only when they change)
 
@@ -39,6 +39,14 @@ check: setup  ## format, lint and types only
 	ruff format --check .
 	ruff check .
 	pyright
+
+check-imagenet: setup  ## add 67 published ImageNet models to this clone's params.yaml, compute, compare known figures (FROM=DIR: local data)
+	dvc pull --quiet
+	bench preset add imagenet
+	bench data fetch imagenet $(if $(FROM),--from "$(FROM)")
+	dvc repro
+	bench report
+	python -m bench.presets.check imagenet
 
 benchmarks: setup  ## measure speed and memory against peers, written to benchmarks/results/
 	python -m benchmarks
