@@ -65,6 +65,18 @@ def data_fetch(
     typer.echo(fetch.run(presets.load(preset), load().fetched, source))
 
 
+@data_app.command("attach")
+def data_attach(
+    preset: Annotated[str, typer.Argument(help="the preset that fetched the dataset")],
+    dataset: Annotated[str, typer.Option(help="one of its datasets")],
+    images: Annotated[Path, typer.Option(help="a folder of images, with or without folders of classes in it")],
+) -> None:
+    """Make small pictures of your own copy of a dataset's images, to be shown by the dashboard here."""
+    from bench.data import attach
+
+    typer.echo(attach.run(load(), preset, dataset, images))
+
+
 @preset_app.command("add")
 def preset_add(
     name: Annotated[str, typer.Argument(help="a preset of `bench preset list`")],

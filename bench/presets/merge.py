@@ -20,6 +20,8 @@ from bench.presets.preset import SECTIONS, Preset
 from bench.store import tables
 
 INDENT = "  "
+ADDED_LATER = ("images", "labels")
+"""Keys that `bench data attach` and `bench import labels` add to an entry of a preset."""
 
 
 def add(path: Path, name: str) -> str:
@@ -30,7 +32,7 @@ def add(path: Path, name: str) -> str:
     """
     preset = presets.load(name)
     text = _text(path)
-    there, changed, absent = _compared(preset, text)
+    there, changed, absent = _compared(preset, text, ADDED_LATER)
     if changed:
         raise BenchError(
             f"has other values already: {_listed(changed)}.",
@@ -55,7 +57,7 @@ def remove(path: Path, name: str, *, force: bool = False, files: bool = False) -
     """
     preset = presets.load(name)
     text = _text(path)
-    there, changed, _ = _compared(preset, text)
+    there, changed, _ = _compared(preset, text, ("images",))
     if changed and not force:
         raise BenchError(
             f"entries of the preset {name} were changed since: {_listed(changed)}.",
@@ -84,7 +86,7 @@ def listed(path: Path) -> list[str]:
     lines = []
     for name in presets.names():
         preset = presets.load(name)
-        there, changed, absent = _compared(preset, _text(path))
+        there, changed, absent = _compared(preset, _text(path), ADDED_LATER)
         state = "added" if not absent and not changed else "not added" if not there and not changed else "added in part"
         fetched = not fetch.wrong_files(preset, path.parent / "fetched" / name)
         lines += [
@@ -98,14 +100,18 @@ Entries = list[tuple[str, str, Any]]
 """(section, name, value)"""
 
 
-def _compared(preset: Preset, text: str) -> tuple[Entries, Entries, Entries]:
-    """The entries of a preset that params.yaml holds as they are, holds with other values, and does not hold."""
+def _compared(preset: Preset, text: str, ignored: tuple[str, ...]) -> tuple[Entries, Entries, Entries]:
+    """The entries of a preset that params.yaml holds as they are, holds with other values, and does not hold.
+
+    Keys of an entry that are `ignored` make no difference.
+    """
     present = yaml.safe_load(text) or {}
     there, changed, absent = [], [], []
     for section, entries in preset.params().items():
         held = present.get(section) or {}
         for key, value in entries.items():
-            part = absent if key not in held else there if held[key] == value else changed
+            mine = {k: v for k, v in held[key].items() if k not in ignored} if key in held else None
+            part = absent if mine is None else there if mine == value else changed
             part.append((section, key, value))
     return there, changed, absent
 
@@ -150,6 +156,34 @@ def cut(text: str, section: str, names: list[str]) -> str:
         if header and not lines[header - 1].strip():
             drop.add(header - 1)
     return "".join(line for number, line in enumerate(lines) if number not in drop)
+
+
+def set_value(path: Path, section: str, entry: str, key: str, value: Any) -> None:
+    """Set one key of one entry of the params.yaml at `path`; nothing else of the text changes.
+
+    Raises BenchError where there is no such entry, or the result is no valid configuration.
+    """
+    text = _text(path)
+    _, node = _section(text, section)
+    found = [v for k, v in (node.value if node else []) if k.value == entry and isinstance(v, yaml.MappingNode)]
+    if not found:
+        raise BenchError(f"has no entry `{section}.{entry}`.", where=path.name, remedy="Add it first.")
+    _replace(path, _with_value(text, found[0], key, value))
+
+
+def _with_value(text: str, node: yaml.MappingNode, key: str, value: Any) -> str:
+    held = [v for k, v in node.value if k.value == key]
+    if held:
+        start, end = held[0].start_mark.index, held[0].end_mark.index
+        return text[:start] + flow(value) + text[end:]
+    if node.flow_style:
+        at = node.end_mark.index - 1
+        before = text[:at].rstrip()
+        return f"{before}{', ' if node.value else ''}{key}: {flow(value)}{text[at:]}"
+    lines = text.splitlines(keepends=True)
+    indent = " " * node.value[0][0].start_mark.column
+    at = _last_line(node) + 1
+    return "".join([*lines[:at], _line(indent, key, value), *lines[at:]])
 
 
 def _line(indent: str, key: str, value: Any) -> str:
