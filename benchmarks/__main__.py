@@ -1,7 +1,8 @@
 """`python -m benchmarks [NAME ...]`: measure, print, and write benchmarks/results/<name>.json.
 
 A benchmark is a module with `run() -> dict`: its figures by name, what they are held against (`target...`), and `met`.
-Figures that are compared are medians of runs that alternate in one process.
+Figures that are compared are medians of runs that alternate in one process. `details(result) -> str`, where a module has
+it, is printed below the figures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.store import provenance, tables
 
-MODULES = ("augmentation", "dashboard", "predict", "repro")
+MODULES = ("augmentation", "dashboard", "predict", "repro", "store")
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -29,12 +30,15 @@ def main(names: list[str]) -> int:
     results = {}
     for name in names or MODULES:
         try:
-            results[name] = importlib.import_module(f"benchmarks.{name}").run()
+            module = importlib.import_module(f"benchmarks.{name}")
+            results[name] = module.run()
         except BenchError as fault:
             print(f"benchmark {name}: {fault}", file=sys.stderr)
             return 1
         write(name, results[name])
         print(table(name, results[name]), flush=True)
+        if hasattr(module, "details"):
+            print(module.details(results[name]), flush=True)
     return 0 if all(result["met"] for result in results.values()) else 1
 
 
