@@ -22,6 +22,7 @@ PAGES = {
     "overview": ("Overview", ":material/leaderboard:", ("families", "models", "dataset", "subset", "labels")),
     "filter": ("Filter", ":material/filter_alt:", ("families", "models", "dataset", "subset", "labels")),
     "replication": ("Replication", ":material/compare_arrows:", ("families", "models", "dataset")),
+    "labels": ("Labels", ":material/sell:", ("families", "models", "dataset", "labels")),
     "ssl": ("SSL", ":material/hub:", ("families", "models", "dataset")),
     "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),
     "relabel": ("Relabel", ":material/label:", ("dataset",)),

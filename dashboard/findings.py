@@ -140,3 +140,63 @@ def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:
         for name, found in rest
     )
     return f"{len(beaten)} of {len(tested)} self-supervised encoders beat {what}. {said}.{besides}"
+
+
+def several(name: str, labels: str, n: int, n_several: int, low: float, high: float) -> str:
+    """How many of the `n` images of a set have two labels or more by a source; the interval is of that share."""
+    if not n_several:
+        return f"By the labels “{labels}” no image of {name} has more than one label (n = {n:,})."
+    share = f"**{terms.percent(n_several / n)}** [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{share} of the {n:,} images of {name} have two labels or more by the labels “{labels}”."
+
+
+def by_labels(rows: Frame, name: str) -> str:
+    """What a second label does to the most accurate model, within original classes.
+
+    rows: scoring, n_labels, stratified_pp, stratified_low, stratified_high, of that model.
+    """
+    second = rows.loc[(rows["n_labels"] == 2) & rows["stratified_low"].notna()].set_index("scoring")
+    if "top1" not in second.index:
+        return ""
+    many = " or more" if rows["n_labels"].max() == 2 else ""
+    said = [_second(second.loc["top1"], f"by the original label **{name}**, the most accurate model shown,", many)]
+    if "any_of" in second.index:
+        said.append(_second(second.loc["any_of"], "by any label it", many))
+    first, *rest = said
+    return f"Within a class, {'; '.join([first, *rest])}."
+
+
+def _second(row: Frame, who: str, many: str) -> str:
+    low, high = float(row["stratified_low"]), float(row["stratified_high"])
+    says = verdict(low, high)
+    if says == "tied":
+        found = terms.points(float(row["stratified_pp"]), low, high, sign=True)
+        return f"{who} does as well on images of two{many} labels as on images of one, as far as can be told ({found})"
+    low, high = sorted((abs(low), abs(high)))
+    size = f"**{terms.points(abs(float(row['stratified_pp'])))}** [{low:.1f}, {high:.1f}]"
+    return f"{who} is right {size} {says} often on images of two{many} labels than on images of one"
+
+
+def removed(gaps: Frame, original: str, other: str) -> str:
+    """What any-of scoring takes off the gap of the median model, over which range, and for how many beyond chance.
+
+    gaps: gap_top1_pp, gap_any_of_pp, removed_pp, removed_low, removed_high, one row a model.
+    """
+    if gaps.empty:
+        return ""
+    middle = float(gaps["removed_pp"].median())
+    verb = "takes" if middle >= 0 else "adds"
+    off = "off" if middle >= 0 else "to"
+    size = f"**{terms.points(abs(middle))}**"
+    if len(gaps) == 1:
+        row = gaps.iloc[0]
+        interval = terms.points(row["removed_pp"], row["removed_low"], row["removed_high"], sign=True)
+        return f"Any-of scoring {verb} {size} {off} the gap between {original} and {other} (removed: {interval})."
+    ends = f"{gaps['removed_pp'].min():+.1f} to {gaps['removed_pp'].max():+.1f}"
+    clear = [verdict(low, high) for low, high in zip(gaps["removed_low"], gaps["removed_high"], strict=True)]
+    before, after = (terms.points(float(gaps[column].median())) for column in ("gap_top1_pp", "gap_any_of_pp"))
+    return (
+        f"Any-of scoring {verb} {size} {off} the gap between {original} and {other} for the median of {len(gaps)} "
+        f"models (removed: {ends} pp; above zero beyond chance for {clear.count('more')}). The median gap is {before} "
+        f"by the original label and {after} by any label."
+    )

@@ -460,3 +460,185 @@ def differences(frame: Frame, axis: str) -> go.Figure:
     x, y = _across(frame, 1, axis, " pp"), _categories(order)
     height = 130 + 22 * len(frame)
     return _figure(traces, height, x, y, scattermode="group", scattergap=0.25, shapes=[_zero()])
+
+
+FEW = 12
+"""Lines up to which each has its name, dashes and intervals."""
+
+
+def label_histogram(sets: Sequence[tuple[str, Frame]]) -> go.Figure:
+    """Share of the images of one or two sets by their number of labels.
+
+    sets: name, and n_labels, n_images, share; the first one is drawn in full.
+    """
+    looks: tuple[Trace, ...] = (
+        {"color": GREY},
+        {"color": "rgba(138,143,152,0.12)", "line": {"color": GREY, "width": 1.2}},
+    )
+    traces = []
+    for (name, frame), marker in zip(sets, looks, strict=False):
+        says = [
+            _hover(name, f"{row.n_labels} labels: {terms.percent(row.share)}", f"{row.n_images:,} images")
+            for row in records(frame)
+        ]
+        bars: Trace = {"type": "bar", "x": frame["n_labels"].to_numpy(), "y": 100 * frame["share"].to_numpy(float)}
+        traces.append(
+            bars | {"name": name, "text": says, "textposition": "none", "hoverinfo": "text", "marker": marker}
+        )
+    most = max(int(frame["n_labels"].max()) for _, frame in sets)
+    x = {"title": "Labels of an image", "dtick": 1 if most <= 20 else None, "zeroline": False}
+    y = {"title": "Share of all images", "ticksuffix": " %"}
+    return _figure(traces, 300, x, y, bargap=0.25, bargroupgap=0.05, showlegend=len(sets) > 1)
+
+
+def by_labels(frame: Frame, names: Sequence[str], pooled: int | None, unit: str, axis: str) -> go.Figure:
+    """What models do by the number of labels of an image: by the original label on the left, by any on the right.
+
+    frame: name, family, scoring, n_labels, at, low, high, n (in `unit`, ` %` or ` pp`). Up to FEW models have a line
+    with intervals each; of more, `names` have, over thin lines of all and the median of all. `pooled`: the number of
+    labels that stands for itself and more, None where there is none.
+    """
+    few = frame["name"].nunique() <= FEW
+    traces: list[Trace] = []
+    for panel, (scoring, mine) in enumerate((s, frame.loc[frame["scoring"] == s]) for s in terms.SCORING):
+        axes = {"xaxis": "x2", "yaxis": "y2"} if panel else {}
+        if not few:
+            traces += [_thin(family, rows, unit) | axes for family, rows in _families(mine)]
+            middle = mine.groupby("n_labels", as_index=False)["at"].median()
+            says = [f"median of {mine['name'].nunique()} models: {value:.1f}{unit}" for value in middle["at"]]
+            line = {"mode": "lines", "line": {"color": GREY, "width": 5}, "name": "median of all", "text": says}
+            line |= {"x": middle["n_labels"].to_numpy(), "y": middle["at"].to_numpy(), "hoverinfo": "text"}
+            traces.append({"type": "scatter", "legendgroup": "median", "showlegend": not panel} | line | axes)
+        shown = mine["name"].drop_duplicates().tolist() if few else [n for n in names if n in set(mine["name"])]
+        for i, name in enumerate(shown):
+            rows = mine.loc[mine["name"] == name]
+            at, low, high = (rows[column].to_numpy(float) for column in ("at", "low", "high"))
+            known = [np.isfinite(row.low) for row in records(rows)]
+            says = [
+                _hover(
+                    name,
+                    f"{terms.SCORING[scoring]}: {row.at:.1f}{unit}"
+                    + (f" [{row.low:.1f}, {row.high:.1f}]" if ci else ""),
+                    f"{row.n_labels}{' or more' if row.n_labels == pooled else ''} labels, n = {row.n:,}",
+                )
+                for row, ci in zip(records(rows), known, strict=True)
+            ]
+            colour = COLOUR[rows["family"].iloc[0]]
+            ends = _bars(at, np.where(known, low, at), np.where(known, high, at)) | {"thickness": 1, "width": 2}
+            line = {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 1.8}
+            marker = {"size": 7, "symbol": MARKS[i % len(MARKS)], "color": colour}
+            x = rows["n_labels"].to_numpy(float) + 0.05 * (i - (len(shown) - 1) / 2)
+            data = {"x": x, "y": at, "error_y": ends, "text": says, "line": line, "marker": marker}
+            more = {"mode": "lines+markers", "name": name, "legendgroup": name, "showlegend": not panel}
+            traces.append({"type": "scatter", "hoverinfo": "text"} | data | more | axes)
+    counts = sorted(frame["n_labels"].unique())
+    ticks = {"tickvals": counts, "ticktext": [f"{k}{'+' if k == pooled else ''}" for k in counts], "zeroline": False}
+    ticks |= {"range": [counts[0] - 0.4, counts[-1] + 0.4]}
+    titles = [f"Labels of an image · {words}" for words in ("right by the original label", "right by any label")]
+    y = {"title": axis, "ticksuffix": unit}
+    return _figure(
+        traces,
+        430,
+        {"title": titles[0], "domain": [0, 0.49]} | ticks,
+        y,
+        xaxis2={"title": titles[1], "domain": [0.51, 1], "anchor": "y2"} | ticks,
+        yaxis2={"matches": "y", "anchor": "x2", "showticklabels": False},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+    )
+
+
+def _thin(family: str, rows: Frame, unit: str) -> Trace:
+    """All lines of a family as one trace, with gaps between them."""
+    wide = rows.pivot(index="name", columns="n_labels", values="at")
+    at = np.column_stack([wide.to_numpy(float), np.full(len(wide), np.nan)])
+    x = np.tile(np.append(wide.columns.to_numpy(float), np.nan), len(wide))
+    says = [f"{name}: {value:.1f}{unit}" for name, line in zip(wide.index, at, strict=True) for value in line]
+    look = {"mode": "lines", "line": {"color": COLOUR[family], "width": 1}, "opacity": 0.35, "showlegend": False}
+    return {"type": _kind(x.size), "x": x, "y": at.ravel(), "text": says, "hoverinfo": "text", "name": family} | look
+
+
+def any_against_top1(frame: Frame, line: stats.Line | None, role: str, x_axis: str, y_axis: str) -> go.Figure:
+    """Any-of accuracy of each model against its top-1 accuracy, with the fitted line and its band.
+
+    frame: name, family, value_x, low_x, high_x, n_x, value_y, low_y, high_y, n_y (proportions), one row a model.
+    """
+    at = {end: 100 * frame[end].to_numpy(float) for end in ("low_x", "high_x", "low_y", "high_y")}
+    low, high = min(at["low_x"].min(), at["low_y"].min()), max(at["high_x"].max(), at["high_y"].max())
+    ends = [low - 0.03 * (high - low) - 0.2, high + 0.03 * (high - low) + 0.2]
+    quiet: Trace = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
+    dotted = {"x": ends, "y": ends, "name": "equal", "line": {"color": GREY, "dash": "dot", "width": 1}}
+    traces = [quiet | dotted]
+    if line is not None:
+        grid, fit, under, over = (100 * values for values in (line.x, line.y, line.low, line.high))
+        band = {"x": np.concatenate([grid, grid[::-1]]), "y": np.concatenate([over, under[::-1]])}
+        band |= {"fill": "toself", "fillcolor": "rgba(138,143,152,0.22)", "line": {"width": 0}}
+        traces.append(quiet | band | {"name": "95 % band of the line"})
+        traces.append(quiet | {"x": grid, "y": fit, "line": {"color": GREY}, "name": f"line over {line.n} models"})
+    size, bars = (11, {}) if len(frame) <= COMPACT else (7, {"thickness": 0.7, "width": 0})
+    for family, rows in _families(frame):
+        says = [
+            _hover(
+                row.name,
+                f"{terms.SCORING['top1']}: {terms.percent(row.value_x, row.low_x, row.high_x)}, n = {row.n_x:,}",
+                f"{terms.SCORING['any_of']}: {terms.percent(row.value_y, row.low_y, row.high_y)}, n = {row.n_y:,}",
+            )
+            for row in records(rows)
+        ]
+        (x, error_x), (y, error_y) = (
+            (100 * v, _bars(*(100 * rows[f"{end}_{side}"].to_numpy(float) for end in ("value", "low", "high"))) | bars)
+            for side, v in (("x", rows["value_x"].to_numpy(float)), ("y", rows["value_y"].to_numpy(float)))
+        )
+        marker = {"color": COLOUR[family], "symbol": SYMBOL[role], "size": size}
+        dots = {"x": x, "y": y, "error_x": error_x, "error_y": error_y, "marker": marker, "text": says}
+        more = {"mode": "markers", "hoverinfo": "text", "name": terms.FAMILY[family]}
+        traces.append({"type": _kind(len(frame))} | more | dots)
+    across = {"range": ends, "ticksuffix": " %", "zeroline": False}
+    return _figure(traces, 460, {"title": x_axis} | across, {"title": y_axis} | across)
+
+
+def label_gaps(frame: Frame, axis: str) -> go.Figure:
+    """The gap of each model by the original label (filled) and by any label (open), and on the right their difference.
+
+    frame: name, family, gap_top1_pp, top1_low, top1_high, gap_any_of_pp, any_of_low, any_of_high, removed_pp,
+    removed_low, removed_high, n_original, n_replication; the smallest gap first, which is drawn on top.
+    """
+    place = np.arange(len(frame))[::-1]
+    size = 9 if len(frame) <= COMPACT else 6
+    drawn = (
+        ("gap_top1_pp", "top1_low", "top1_high", "Gap by the original label", "circle", 0.16),
+        ("gap_any_of_pp", "any_of_low", "any_of_high", "Gap by any label", "circle-open", -0.16),
+        ("removed_pp", "removed_low", "removed_high", "Removed by any-of scoring", "diamond", 0.0),
+    )
+    traces: list[Trace] = []
+    for column, low, high, name, symbol, lift in drawn:
+        right = {"xaxis": "x2"} if column == "removed_pp" else {}
+        key = {"mode": "markers", "name": name, "marker": {"color": GREY, "symbol": symbol, "size": size}}
+        traces.append({"type": "scatter", "x": [None], "y": [0]} | key | right)
+        for family, rows in _families(frame.assign(place=place + lift)):
+            at, under, over = (rows[one].to_numpy(float) for one in (column, low, high))
+            says = [
+                _hover(who, name, terms.points(*three), f"n = {a:,} and {b:,}")
+                for who, three, a, b in zip(
+                    rows["name"],
+                    zip(at, under, over, strict=True),
+                    rows["n_original"],
+                    rows["n_replication"],
+                    strict=True,
+                )
+            ]
+            marker = {"color": COLOUR[family], "symbol": symbol, "size": size}
+            data = {"x": at, "y": rows["place"].to_numpy(), "text": says, "marker": marker, "showlegend": False}
+            ends = _bars(at, under, over) | {"thickness": 1, "width": 0 if len(frame) > COMPACT else 3}
+            traces.append({"type": "scatter", "mode": "markers", "hoverinfo": "text", "error_x": ends} | data | right)
+    y = {"range": [-0.7, len(frame) - 0.3], "automargin": True, "zeroline": False, "showgrid": False}
+    named = {"tickvals": place, "ticktext": frame["name"].tolist(), "tickfont": {"size": 12 if size == 9 else 10}}
+    y |= named if len(frame) <= RANKED else {"showticklabels": False, "title": f"{len(frame)} models by their gap"}
+    zero = _zero()
+    return _figure(
+        traces,
+        min(110 + (26 if size == 9 else 14) * len(frame), 2400),
+        {"title": axis, "ticksuffix": " pp", "domain": [0, 0.6], "zeroline": False},
+        y,
+        xaxis2={"title": "Removed", "ticksuffix": " pp", "domain": [0.64, 1], "zeroline": False},
+        shapes=[zero, zero | {"xref": "x2"}],
+    )
