@@ -1,19 +1,28 @@
-"""Who is right where: predictions, checked to be complete, and joined with the labels of one source."""
+"""Who is right where: predictions, checked to be complete, and held against the labels of one source.
+
+Millions of answers are kept as arrays of models x images of one dataset (`Answers`), never as rows with ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.config import Config
+from bench.config import Config, file_stem
 from bench.errors import BenchError
 from bench.store import tables
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CLEAN = "clean"
 ORIGINAL = "original"
 """The label source that every image has exactly one label of."""
 
@@ -74,15 +83,6 @@ def correct(predictions: pd.DataFrame, labels: pd.DataFrame, source: str) -> npt
     return right
 
 
-def right_matrix(
-    predictions: pd.DataFrame, labels: pd.DataFrame, dataset: str, source: str = ORIGINAL, condition: str = "clean"
-) -> pd.DataFrame:
-    """Models x images of `dataset` that `source` labels: True where the model is right. Both axes are sorted."""
-    mine = predictions.loc[(predictions["dataset"] == dataset) & (predictions["condition"] == condition)]
-    wide = mine.assign(right=correct(mine, labels, source)).pivot(index="model", columns="sample_id", values="right")
-    return wide.dropna(axis=1).astype(bool)
-
-
 def evaluated_samples(config: Config) -> pd.DataFrame:
     """The rows of table `samples` that are evaluated, in the order of sample_id."""
     samples = tables.read("samples", config.results / "samples.parquet")
@@ -90,70 +90,184 @@ def evaluated_samples(config: Config) -> pd.DataFrame:
 
 
 def suites_of_models(config: Config) -> dict[str, str]:
-    """Model -> suite, of every model of params.yaml and every ensemble (its members' suite)."""
-    own = {name: model.suite for name, model in config.models.items()}
+    """Model -> suite, of every model of params.yaml, every imported one and every ensemble (its members' suite)."""
+    own = {name: model.suite for name, model in {**config.models, **config.imported}.items()}
     return own | {name: own[members[0]] for name, members in config.uncertainty.ensembles.items()}
 
 
-def all_predictions(config: Config, *, attacked: bool = False) -> pd.DataFrame:
-    """Predictions of every model and ensemble, with `attacked` also those of attacked images.
-
-    Raises BenchError, naming the model, the dataset, the condition and the file, unless each model has exactly one
-    answer to every test image of every dataset of its suite, clean and, where declared, corrupted.
-    """
-    results, samples = config.results, evaluated_samples(config)
-    frames = [tables.read_shards("predictions", results / "predictions", config.models)]
-    ensembles = results / "ensemble_predictions.parquet"
-    frames.append(tables.read("predictions", ensembles))
-    suites = suites_of_models(config)
-    for name in config.models:
-        _check(frames[0], name, _expected(config, suites[name]), samples, results / "predictions" / f"{name}.parquet")
-    for name in config.uncertainty.ensembles:
-        clean = [(dataset, "clean") for dataset in config.datasets_of(suites[name])]
-        _check(frames[1], name, clean, samples, ensembles)
-    if attacked:
-        path = results / "attack_predictions.parquet"
-        frames.append(tables.read("predictions", path))
-        _check_attacked(config, frames[-1], path)
-    return pd.concat(frames, ignore_index=True)
-
-
-def _expected(config: Config, suite: str) -> list[tuple[str, str]]:
-    """The (dataset, condition) pairs that a model of `suite` answers to."""
-    datasets = config.datasets_of(suite)
+def conditions(config: Config, dataset: str) -> list[str]:
+    """The conditions under which a dataset is answered: clean, and where it is corrupted, each corruption."""
     corruptions = config.corruptions
-    return [(dataset, "clean") for dataset in datasets] + [
-        (dataset, f"corruption:{name}:{severity}")
-        for dataset in corruptions.datasets
-        if dataset in datasets
-        for name in corruptions.names
-        for severity in corruptions.severities
-    ]
+    if dataset not in corruptions.datasets:
+        return [CLEAN]
+    return [CLEAN, *(f"corruption:{name}:{s}" for name in corruptions.names for s in corruptions.severities)]
 
 
-def _check(
-    predictions: pd.DataFrame, model: str, expected: list[tuple[str, str]], samples: pd.DataFrame, path: Path
-) -> None:
-    mine = predictions.loc[predictions["model"] == model]
-    known = samples["sample_id"].to_numpy(str)
-    place = pd.Index(known).get_indexer(pd.Index(mine["sample_id"]))
-    datasets = samples["dataset"].to_numpy(str)
-    strangers = (place < 0) | (datasets[place] != mine["dataset"].to_numpy(str))
-    if strangers.any():
-        example = mine["sample_id"].to_numpy()[strangers][0]
-        raise _fault(f"model {model!r} has answers to images that are no test images, e.g. {example!r}", path)
-    wanted = samples["dataset"].value_counts().to_dict()
-    got = mine.groupby(["dataset", "condition"], sort=False).size().to_dict()
-    for dataset, condition in expected:
-        have, need = got.pop((dataset, condition), 0), wanted.get(dataset, 0)
-        if have != need:
-            raise _fault(
-                f"model {model!r} has answers to {have} of the {need} test images of {dataset!r} under {condition!r}",
-                path,
-            )
-    if got:
-        dataset, condition = next(iter(got))
-        raise _fault(f"model {model!r} has answers to {dataset!r} under {condition!r}, which nothing declares", path)
+def answering(config: Config, dataset: str, condition: str = CLEAN) -> dict[str, Path]:
+    """Model -> the file with its answers, of every model that answers to a dataset under a condition, by name.
+
+    Ensembles and imported models answer to clean images only, the latter to the datasets that they list.
+    """
+    results, suite = config.results, config.dataset(dataset).suite
+    found = {
+        name: results / "predictions" / f"{name}.parquet"
+        for name, model in config.models.items()
+        if model.suite == suite
+    }
+    if condition == CLEAN:
+        suites = suites_of_models(config)
+        ensembles = results / "ensemble_predictions.parquet"
+        found |= {name: ensembles for name in config.uncertainty.ensembles if suites[name] == suite}
+        found |= {
+            name: results / "imported" / "predictions" / f"{file_stem(name)}.parquet"
+            for name, model in config.imported.items()
+            if dataset in model.datasets
+        }
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What M models answered to the N test images of one dataset under one condition.
+
+    `models` are in the order of their names, `ids` (N,) in their own; `pred` (M, N) are class ids, read from `files`.
+    """
+
+    dataset: str
+    condition: str
+    models: tuple[str, ...]
+    ids: npt.NDArray[np.object_]
+    pred: npt.NDArray[np.int32]
+    files: tuple[Path, ...]
+
+    def top(self, k: int = 5) -> npt.NDArray[np.int32]:
+        """The k most probable classes, best first, (M, N, k), -1 where they are not known; read when asked for."""
+        out = np.full((len(self.models), len(self.ids), k), -1, np.int32)
+        for place, (model, path) in zip(out, zip(self.models, self.files, strict=True), strict=True):
+            lists = _cell(path, model, self.dataset, self.condition, ["top5"]).column("top5").combine_chunks()
+            ends = np.cumsum(lengths := lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+            rank = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+            kept = rank < k
+            rows = np.repeat(np.arange(len(lengths)), lengths)
+            place[rows[kept], rank[kept]] = lists.flatten().to_numpy(zero_copy_only=False)[kept]
+        return out
+
+
+def answers(config: Config, dataset: str, condition: str = CLEAN) -> Answers:
+    """The answers of every model that answers to `dataset` under `condition`.
+
+    Raises BenchError, naming the model, the dataset, the condition and the file, where one has not exactly one answer
+    to every test image.
+    """
+    return next(each(config, [(dataset, condition)]))
+
+
+def each(config: Config, cells: Iterable[tuple[str, str]]) -> Iterator[Answers]:
+    """`answers` of several (dataset, condition), one after the other."""
+    import pyarrow as pa
+
+    samples = evaluated_samples(config)
+    _check_shards(config, samples)
+    for dataset, condition in cells:
+        ids = samples.loc[samples["dataset"] == dataset, "sample_id"].to_numpy(object)
+        wanted, found = pa.array(ids, pa.string()), answering(config, dataset, condition)
+        pred = np.empty((len(found), len(ids)), np.int32)
+        for row, (model, path) in zip(pred, found.items(), strict=True):
+            row[:] = _answers_of(path, model, dataset, condition, wanted)
+        yield Answers(dataset, condition, tuple(found), ids, pred, tuple(found.values()))
+
+
+def right(found: Answers, sets: LabelSets) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether each model (M, N) gives one of an image's labels, and whether an image (N,) has any: else nobody does."""
+    rows, width = sets.rows(found.ids), sets.member.shape[1]
+    labelled = rows >= 0
+    inside = found.pred < width
+    return sets.member[rows, np.where(inside, found.pred, 0)] & inside & labelled, labelled
+
+
+def all_predictions(config: Config, *, attacked: bool = False) -> pd.DataFrame:
+    """Table `predictions` of every own model and ensemble as one frame, with `attacked` also of attacked images."""
+    for _ in each(config, [(dataset, c) for dataset in config.datasets for c in conditions(config, dataset)]):
+        pass
+    frames = [tables.read_shards("predictions", config.results / "predictions", config.models)]
+    frames.append(tables.read("predictions", config.results / "ensemble_predictions.parquet"))
+    return pd.concat(frames + ([attacked_predictions(config)] if attacked else []), ignore_index=True)
+
+
+def right_matrix(
+    predictions: pd.DataFrame, labels: pd.DataFrame, dataset: str, source: str = ORIGINAL, condition: str = CLEAN
+) -> pd.DataFrame:
+    """Models x images of `dataset` that `source` labels: True where the model is right. Both axes are sorted."""
+    mine = predictions.loc[(predictions["dataset"] == dataset) & (predictions["condition"] == condition)]
+    wide = mine.assign(right=correct(mine, labels, source)).pivot(index="model", columns="sample_id", values="right")
+    return wide.dropna(axis=1).astype(bool)
+
+
+def attacked_predictions(config: Config) -> pd.DataFrame:
+    """Table `predictions` of the attacked images. BenchError where a model of the pool lacks answers to some."""
+    path = config.results / "attack_predictions.parquet"
+    attacked = tables.read("predictions", path)
+    _check_attacked(config, attacked, path)
+    return attacked
+
+
+def _cell(path: Path, model: str, dataset: str, condition: str, columns: list[str]) -> pa.Table:
+    """Columns of the rows of one model, dataset and condition, in the order of the file: that of sample_id."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    which = [("model", "=", model), ("dataset", "=", dataset), ("condition", "=", condition)]
+    try:
+        return pq.read_table(path, columns=columns, filters=which)
+    except FileNotFoundError:
+        raise BenchError("is missing.", where=path, remedy="Run `dvc repro` (or `dvc pull`).") from None
+    except (pa.ArrowException, OSError) as fault:
+        raise _fault(f"cannot be read as predictions: {fault}", path) from None
+
+
+def _check_shards(config: Config, samples: pd.DataFrame) -> None:
+    """Every file of predictions is there, is one, and has answers to nothing but what is declared.
+
+    A file that has as many rows as are declared is not looked into: its cells are, by whoever reads them.
+    """
+    import pyarrow.parquet as pq
+
+    tables.shards(config.results / "predictions", config.models)
+    tables.shards(config.results / "imported" / "predictions", map(file_stem, config.imported))
+    sizes = samples["dataset"].value_counts().to_dict()
+    declared: dict[Path, set[tuple[str, str, str]]] = {}
+    for dataset in config.datasets:
+        for condition in conditions(config, dataset):
+            for model, path in answering(config, dataset, condition).items():
+                declared.setdefault(path, set()).add((model, dataset, condition))
+    for path, cells in declared.items():
+        tables.check_schema("predictions", path)
+        if pq.read_metadata(path).num_rows <= sum(sizes.get(dataset, 0) for _, dataset, _ in cells):
+            continue
+        keys = ["model", "dataset", "condition"]
+        present = pq.read_table(path, columns=keys, read_dictionary=keys).group_by(keys).aggregate([])
+        undeclared = sorted(set(zip(*(present.column(key).to_pylist() for key in keys), strict=True)) - cells)
+        if undeclared:
+            model, dataset, condition = undeclared[0]
+            what = f"model {model!r} has answers to {dataset!r} under {condition!r}, which nothing declares"
+            raise _fault(what, path)
+
+
+def _answers_of(path: Path, model: str, dataset: str, condition: str, wanted: pa.Array) -> npt.NDArray[np.int32]:
+    """The answers of one model to exactly the images `wanted`, in their order."""
+    table = _cell(path, model, dataset, condition, ["sample_id", "pred"])
+    ids = table.column("sample_id").combine_chunks()
+    if not ids.equals(wanted):
+        mine, known = Counter(ids.to_pylist()), Counter(wanted.to_pylist())
+        strangers = sorted((mine - known).elements())
+        if strangers and strangers[0] not in known:
+            raise _fault(f"model {model!r} has answers to images that are no test images, e.g. {strangers[0]!r}", path)
+        raise _fault(
+            f"model {model!r} has answers to {len(ids)} of the {len(wanted)} test images of {dataset!r} under "
+            f"{condition!r}",
+            path,
+        )
+    return table.column("pred").to_numpy()
 
 
 def _check_attacked(config: Config, attacked: pd.DataFrame, path: Path) -> None:

@@ -21,13 +21,16 @@ import json
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench import compute, stats
 from bench.config import Config
 from bench.evaluate import correctness
-from bench.evaluate.correctness import ORIGINAL
+from bench.evaluate.correctness import CLEAN, ORIGINAL, Answers, LabelSets
 from bench.store import tables
+
+Flags = npt.NDArray[np.bool_]
 
 CELL = ["model", "dataset", "condition"]
 DIGITS = 6
@@ -41,114 +44,131 @@ def run(config: Config) -> dict[str, int]:
     labels = tables.read("labels", results / "labels.parquet")
     members = tables.read("subset_members", results / "subset_members.parquet")
     training = tables.read_shards("training", results / "training", config.models)
-    predictions = correctness.all_predictions(config, attacked=True)
-    attacked = predictions["condition"].str.startswith("attack:")
-    answers, attacks = predictions.loc[~attacked].reset_index(drop=True), predictions.loc[attacked]
-    answers = answers.assign(right=correctness.correct(answers, labels, ORIGINAL))
+    attacked = correctness.attacked_predictions(config)
+    sources = correctness.sources_of(labels, samples)
+    sets = {source: correctness.label_sets(labels, source) for source in sorted(set().union(*sources.values()))}
 
     frames = [tables.read("metrics", results / "calibration.parquet")]
-    frames += _accuracies(config, answers, members, ORIGINAL, "top1")
-    clean = answers.loc[answers["condition"] == "clean"]
-    frames.append(_class_balanced(config, clean, samples, ORIGINAL))
-    by_source: dict[str, list[str]] = {}
-    for dataset, sources in correctness.sources_of(labels, samples).items():
-        for source in sources:
-            by_source.setdefault(source, []).append(dataset)
-    for source in sorted(set(by_source) - {ORIGINAL}):
-        mine = answers.loc[answers["dataset"].isin(by_source[source])]
-        mine = mine.assign(right=correctness.correct(mine, labels, source))
-        frames += _accuracies(config, mine, members, source, "any_of")
-        empty_wrong = mine.assign(right=mine["right"].fillna(0.0))
-        frames.append(_shares(config, empty_wrong, "all", source, "any_of_empty_wrong"))
-        mine = mine.loc[mine["condition"] == "clean"]
-        frames.append(_class_balanced(config, mine, samples, source))
-        frames.append(_top_k(config, mine, correctness.label_sets(labels, source), source))
-    frames += _robust(config, clean, attacks, labels, members)
+    cells = [(name, condition) for name in config.datasets for condition in correctness.conditions(config, name)]
+    for found in correctness.each(config, cells):
+        if not found.models:
+            continue
+        mine = samples.loc[samples["dataset"] == found.dataset, "label"].to_numpy(np.int64)
+        subsets = _subsets(found, members)
+        for source in sources[found.dataset]:
+            right, labelled = correctness.right(found, sets[source])
+            metric = "top1" if source == ORIGINAL else "any_of"
+            frames += [
+                _shares(config, found, right, labelled & kept, subset, source, metric)
+                for subset, kept in subsets.items()
+            ]
+            if source != ORIGINAL:
+                every = np.ones_like(labelled)
+                frames.append(_shares(config, found, right, every, "all", source, "any_of_empty_wrong"))
+            if found.condition == CLEAN:
+                frames.append(_class_balanced(config, found, right, labelled, mine, source))
+                if source != ORIGINAL:
+                    frames.append(_top_k(config, found, sets[source], source))
+    frames += _robust(config, attacked, sets[ORIGINAL], members)
 
-    written = tables.write("metrics", pd.concat(frames), results / "metrics.parquet")
+    written = tables.write("metrics", tables.stacked("metrics", frames), results / "metrics.parquet")
     _write_summary(config, written)
     _write_plots(config, written, training)
     return {"figures": len(written)}
+
+
+def _subsets(found: Answers, members: pd.DataFrame) -> dict[str, Flags]:
+    """Subset -> which images (N,) are in it: all under every condition, the named ones for clean images."""
+    out = {"all": np.ones(len(found.ids), bool)}
+    if found.condition == CLEAN:
+        ids = pd.Index(found.ids)
+        named = {str(subset): ids.isin(rows.to_numpy()) for subset, rows in members.groupby("subset")["sample_id"]}
+        out |= {subset: kept for subset, kept in named.items() if kept.any()}
+    return out
 
 
 def _rows(figures: pd.DataFrame, subset: str, source: str, metric: str) -> pd.DataFrame:
     return figures.assign(subset=subset, label_source=source, metric=metric)
 
 
-def _shares(config: Config, answers: pd.DataFrame, subset: str, source: str, metric: str) -> pd.DataFrame:
-    """The share of `right` in every cell, NaN left out, with Wilson's interval."""
-    counts = answers.groupby(CELL)["right"].agg(["sum", "count"]).reset_index()
-    counts = counts.loc[counts["count"] > 0]
-    low, high = stats.wilson(counts["sum"], counts["count"], config.statistics.confidence)
-    figures = counts[CELL].assign(value=counts["sum"] / counts["count"], ci_low=low, ci_high=high, n=counts["count"])
-    return _rows(figures, subset, source, metric)
-
-
-def _accuracies(
-    config: Config, answers: pd.DataFrame, members: pd.DataFrame, source: str, metric: str
-) -> list[pd.DataFrame]:
-    """Shares over all images under every condition, and over each subset for clean images."""
-    frames = [_shares(config, answers, "all", source, metric)]
-    clean = answers.loc[answers["condition"] == "clean"]
-    for subset, ids in members.groupby("subset")["sample_id"]:
-        frames.append(_shares(config, clean.loc[clean["sample_id"].isin(ids)], str(subset), source, metric))
-    return frames
+def _shares(
+    config: Config, found: Answers, right: Flags, among: Flags, subset: str, source: str, metric: str
+) -> pd.DataFrame:
+    """The share of `right` (M, N) among some images (N,) of every model, with Wilson's interval; none of no images."""
+    n = int(among.sum())
+    if not n:
+        return pd.DataFrame()
+    k = (right & among).sum(axis=1)
+    low, high = stats.wilson(k, n, config.statistics.confidence)
+    figures = {"model": found.models, "value": k / n, "ci_low": low, "ci_high": high}
+    where = {"dataset": found.dataset, "condition": found.condition, "n": n}
+    return _rows(pd.DataFrame(figures).assign(**where), subset, source, metric)
 
 
 def _with_interval(cell: Any, value: float, interval: stats.Interval, n: int) -> dict[str, object]:
     return {**dict(zip(CELL, cell, strict=True)), "value": value, "ci_low": interval[0], "ci_high": interval[1], "n": n}
 
 
-def _class_balanced(config: Config, clean: pd.DataFrame, samples: pd.DataFrame, source: str) -> pd.DataFrame:
-    labelled = clean.loc[clean["right"].notna()]
-    original = samples.set_index("sample_id")["label"].loc[labelled["sample_id"]].to_numpy()
-    counts = labelled.assign(label=original).groupby([*CELL, "label"])["right"].agg(["sum", "count"])
+def _class_balanced(
+    config: Config, found: Answers, right: Flags, labelled: Flags, original: npt.NDArray[np.int64], source: str
+) -> pd.DataFrame:
+    n = np.bincount(original[labelled])
+    present = n > 0
     rows = []
-    for cell, mine in counts.groupby(level=CELL):
-        k, n = mine["sum"].to_numpy(), mine["count"].to_numpy()
+    for model, row in zip(found.models, right, strict=True):
+        k = np.bincount(original[labelled], row[labelled]).astype(np.int64)
+        cell = (model, found.dataset, found.condition)
         interval = stats.bootstrap_class_balanced(
-            k,
-            n,
+            k[present],
+            n[present],
             compute.rng(config.seed, "class_balanced", *cell, source),
             draws=config.statistics.bootstrap,
             confidence=config.statistics.confidence,
         )
-        rows.append(_with_interval(cell, float((k / n).mean()), interval, int(n.sum())))
+        rows.append(_with_interval(cell, float((k[present] / n[present]).mean()), interval, int(n.sum())))
     return _rows(pd.DataFrame(rows), "all", source, "class_balanced")
 
 
-def _top_k(config: Config, clean: pd.DataFrame, sets: correctness.LabelSets, source: str) -> pd.DataFrame:
-    sizes = sets.sizes(clean["sample_id"])
-    top = np.stack(clean["top5"].tolist())
-    found = sets.contains(clean["sample_id"], top) & (np.arange(top.shape[1]) < sizes[:, None])
-    reached = (sizes > 0) & (sizes <= top.shape[1])
-    hits = clean.loc[reached, CELL].assign(hit=found[reached].sum(axis=1) / sizes[reached])
+def _top_k(config: Config, found: Answers, sets: LabelSets, source: str) -> pd.DataFrame:
+    """Over the images whose labels are no more than the answers that are known of a model; none where there is none."""
+    sizes = sets.sizes(found.ids)
     rows = []
-    for cell, mine in hits.groupby(CELL)["hit"]:
+    for model, top in zip(found.models, found.top(), strict=True):
+        reached = (sizes > 0) & (sizes <= (top >= 0).sum(axis=1))
+        if not reached.any():
+            continue
+        inside = sets.contains(found.ids, np.maximum(top, 0)) & (top >= 0) & (np.arange(top.shape[1]) < sizes[:, None])
+        hits = inside[reached].sum(axis=1) / sizes[reached]
+        cell = (model, found.dataset, found.condition)
         interval = stats.bootstrap_mean(
-            mine.to_numpy(),
+            hits,
             compute.rng(config.seed, "top_k", *cell, source),
             draws=config.statistics.bootstrap,
             confidence=config.statistics.confidence,
         )
-        rows.append(_with_interval(cell, float(mine.mean()), interval, len(mine)))
-    return _rows(pd.DataFrame(rows), "all", source, "top_k")
+        rows.append(_with_interval(cell, float(hits.mean()), interval, len(hits)))
+    return _rows(pd.DataFrame(rows), "all", source, "top_k") if rows else pd.DataFrame()
 
 
-def _robust(
-    config: Config, clean: pd.DataFrame, attacks: pd.DataFrame, labels: pd.DataFrame, members: pd.DataFrame
-) -> list[pd.DataFrame]:
+def _robust(config: Config, attacked: pd.DataFrame, sets: LabelSets, members: pd.DataFrame) -> list[pd.DataFrame]:
     """On the subset `attack`, and on those of its images that are `suitable` (right by every model of the pool)."""
-    if attacks.empty:
-        return []
-    before = clean.set_index(["model", "sample_id"])["right"]
-    before = before.loc[pd.MultiIndex.from_frame(attacks.loc[:, ["model", "sample_id"]])].to_numpy()
-    both = attacks.assign(right=correctness.correct(attacks, labels, ORIGINAL) * before)
     suitable = members.loc[members["subset"] == "suitable", "sample_id"]
-    return [
-        _shares(config, both, "attack", ORIGINAL, "robust_accuracy"),
-        _shares(config, both.loc[both["sample_id"].isin(suitable)], "suitable", ORIGINAL, "robust_accuracy"),
-    ]
+    clean = {dataset: correctness.answers(config, dataset) for dataset in attacked["dataset"].unique()}
+    frames = []
+    for cell in attacked[CELL].drop_duplicates().itertuples(index=False, name=None):
+        model, dataset, _ = cell
+        mine = attacked.loc[(attacked[CELL] == list(cell)).all(axis=1)]
+        before = clean[dataset]
+        rows = pd.Index(before.ids).get_indexer(pd.Index(mine["sample_id"]))
+        given = before.pred[before.models.index(model), rows]
+        kept = sets.contains(mine["sample_id"], mine["pred"]) & sets.contains(mine["sample_id"], given)
+        for subset, among in (("attack", np.ones_like(kept)), ("suitable", mine["sample_id"].isin(suitable))):
+            n, k = int(np.sum(among)), int(np.sum(kept & among))
+            if n:
+                low, high = stats.wilson(k, n, config.statistics.confidence)
+                row = _with_interval(cell, k / n, (float(low), float(high)), n)
+                frames.append(_rows(pd.DataFrame([row]), subset, ORIGINAL, "robust_accuracy"))
+    return frames
 
 
 def _write_summary(config: Config, metrics: pd.DataFrame) -> None:

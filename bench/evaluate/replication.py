@@ -16,17 +16,18 @@ import pandas as pd
 from bench import compute, stats
 from bench.config import Config
 from bench.evaluate import correctness
-from bench.evaluate.correctness import ORIGINAL
+from bench.evaluate.correctness import CLEAN, ORIGINAL, Answers
 from bench.store import tables
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One set under one label source: models x images, True where right; the source image of each column."""
+    """One set under one label source: who of `models` (M,) is right (M, N); the source image (N,) of each image."""
 
     dataset: str
     source: str
-    right: pd.DataFrame
+    models: tuple[str, ...]
+    right: npt.NDArray[np.bool_]
     origins: npt.NDArray[np.str_]
 
 
@@ -39,23 +40,24 @@ def run(config: Config) -> dict[str, int]:
     results = config.results
     samples = correctness.evaluated_samples(config)
     labels = tables.read("labels", results / "labels.parquet")
-    predictions = correctness.all_predictions(config)
     sources = correctness.sources_of(labels, samples)
-    origin = samples.set_index("sample_id")["source_id"]
+    sets = {source: correctness.label_sets(labels, source) for source in set().union(*sources.values())}
+    origins = {name: rows.to_numpy(str) for name, rows in samples.groupby("dataset")["source_id"]}
 
-    def scored(dataset: str, source: str) -> Scored:
-        right = correctness.right_matrix(predictions, labels, dataset, source)
-        return Scored(dataset, source, right, origin.loc[right.columns].to_numpy(str))
+    def scored(found: Answers, source: str) -> Scored:
+        right, labelled = correctness.right(found, sets[source])
+        return Scored(found.dataset, source, found.models, right[:, labelled], origins[found.dataset][labelled])
 
     frames = []
     for name, dataset in config.datasets.items():
         if dataset.replicates is None:
             continue
         original = dataset.replicates
-        top1 = gaps(config, scored(original, ORIGINAL), scored(name, ORIGINAL), "top1")
+        first, second = correctness.each(config, [(original, CLEAN), (name, CLEAN)])
+        top1 = gaps(config, scored(first, ORIGINAL), scored(second, ORIGINAL), "top1")
         ours, theirs = (next((s for s in sources[side] if s != ORIGINAL), ORIGINAL) for side in (original, name))
         if (ours, theirs) != (ORIGINAL, ORIGINAL):
-            any_of = gaps(config, scored(original, ours), scored(name, theirs), "any_of")
+            any_of = gaps(config, scored(first, ours), scored(second, theirs), "any_of")
             label_pp = top1["gap_pp"] - any_of["gap_pp"]
             top1 = top1.assign(label_pp=label_pp)
             frames.append(any_of.assign(label_pp=label_pp))
@@ -71,8 +73,8 @@ def gaps(config: Config, original: Scored, other: Scored, scoring: str) -> pd.Da
     or relabelled copy, a selection) are not: source images are resampled, each with what both sets have of it.
     """
     settings = config.statistics
-    models = original.right.index.intersection(other.right.index)
-    a, b = original.right.loc[models].to_numpy(), other.right.loc[models].to_numpy()
+    models = [model for model in original.models if model in other.models]
+    a, b = (side.right[[side.models.index(model) for model in models]] for side in (original, other))
     (n_a, n_b), (k_a, k_b) = (a.shape[1], b.shape[1]), (a.sum(axis=1), b.sum(axis=1))
     gap = k_a / n_a - k_b / n_b
     if np.intersect1d(original.origins, other.origins).size:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench import compute
 from bench.config import Config
 from bench.evaluate import correctness
+from bench.evaluate.correctness import CLEAN, ORIGINAL, Answers
 from bench.store import tables
 
 AGREED_BY = 0.5
@@ -21,6 +24,7 @@ _MEASURES = {
     "energy": "energy",
 }
 
+Flags = npt.NDArray[np.bool_]
 Found = tuple[str, str, str, list[str]]
 """subset, dataset, its definition in words, sample ids"""
 
@@ -29,17 +33,18 @@ def run(config: Config) -> dict[str, int]:
     """Write results/subsets.parquet and results/subset_members.parquet."""
     samples = correctness.evaluated_samples(config)
     labels = tables.read("labels", config.results / "labels.parquet")
-    predictions = correctness.all_predictions(config)
     attacks = tables.read("attacks", config.results / "attacks.parquet")
     uncertainty = tables.read("uncertainty", config.results / "uncertainty.parquet")
 
-    right = {dataset: correctness.right_matrix(predictions, labels, dataset) for dataset in config.datasets}
+    sets = correctness.label_sets(labels, ORIGINAL)
+    attacked = {attack.dataset for attack in config.attacks.runs.values()}
     found: list[Found] = []
-    for dataset in dict.fromkeys(attack.dataset for attack in config.attacks.runs.values()):
-        found += _attacked(config, dataset, right[dataset], attacks)
-    for dataset, matrix in right.items():
-        found += _certain(config, dataset, uncertainty)
-        found += _disputed(config, dataset, matrix)
+    for answers in correctness.each(config, [(dataset, CLEAN) for dataset in config.datasets]):
+        right, _ = correctness.right(answers, sets)
+        if answers.dataset in attacked:
+            found += _attacked(config, answers, right, attacks)
+        found += _certain(config, answers.dataset, uncertainty)
+        found += _disputed(config, answers, right)
     for dataset, sources in correctness.sources_of(labels, samples).items():
         found += _by_number_of_labels(dataset, sources, labels, samples)
 
@@ -59,10 +64,12 @@ def most_certain(uncertainty: pd.Series, fraction: float) -> list[str]:
     return sorted(in_order[: int(fraction * len(in_order) + 0.5)])
 
 
-def _attacked(config: Config, dataset: str, right: pd.DataFrame, attacks: pd.DataFrame) -> Iterator[Found]:
+def _attacked(config: Config, answers: Answers, right: Flags, attacks: pd.DataFrame) -> Iterator[Found]:
+    dataset = answers.dataset
     pool = config.attack_pool(dataset)
     about = f"Images that each of the {len(pool)} models of the attack pool gets right before any attack."
-    yield "suitable", dataset, about, right.columns[right.loc[pool].all(axis=0)].tolist()
+    suitable = right[[answers.models.index(model) for model in pool]].all(axis=0)
+    yield "suitable", dataset, about, answers.ids[suitable].tolist()
     ids = sorted(attacks.loc[attacks["dataset"] == dataset, "sample_id"].unique())
     yield "attack", dataset, "Images that are attacked: the first in the order of the sha256 of their ids.", ids
 
@@ -83,11 +90,13 @@ def _certain(config: Config, dataset: str, uncertainty: pd.DataFrame) -> Iterato
         yield f"certain-{share}", dataset, about, most_certain(known, fraction)
 
 
-def _disputed(config: Config, dataset: str, right: pd.DataFrame) -> Iterator[Found]:
-    single = [model for model in right.index if model in config.models]
-    agree = right.loc[single].mean(axis=0)
+def _disputed(config: Config, answers: Answers, right: Flags) -> Iterator[Found]:
+    single = [i for i, model in enumerate(answers.models) if model not in config.uncertainty.ensembles]
+    if not single:
+        return
+    agree = right[single].mean(axis=0)
     about = f"Images whose original label is given by fewer than half of the {len(single)} models (no ensembles)."
-    yield "disputed", dataset, about, right.columns[agree < AGREED_BY].tolist()
+    yield "disputed", answers.dataset, about, answers.ids[agree < AGREED_BY].tolist()
 
 
 def _by_number_of_labels(

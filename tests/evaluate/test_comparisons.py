@@ -66,8 +66,7 @@ def test_tie_groups_are_the_shared_ranks(pairs: pd.DataFrame, ranks: pd.DataFram
 
 
 def _ranked(results: Config, right: dict[str, np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    frame = pd.DataFrame(np.array(list(right.values()), bool), index=pd.Index(list(right)))
-    pairs, ranks = comparisons.compare(results, frame, "d", "original")
+    pairs, ranks = comparisons.compare(results, list(right), np.array(list(right.values()), bool), "d", "original")
     return pairs, ranks.set_index("model")
 
 

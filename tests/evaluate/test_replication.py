@@ -60,9 +60,8 @@ def test_labels_explain_the_noisy_gap(gaps: pd.DataFrame) -> None:
 
 
 def _scored(dataset: str, right: list[list[int]], origins: list[str]) -> replication.Scored:
-    columns = pd.Index([f"{dataset}/{i}" for i in range(len(origins))])
-    frame = pd.DataFrame(np.array(right, bool), index=pd.Index(["a", "b"][: len(right)]), columns=columns)
-    return replication.Scored(dataset, "original", frame, np.array(origins))
+    models = ("a", "b")[: len(right)]
+    return replication.Scored(dataset, "original", models, np.array(right, bool), np.array(origins))
 
 
 def test_a_copy_has_no_gap_and_no_doubt(results: Config) -> None:
