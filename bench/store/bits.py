@@ -269,34 +269,6 @@ def rows_of(
     )
 
 
-def tables_of(
-    predictions: pd.DataFrame, labels: pd.DataFrame, samples: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tables `bits` and `valid` of complete predictions.
-
-    `samples` are the evaluated rows; a prediction frame has exactly one row an image for each (model, dataset,
-    condition). An image that a source does not label has a zero in `correct` and in `mask`.
-    """
-    import pandas as pd
-
-    ordered = predictions.sort_values(["model", "dataset", "condition", "sample_id"], ignore_index=True)
-    cell = ["model", "dataset", "condition"]
-    bits, valid = [], []
-    for dataset, sources in correctness.sources_of(labels, samples).items():
-        ids = np.sort(samples.loc[samples["dataset"] == dataset, "sample_id"].to_numpy(str))
-        mine = ordered.loc[ordered["dataset"] == dataset]
-        heads = mine.loc[:, cell].iloc[:: len(ids)]
-        for source in sources:
-            labelled = correctness.label_sets(labels, source).rows(ids) >= 0
-            valid.append((dataset, source, len(ids), pack(labelled)))
-            right = correctness.correct(mine, labels, source).reshape(-1, len(ids)) == 1
-            bits += [(*head, source, len(ids), pack(row)) for head, row in zip(heads.to_numpy(), right, strict=True)]
-    return (
-        pd.DataFrame(bits, columns=[*cell, "label_source", "n", "correct"]),
-        pd.DataFrame(valid, columns=["dataset", "label_source", "n", "mask"]),
-    )
-
-
 def _words(rows: Bytes) -> npt.NDArray[np.uint64]:
     """Packed rows (M, B) as 64-bit words (M, W): a view where they are whole words side by side, else a padded copy."""
     if rows.shape[-1] % WORD or not rows.flags.c_contiguous or rows.ctypes.data % WORD:

@@ -206,14 +206,23 @@ def read_snapshot(path: Path) -> dict[str, str] | None:
 
 def run(config: Config) -> dict[str, int]:
     """Write results/{bits,valid}.parquet and results/database.json, and build results/bench.duckdb; return counts."""
+    import pandas as pd
+
     from bench.evaluate import correctness
     from bench.store import bits
 
-    predictions = correctness.all_predictions(config)
     labels = tables.read("labels", config.results / "labels.parquet")
-    packed, valid = bits.tables_of(predictions, labels, correctness.evaluated_samples(config))
-    tables.write("bits", packed, config.results / "bits.parquet")
-    tables.write("valid", valid, config.results / "valid.parquet")
+    sources = correctness.sources_of(labels, correctness.evaluated_samples(config))
+    sets = {source: correctness.label_sets(labels, source) for source in set().union(*sources.values())}
+    packed, valid = [], []
+    cells = [(name, condition) for name in config.datasets for condition in correctness.conditions(config, name)]
+    for found in correctness.each(config, cells):
+        rows, labelled = bits.rows_of(found, {source: sets[source] for source in sources[found.dataset]})
+        packed.append(rows)
+        if found.condition == correctness.CLEAN:
+            valid.append(labelled)
+    tables.write("bits", pd.concat(packed, ignore_index=True), config.results / "bits.parquet")
+    tables.write("valid", pd.concat(valid, ignore_index=True), config.results / "valid.parquet")
     current = hashes(config)
     with tables.replacing(config.results / HASHES) as temporary:
         temporary.write_text(_text(current))
