@@ -1,8 +1,8 @@
 """`python -m benchmarks [NAME ...]`: measure, print, and write benchmarks/results/<name>.json.
 
 A benchmark is a module with `run() -> dict`: its figures by name, what they are held against (`target...`), and `met`.
-Figures that are compared are medians of runs that alternate in one process. `details(result) -> str`, where a module has
-it, is printed below the figures.
+Figures that are compared are medians of runs that alternate in one process. Where a module has
+`details(result) -> str`, it is printed below them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.store import provenance, tables
 
-MODULES = ("augmentation", "dashboard", "predict", "repro", "store")
+MODULES = ("augmentation", "browser", "dashboard", "predict", "repro", "store")
 RESULTS = Path(__file__).with_name("results")
 
 
