@@ -54,6 +54,9 @@ NEEDED = (
 )
 """Tables that the pages read."""
 
+KEYS = {tuple: repr}
+"""How caches tell tuples of names apart: as one text, for a thousand names take milliseconds one by one."""
+
 ORIGINAL = "original"
 PREDICTED = "pred"
 
@@ -285,7 +288,7 @@ def _with_models(frame: Frame, source: Source) -> Frame:
     return frame.merge(models, on="model")
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+@st.cache_data(max_entries=128, show_spinner=False, hash_funcs=KEYS)
 def accuracies(source: Source, subset: str, label_source: str, models: tuple[str, ...]) -> Frame:
     """Accuracy on clean images of every set that has the subset and label source: one row a model and dataset.
 
@@ -310,7 +313,7 @@ def accuracies(source: Source, subset: str, label_source: str, models: tuple[str
     return _with_models(frame, source)
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+@st.cache_data(max_entries=128, show_spinner=False, hash_funcs=KEYS)
 def gaps(source: Source, original: str, other: str, scoring: str, models: tuple[str, ...]) -> Frame:
     """Gap of each model under rule R0: model, name, family, arch, gap_pp, ci_low, ci_high, label_pp, n_original, ..."""
     frame = query(
@@ -334,7 +337,7 @@ def scorings(source: Source, original: str, other: str) -> list[str]:
     return query(source, sql, [original, other])["scoring"].tolist()
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+@st.cache_data(max_entries=128, show_spinner=False, hash_funcs=KEYS)
 def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Frame:
     """Figures under one corruption (top1) or attack (robust accuracy) by its level: severity or eps in 1/255.
 
@@ -361,7 +364,7 @@ def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Fram
     return _with_models(frame, source)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def pairs(
     source: Source, dataset: str, models: tuple[str, ...], label_source: str = ORIGINAL
 ) -> dict[tuple[str, str], Pair]:
@@ -406,7 +409,7 @@ def robust_pair(source: Source, a: str, b: str, condition: str) -> tuple[int, in
     return int(row.iloc[0]), int(row.iloc[1]), int(row.iloc[2])
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
 def heads(source: Source, models: tuple[str, ...]) -> Frame:
     """Heads on frozen features: probe, labels_per_class (0 = all), mean, lowest and highest accuracy over seeds, n."""
     frame = query(
@@ -599,14 +602,14 @@ def label_counts(source: Source, dataset: str, label_source: str) -> np.ndarray:
     return _frozen(query(source, sql, [label_source, dataset])["n"].to_numpy(np.int32))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def models_right(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> np.ndarray:
     """How many of some models are right on each image, (N,); 0 where it has no label of the source."""
     found = block(source, dataset, label_source)
     return _frozen(np.asarray(bits.models_right(found.some(models)[1], found.n)))
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@st.cache_resource(max_entries=32, show_spinner=False, hash_funcs=KEYS)
 def answers_given(source: Source, dataset: str, models: tuple[str, ...]) -> np.ndarray:
     """How many different answers some models give to each image, (N,) int32; 0 where their answers are not known."""
     found = codes(source, dataset, PREDICTED)
@@ -619,7 +622,7 @@ def answers_given(source: Source, dataset: str, models: tuple[str, ...]) -> np.n
     return _frozen(out)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=KEYS)
 def images_of(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
     """One row a test image of a set, in the order of sample_id. Shared: nobody writes into it.
 
@@ -671,31 +674,22 @@ def under_mask(
     right = bits.right_counts(rows, mask)
     low, high = stats.wilson(right, n, statistics(source)["confidence"])
     every = bits.right_counts(rows, found.valid) / bits.size(found.valid)
-    about = _models_by_name(source).loc[names]
-    frame = pd.DataFrame(
-        {
-            "model": names,
-            "name": about["name"].to_numpy(),
-            "family": about["family"].to_numpy(),
-            "method": about["method"].to_numpy(),
-            "arch": about["arch"].to_numpy(),
-            "value": right / n,
-            "ci_low": low,
-            "ci_high": high,
-            "n": n,
-            "all_value": every,
-            "delta_pp": 100 * (right / n - every),
-        }
-    )
-    return frame.sort_values(["value", "model"], ascending=[False, True], ignore_index=True), n
+    order = np.argsort(-right, kind="stable")
+    about = _about(source, tuple(names))
+    columns = {name: values[order] for name, values in about.items()}
+    value = right / n
+    columns |= {"value": value[order], "ci_low": low[order], "ci_high": high[order], "n": np.full(len(order), n)}
+    return pd.DataFrame(columns | {"all_value": every[order], "delta_pp": 100 * (value - every)[order]}), n
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _models_by_name(source: Source) -> Frame:
-    return catalogue(source).models.set_index("model")
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=KEYS)
+def _about(source: Source, models: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns model, name, family, method and arch of some models, in that order."""
+    frame = catalogue(source).models.set_index("model", drop=False).loc[list(models)]
+    return {column: frame[column].to_numpy(object) for column in ("model", "name", "family", "method", "arch")}
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def pictures(source: Source, sample_ids: tuple[str, ...]) -> dict[str, tuple[bytes, str]]:
     """sample_id -> encoded thumbnail and its media type."""
     sql = f"SELECT sample_id, thumbnail, media_type FROM images WHERE sample_id IN ({_marks(sample_ids)})"
@@ -766,7 +760,7 @@ def disputed(source: Source, dataset: str) -> Frame:
     )
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def proposals(source: Source, sample_ids: tuple[str, ...]) -> Frame:
     """Proposed labels of some images: sample_id, class_id, rank, score."""
     sql = f"""SELECT sample_id, class_id, rank, score FROM proposals WHERE sample_id IN ({_marks(sample_ids)})
@@ -818,7 +812,7 @@ def label_histogram(source: Source, dataset: str, label_source: str) -> Frame:
     return frame.assign(share=frame["n_images"] / max(int(frame["n_images"].sum()), 1))
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def label_metrics(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
     """Accuracies on all clean images by the original labels (top1) and by a source (all others), a row a metric.
 
@@ -838,7 +832,7 @@ def label_metrics(source: Source, dataset: str, label_source: str, models: tuple
     return _with_models(frame, source)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def label_accuracy(source: Source, dataset: str, label_source: str, models: tuple[str, ...]) -> Frame:
     """Accuracy of models by the number of labels of an image: the columns of table `label_accuracy` and the model's."""
     frame = query(
@@ -854,7 +848,7 @@ def label_accuracy(source: Source, dataset: str, label_source: str, models: tupl
     return _with_models(frame, source)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def label_correlation(source: Source, dataset: str, label_source: str, within: str, models: tuple[str, ...]) -> Frame:
     """Correlation of the number of labels with being right: the model's columns, scoring, rho, ci_low, ci_high, n."""
     frame = query(
@@ -875,7 +869,7 @@ def label_pairs(source: Source) -> list[tuple[str, str, str, str]]:
     return [tuple(row) for row in query(source, sql).itertuples(index=False)]
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
 def label_gaps(source: Source, pair: tuple[str, str, str, str], models: tuple[str, ...]) -> Frame:
     """Gaps of one of `label_pairs` by original and by any label: the model's columns, and those of table `label_gaps`.
 

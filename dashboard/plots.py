@@ -170,32 +170,39 @@ def _row_height(models: int, sets: int = 1) -> int:
 
 
 def ranked(frame: Frame, axis: str) -> go.Figure:
-    """Accuracy of very many models: sorted along the axis, their intervals as a band, a name where one hovers.
+    """Accuracy of very many models: sorted along the axis, each its interval, a name where one hovers.
 
-    frame: name, family, value, ci_low, ci_high, n, and maybe all_value (drawn in grey).
+    frame: name, family, value, ci_low, ci_high, and maybe all_value (a grey line). The intervals of a family are one
+    line with gaps, not an element each: that is what makes a redraw fast.
     """
     frame = frame.sort_values("value", ascending=False, ignore_index=True)
-    place = np.arange(1, len(frame) + 1)
-    at, low, high = (100 * frame[column].to_numpy(float) for column in ("value", "ci_low", "ci_high"))
-    band = {"x": np.concatenate([place, place[::-1]]), "y": np.concatenate([high, low[::-1]]), "fill": "toself"}
-    band |= {"fillcolor": "rgba(138,143,152,0.25)", "line": {"width": 0}, "name": "95 % intervals"}
-    traces: list[Trace] = [{"type": "scatter", "mode": "lines", "hoverinfo": "skip"} | band]
+    ends = np.full((len(frame), 4), np.nan)  # the last column is the gap between two models
+    ends[:, :3] = 100 * frame[["ci_low", "value", "ci_high"]].to_numpy(float)
+    place = np.repeat(np.arange(1, len(frame) + 1, dtype=np.int16), 4).reshape(ends.shape)
+    texts = np.full(ends.shape, "", object)
+    texts[:, 1] = [
+        f"<b>{name}</b><br>{value:.1f} % [{low:.1f}, {high:.1f}]"
+        for name, (low, value, high) in zip(frame["name"], ends[:, :3].tolist(), strict=True)
+    ]
+    traces: list[Trace] = []
     if "all_value" in frame:
-        grey = {"x": place, "y": 100 * frame["all_value"].to_numpy(float), "name": "on all images of the set"}
-        look = {"mode": "markers", "marker": {"color": GREY, "size": 3}, "hoverinfo": "skip"}
-        traces.append({"type": _kind(len(frame))} | grey | look)
-    for family, rows in _families(frame):
-        says = [
-            _hover(row.name, terms.percent(row.value, row.ci_low, row.ci_high), f"n = {row.n:,}")
-            for row in records(rows[["name", "value", "ci_low", "ci_high", "n"]])
-        ]
-        marker = {"color": COLOUR[family], "size": 4}
-        dots = {"x": place[rows.index], "y": at[rows.index], "text": says, "marker": marker}
-        traces.append(
-            {"type": _kind(len(frame)), "mode": "markers", "hoverinfo": "text", "name": terms.FAMILY[family]} | dots
-        )
-    x = {"title": f"{len(frame)} models, the most accurate first", "range": [0, len(frame) + 1], "zeroline": False}
-    return _figure(traces, 440, x, {"title": axis, "ticksuffix": " %", "zeroline": False})
+        every = {"x": place[:, 0], "y": 100 * frame["all_value"].to_numpy(np.float32)}
+        look = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.6, "hoverinfo": "skip"}
+        traces.append({"type": "scatter", "name": "on all images of the set"} | every | look)
+    family = frame["family"].to_numpy()
+    for name in terms.FAMILY:
+        rows = family == name
+        if rows.any():
+            line = {"x": place[rows].ravel(), "y": ends[rows].ravel().astype(np.float32)}
+            line |= {"text": texts[rows].ravel().tolist()}
+            look = {"mode": "lines", "line": {"color": COLOUR[name], "width": 3}, "hoverinfo": "text"}
+            traces.append({"type": "scatter", "name": terms.FAMILY[name]} | line | look)
+    x = {"title": f"{len(frame):,} models, the most accurate first", "range": [0, len(frame) + 1], "zeroline": False}
+    y = {"title": "Accuracy", "ticksuffix": " %", "zeroline": False}
+    heading = {"text": axis, "font": {"size": 13}, "x": 0, "xanchor": "left"}
+    x, y = x | {"automargin": False}, y | {"automargin": False}
+    margin = {"l": 64, "r": 16, "t": 76, "b": 52, "autoexpand": False}  # fixed, so that all is drawn once
+    return _figure(traces, 440, x, y, title=heading, margin=margin)
 
 
 def filtered(frame: Frame, axis: str) -> go.Figure:

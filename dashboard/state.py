@@ -44,7 +44,7 @@ class View:
     answers: Range | None = None
     nlabels: Range | None = None
     sort: str = "id"
-    part: str = "table"
+    part: str = "hard"
     own: str = "reference"
     page: int = 1
     sample: str = ""
@@ -64,7 +64,12 @@ SORTS = {
     "answers": "Most different answers first",
 }
 
-PARTS = {"table": "Table", "sweep": "Accuracy against coverage", "agreement": "Agreement of models"}
+PARTS = {
+    "hard": "How hard they are",
+    "table": "Table",
+    "sweep": "Accuracy against coverage",
+    "agreement": "Agreement of models",
+}
 OWN = {"reference": "The reference, the same images for all", "own": "Each model itself"}
 MOST = 50
 """Models that can be picked one by one; groups have any number."""

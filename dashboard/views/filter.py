@@ -36,8 +36,6 @@ def controls(source: db.Source, catalogue: db.Catalogue, view: state.View, model
         filters.unsure_slider(source, view)
     if not known:
         return
-    measure, reference = db.reference_of(source, view.dataset, view.measure, view.reference)
-    state.store(state.replace(state.current(), measure=measure, reference=reference))
     with c:
         state.bound(
             st.selectbox,
@@ -52,7 +50,7 @@ def controls(source: db.Source, catalogue: db.Catalogue, view: state.View, model
             st.selectbox,
             "Uncertainty of",
             "reference",
-            options=list(known[measure]),
+            options=list(known[view.measure]),
             format_func=catalogue.model_name,
             help=terms.HELP["reference"],
         )
@@ -63,34 +61,33 @@ def page() -> None:
     """All of the page: only this runs again where one of its own widgets changes."""
     if "goto" in st.session_state:
         st.rerun()
-    source, view = st.session_state["source"], state.apart()
+    source, view = st.session_state["source"], with_reference(st.session_state["source"], state.apart())
     catalogue = db.catalogue(source)
     models = state.models(catalogue, view)
-    top = st.container()
-    controls(source, catalogue, view, len(models))
-    view = state.current()
+    top, bar, middle = st.container(), st.container(), st.container()
     keep = filters.passing(source, view)
     mask = bits.mask_of(keep)
     frame, n = db.under_mask(source, view.dataset, view.labels, models, mask)
     name = catalogue.dataset_name(view.dataset)
+    with middle:  # first of all the figure, for which a reader waits
+        if len(frame):
+            said = f"Accuracy on these images of {name}, {terms.labels_name(view.labels).lower()} labels"
+            parts.figure(
+                plots.filtered(frame, f"{said} (n = {n:,} of {len(keep):,})"),
+                frame,
+                f"filter-{view.dataset}",
+                f"Accuracy of {len(frame)} models on {n:,} images, with intervals; grey: on all images of the set",
+            )
     with top:
-        parts.head(QUESTION, answer(frame, n, len(keep), name), unscored(source, view, int(keep.sum()) - n))
-    if frame.empty:
-        st.button("Clear the filters", on_click=clear)
-        return
-    n_said = f"n = {n:,} of {len(keep):,}"
-    parts.figure(
-        plots.filtered(
-            frame, f"Accuracy on these images of {name}, {terms.labels_name(view.labels)} labels ({n_said})"
-        ),
-        frame,
-        f"filter-{view.dataset}",
-        f"Accuracy of {len(frame)} models on {n:,} images, with intervals; grey: on all images of the set",
-    )
+        parts.head(QUESTION, answer(frame, n, len(keep), name), unscored(view, int(keep.sum()) - n))
+    with bar:
+        controls(source, catalogue, view, len(models))
     with st.container(horizontal=True):
-        st.button(f"See these {int(keep.sum()):,} images", icon=":material/grid_view:", on_click=see)
+        if keep.any():
+            st.button(f"See these {int(keep.sum()):,} images", icon=":material/grid_view:", on_click=see)
         st.button("Clear the filters", icon=":material/filter_alt_off:", on_click=clear)
-    difficulty(source, view, models, keep)
+    if frame.empty:
+        return
     state.bound(
         st.segmented_control,
         "More about these images",
@@ -99,13 +96,22 @@ def page() -> None:
         format_func=state.PARTS.get,
         required=True,
     )
-    shown = state.current().part
-    if shown == "table":
+    view = state.current()
+    if view.part == "hard":
+        difficulty(source, view, models, keep)
+    elif view.part == "table":
         table(frame, view.dataset)
-    elif shown == "sweep":
-        sweep(source, catalogue, state.current(), frame, mask)
+    elif view.part == "sweep":
+        sweep(source, catalogue, view, frame, mask)
     else:
         agreement(source, catalogue, view, frame, mask, n)
+
+
+def with_reference(source: db.Source, view: state.View) -> state.View:
+    """The view, with the measure and the model filled in by which images are told to be uncertain."""
+    measure, reference = db.reference_of(source, view.dataset, view.measure, view.reference)
+    state.store(state.replace(view, measure=measure, reference=reference))
+    return state.current()
 
 
 def clear() -> None:
@@ -133,7 +139,7 @@ def answer(frame: Frame, n: int, total: int, name: str) -> str:
     return f"{said}, {worst['name']} on {terms.percent(worst['value'], worst['ci_low'], worst['ci_high'])}."
 
 
-def unscored(source: db.Source, view: state.View, without: int) -> str:
+def unscored(view: state.View, without: int) -> str:
     """A sentence about the images that pass but have no label of the source."""
     if not without:
         return ""
@@ -192,7 +198,7 @@ def most_accurate(frame: Frame) -> list[str]:
     return frame["model"].head(state.MOST).tolist()
 
 
-def sweep(source: db.Source, catalogue: db.Catalogue, view: state.View, frame: Frame, mask: np.ndarray) -> None:
+def sweep(source: db.Source, catalogue: db.Catalogue, view: state.View, frame: Frame, mask: bits.Bytes) -> None:
     """Accuracy where the images of which a model is less sure are left out, at fifty thresholds."""
     st.subheader("Accuracy against coverage", anchor=False, help=terms.HELP["coverage"])
     known = db.measured(source, view.dataset)
@@ -256,13 +262,13 @@ def coverage(names: Sequence[str], right: np.ndarray, n: np.ndarray, total: int,
 
 
 def agreement(
-    source: db.Source, catalogue: db.Catalogue, view: state.View, frame: Frame, mask: np.ndarray, n: int
+    source: db.Source, catalogue: db.Catalogue, view: state.View, frame: Frame, mask: bits.Bytes, n: int
 ) -> None:
     """Which models are right and wrong on the same images."""
     st.subheader("Do the models agree?", anchor=False, help=f"{terms.HELP['agreement']} {terms.HELP['overlap']}")
     found = db.block(source, view.dataset, view.labels)
     names, rows = found.some(most_accurate(frame))
-    both = bits.both_right(rows, mask & found.valid)
+    both = bits.both_right(rows, np.bitwise_and(mask, found.valid))
     order = {family: i for i, family in enumerate(terms.FAMILY)}
     shown = frame.loc[frame["model"].isin(names)]
     shown = shown.iloc[np.lexsort((-shown["value"], shown["family"].map(order)))]

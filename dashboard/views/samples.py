@@ -154,7 +154,7 @@ def one(source: db.Source, view: state.View) -> None:
     with left:
         [instead] = parts.instead_of(catalogue, dataset, [int(str(row["label"]))])
         st.html(parts.image_html(picture, f"image {view.sample}", 260, instead))
-        size = f" · {row['width']} × {row['height']} pixels" if pd.notna(row["width"]) else ""
+        size = f" · {row['width']} × {row['height']} pixels" if str(row["width"]).isdecimal() else ""
         st.caption(f"{catalogue.dataset_name(dataset)} · `{view.sample}`{size}")
         definitions = [(names[k], catalogue.definition(dataset, k)) for k in given]
         for name, about in definitions if picture is None else ():
