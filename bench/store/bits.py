@@ -259,7 +259,7 @@ def rows_of(
     bits, valid = [], []
     for source, labels in sets.items():
         right, labelled = correctness.right(answers, labels)
-        packed = np.packbits(right & labelled, axis=1)
+        packed = np.packbits(right, axis=1)
         n = len(labelled)
         valid.append((answers.dataset, source, n, pack(labelled)))
         bits += [(model, *cell, source, n, row.tobytes()) for model, row in zip(answers.models, packed, strict=True)]

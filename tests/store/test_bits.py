@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import schemas
 from bench.config import Config
+from bench.evaluate.correctness import Answers, LabelSets
 from bench.store import bits, database, kernels
 
 
@@ -189,6 +192,57 @@ def test_warming_up_leaves_nothing_to_compile() -> None:
     everything(bits.stack([bits.pack(row) for row in right]), bits.mask_of(chosen), codes)
     assert [len(kernel.signatures) for kernel in compiled] == before
     assert len(compiled) > 6
+
+
+def test_rows_of_answers_by_hand() -> None:
+    answers = Answers(
+        dataset="d",
+        condition="clean",
+        models=("a", "b"),
+        ids=np.array(["d/0", "d/1", "d/2"], object),
+        pred=np.array([[0, 1, 2], [1, 1, 9]], np.int32),
+        files=(),
+    )
+    several = LabelSets(pd.Index(["d/0", "d/1"]), np.array([[1, 1, 0], [0, 1, 0]], bool))
+    one = LabelSets(pd.Index(["d/0", "d/1", "d/2"]), np.eye(3, dtype=bool))
+    found, valid = bits.rows_of(answers, {"original": one, "real": several})
+    cell = "d", "clean"
+    assert found.to_numpy().tolist() == [
+        ["a", *cell, "original", 3, bytes([0b11100000])],
+        ["b", *cell, "original", 3, bytes([0b01000000])],
+        ["a", *cell, "real", 3, bytes([0b11000000])],
+        ["b", *cell, "real", 3, bytes([0b11000000])],
+    ]
+    assert valid.to_numpy().tolist() == [
+        ["d", "original", 3, bytes([0b11100000])],
+        ["d", "real", 3, bytes([0b11000000])],
+    ]
+    assert len(schemas.validate("bits", found)) == len(found)
+
+
+def test_codes_of_a_model_by_hand() -> None:
+    extremes = {"msp": (0.2, 0.4), "entropy_nats": (0.1, 0.2), "energy": (-3.0, 1.0), "mutual_information": (0.5, 0.5)}
+    ranges = bits.ranges_of(10, extremes)
+    assert ranges == {
+        "msp": (0, 1),
+        "entropy_nats": (0, pytest.approx(np.log(10))),
+        "energy": (-3, 1),
+        "mutual_information": (0.5, 1.5),
+    }
+    measures = {"msp": [0.25, 1.0], "energy": [-1.0, 1.0], "mutual_information": [0.5, 0.5], "margin": [np.nan, 0.5]}
+    found = bits.codes_of("a", "d", "clean", [3, 999], measures, ranges)
+    codes = dict(zip(found["measure"], bits.stack_codes(list(found["codes"])).tolist(), strict=True))
+    assert codes == {
+        "pred": [3, 999],
+        "msp": [16_384, 65_535],
+        "energy": [32_768, 65_535],
+        "mutual_information": [0, 0],
+    }
+    assert found["low"].tolist()[1:] == [0, -3, 0.5]
+    assert np.isnan(found["low"][0])
+    assert list(schemas.validate("codes", found)["measure"]) == sorted(codes)
+    with pytest.raises(ValueError, match="class 65536"):
+        bits.codes_of("a", "d", "clean", [65_536], {}, {})
 
 
 @pytest.mark.parametrize("below", [1.0, 0.3])
