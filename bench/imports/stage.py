@@ -1,4 +1,4 @@
-"""The stage `imported`: check the predictions that were made elsewhere against their datasets; write them as results."""
+"""The stage `imported`: predictions that were made elsewhere, checked against their datasets, become results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 CLEAN = "clean"
 MEASURES = ("msp", "entropy_nats", "margin", "energy")
-SHOWN = 5
 
 
 def run(config: Config) -> dict[str, int]:
@@ -54,7 +53,8 @@ def _expected(config: Config) -> dict[str, tuple[pd.Index, int]]:
         return {}
     samples = tables.read("samples", config.results / "samples.parquet")
     test = samples.loc[samples["split"] == "test", ["dataset", "sample_id"]]
-    known = tables.read("datasets", config.results / "datasets.parquet").set_index("dataset")["n_classes"]
+    described = tables.read("datasets", config.results / "datasets.parquet")
+    known = dict(zip(described["dataset"], described["n_classes"], strict=True))
     found = {
         str(name): (pd.Index(part["sample_id"]).sort_values(), int(known[name]))
         for name, part in test.groupby("dataset")
@@ -79,7 +79,7 @@ def _write_model(
     ]
     predictions = [part.drop(columns=list(MEASURES)) for part in parts]
     unsure = [
-        part[["model", "dataset", "condition", "sample_id", *MEASURES]].assign(mutual_information=float("nan"))
+        part.loc[:, ["model", "dataset", "condition", "sample_id", *MEASURES]].assign(mutual_information=float("nan"))
         for part in parts
         if part[list(MEASURES)].notna().to_numpy().any()
     ]
@@ -120,18 +120,30 @@ def checked(config: Config, name: str, dataset: str, ids: pd.Index, n_classes: i
             where=path,
             remedy="The dataset was changed after the import; import the predictions of its images as they are now.",
         )
-    top = frame["top5"].explode().dropna()
-    for column, values in (("pred", frame["pred"]), ("top5", top)):
-        bad = (values < 0) | (values >= n_classes)
-        if bad.any():
-            row = values.index[bad.to_numpy().argmax()]
-            raise BenchError(
-                f"`{column}` of {frame['sample_id'][row]!r} is {values[bad].iloc[0]}, but {dataset!r} has the classes "
-                f"0 to {n_classes - 1}.",
-                where=path,
-                remedy=again,
-            )
+    for column, row, value in _outside(frame, n_classes):
+        raise BenchError(
+            f"`{column}` of {frame['sample_id'].iloc[row]!r} is {value}, but {dataset!r} has the classes 0 to "
+            f"{n_classes - 1}.",
+            where=path,
+            remedy=again,
+        )
     return frame
+
+
+def _outside(frame: pd.DataFrame, n_classes: int) -> list[tuple[str, int, int]]:
+    """The first answers that are no class, as (column, row, value): at most one of `pred` and one of `top5`."""
+    import numpy as np
+
+    pred = frame["pred"].to_numpy()
+    known = np.flatnonzero(frame["top5"].notna().to_numpy())
+    lists = list(frame["top5"].to_numpy()[known])
+    rows = np.repeat(known, [len(one) for one in lists])
+    found = []
+    for column, values, at in (("pred", pred, np.arange(len(pred))), ("top5", np.concatenate([*lists, []]), rows)):
+        bad = np.flatnonzero((values < 0) | (values >= n_classes))
+        if len(bad):
+            found.append((column, int(at[bad[0]]), int(values[bad[0]])))
+    return found
 
 
 def _train_dataset(config: Config, model: Imported) -> str:
