@@ -44,9 +44,8 @@ def run(config: Config) -> dict[str, int]:
         mine = [_labels(config, name, frame, len(metas[name].classes))]
         mine += _imported_labels(config, name, frame, metas[name], set(mine[0]["source"]))
         labels += mine
-        sources.append(
-            _label_sources(name, metas[name], {str(source) for part in mine for source in set(part["source"])})
-        )
+        found = {str(source) for part in mine for source in part["source"].unique()}
+        sources.append(_label_sources(name, metas[name], sorted(found | set(config.datasets[name].labels))))
     everything = _with_sizes(pd.concat(rows, ignore_index=True))
     shown = [_thumbnails(pd.concat(pictures, ignore_index=True))] if pictures else []
     out = {
