@@ -2,6 +2,10 @@
 
 Every accuracy is known: `accuracy(model, dataset, condition)` times the number of images, rounded, are right. What an
 image is hard for one model it tends to be for the others, so that pairs, subsets and disputes look like real ones.
+
+With `imported=True` there are also two sets without images, a replication of the other, and models whose answers were
+made elsewhere: one of which everything is known, one of which nothing but the class, and one on two of the digits sets
+of which the two most probable classes are known.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,6 +64,20 @@ SYNTHETIC = {
 CORRUPTIONS = ("gaussian_noise", "gaussian_blur")
 SEVERITIES = (1, 3, 5)
 
+IMAGELESS: dict[str, dict[str, str]] = {
+    "objects": {"role": "original", "suite": "objects"},
+    "objects-v2": {"role": "replication", "replicates": "objects", "suite": "objects"},
+}
+LABEL_SOURCES = {"objects": "real", "objects-v2": "refined_v2"}
+IMPORTED: dict[str, dict[str, Any]] = {
+    "org/resnet50.a1": {"family": "supervised", "method": "supervised", "arch": "resnet50", "suite": "objects"},
+    "plain": {"suite": "objects"},
+    "org/cnn": {"family": "ssl", "method": "dino", "arch": "cnn", "suite": "digits"},
+}
+ANSWERED = {"objects": ("objects", "objects-v2"), "digits": ("digits", "optdigits")}
+"""Suite -> the datasets that its imported models answer to."""
+
+ON_IMPORTED = {"org/resnet50.a1": 0.85, "plain": 0.7, "org/cnn": 0.9}
 ON_DIGITS = {
     "supervised-cnn": 0.95,
     "supervised-vit": 0.93,
@@ -74,13 +93,14 @@ DROP = {
     "digits-harder": 0.20,
     "digits-corrupted": 0.05,
     "digits-mosaic": 0.3,
+    "objects-v2": 0.15,
 }
 
 
 def accuracy(model: str, dataset: str, condition: str = "clean") -> float:
     """The share of images for which `model` gives the true class (on digits-mosaic: the largest digit)."""
     severity = int(condition.rsplit(":", 1)[1]) if condition.startswith("corruption:") else 0
-    return ON_DIGITS[model] - DROP.get(dataset, 0.0) - 0.05 * severity
+    return {**ON_DIGITS, **ON_IMPORTED}[model] - DROP.get(dataset, 0.0) - 0.05 * severity
 
 
 def params(n: int) -> dict[str, object]:
@@ -109,13 +129,22 @@ def make_config(root: Path, n: int = 60) -> Config:
     return configuration.load(path)
 
 
-def make_results(root: Path, *, seed: int = 0, n: int = 60) -> Config:
+def make_results(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False) -> Config:
     """Write every table that comes before the stage `subsets`, for `n` test images a dataset; return the Config."""
+    from bench.imports import stage
+
     config = make_config(root, n)
     rng = np.random.default_rng(seed)
     samples, labels, truth, composed = _samples(rng, n)
     test = samples[samples["split"] == "test"].reset_index(drop=True)
-    _write_data(config, rng, samples, test, labels)
+    if imported:
+        more, more_labels = _imageless(n)
+        everything = pd.concat([samples, more]).astype({"width": "Int32", "height": "Int32"})
+        config = _write_imported(config, seed, everything[everything["split"] == "test"])
+        _write_data(config, rng, everything, test, pd.concat([labels, more_labels]))
+    else:
+        _write_data(config, rng, samples, test, labels)
+    stage.run(config)
     _write_models(config, rng)
 
     logits = {name: _logits(rng, name, test, truth, composed) for name in MODELS}
@@ -142,12 +171,13 @@ def make_results(root: Path, *, seed: int = 0, n: int = 60) -> Config:
     return config
 
 
-def make_all(root: Path, *, seed: int = 0, n: int = 60) -> Config:
-    """`make_results`, and then the real stages subsets, metrics, replication and comparisons on top of it."""
+def make_all(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False) -> Config:
+    """`make_results`, and then the real stages from `subsets` on, but for `database`."""
     from bench.evaluate import comparisons, metrics, replication, subsets
+    from bench.studies import labels
 
-    config = make_results(root, seed=seed, n=n)
-    for stage in (subsets, metrics, replication, comparisons):
+    config = make_results(root, seed=seed, n=n, imported=imported)
+    for stage in (subsets, metrics, replication, labels, comparisons):
         stage.run(config)
     return config
 
@@ -206,6 +236,59 @@ def _samples(rng: np.random.Generator, n: int) -> tuple[pd.DataFrame, pd.DataFra
     )
 
 
+def _imageless(n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Samples and labels of the sets without images. Of ten images one has no label but the original, three or five
+    have several."""
+    rows, labels = [], []
+    for dataset, source in LABEL_SOURCES.items():
+        for i in range(n):
+            sample_id, label = f"{dataset}/{i:08d}", i * 7 % N_CLASSES
+            rows.append((sample_id, dataset, "test", label, None, None, sample_id))
+            labels.append((sample_id, "original", label, 1.0))
+            several = i % 10 < (3 if dataset == "objects" else 5)
+            classes = set() if i % 10 == 9 else {label, (label + 1) % N_CLASSES, (label + i % 3) % N_CLASSES}
+            labels.extend((sample_id, source, c, 1.0) for c in sorted(classes if several else classes & {label}))
+    return (
+        pd.DataFrame(rows, columns=["sample_id", "dataset", "split", "label", "width", "height", "source_id"]),
+        pd.DataFrame(labels, columns=["sample_id", "source", "class_id", "weight"]),
+    )
+
+
+def _write_imported(config: Config, seed: int, test: pd.DataFrame) -> Config:
+    """Write data/imported/predictions and name its files in params.yaml; the Config that this gives."""
+    parameters = yaml.safe_load((config.root / "params.yaml").read_text())
+    parameters["suites"]["objects"] = {"input_size": 224, "channels": 3}
+    parameters["datasets"] |= IMAGELESS
+    parameters["imported"] = {}
+    for model, spec in IMPORTED.items():
+        datasets = {}
+        for dataset in ANSWERED[spec["suite"]]:
+            rng = np.random.default_rng([seed, *f"{model} {dataset}".encode()])
+            path = config.data / "imported" / "predictions" / dataset / f"{configuration.file_stem(model)}.parquet"
+            tables.write("imported", _imported(rng, model, dataset, test[test["dataset"] == dataset]), path)
+            datasets[dataset] = tables.sha256(path)
+        parameters["imported"][model] = {**spec, "datasets": datasets, "origin": "made up for tests"}
+    path = config.root / "params.yaml"
+    path.write_text(yaml.safe_dump(parameters, sort_keys=False))
+    return configuration.load(path)
+
+
+def _imported(rng: np.random.Generator, model: str, dataset: str, test: pd.DataFrame) -> pd.DataFrame:
+    labels, n = test["label"].to_numpy(np.int64), len(test)
+    hard = np.random.default_rng(n).random(n)
+    answers = _answers(rng, round(accuracy(model, dataset) * n), hard, labels, [set() for _ in range(n)])
+    z = rng.normal(0, 1, (n, N_CLASSES))
+    z[np.arange(n), answers] = z.max(axis=1) + rng.uniform(0.2, 4.0, n) * (1.2 - hard)
+    frame = _predictions(model, "clean", test, _softmax(z), [])
+    frame = frame.merge(_uncertainty(model, test, _softmax(z), None)).drop(columns=["model", "dataset", "condition"])
+    frame = frame.drop(columns="mutual_information")
+    if model == "org/resnet50.a1":
+        return frame
+    unknown = frame.columns.drop(["sample_id", "pred", "top5"])
+    top5 = [top[:2] if model == "org/cnn" else None for top in frame["top5"]]
+    return frame.assign(**dict.fromkeys(unknown, np.nan), top5=pd.Series(top5, dtype=object))
+
+
 def _picture(rng: np.random.Generator, label: int) -> bytes:
     """A PNG with a block whose place tells the class."""
     from PIL import Image
@@ -224,12 +307,12 @@ def _write_data(
     def describe(name: str) -> dict[str, object]:
         return {
             "dataset": name,
-            "label_space": "digits",
-            "role": DATASETS[name]["role"],
-            "replicates": DATASETS[name].get("replicates"),
+            "label_space": config.datasets[name].suite,
+            "role": config.datasets[name].role,
+            "replicates": config.datasets[name].replicates,
             "modality": "image",
             "n_samples": int((samples["dataset"] == name).sum()),
-            "n_test": int((test["dataset"] == name).sum()),
+            "n_test": int(((samples["dataset"] == name) & (samples["split"] == "test")).sum()),
             "n_classes": N_CLASSES,
             "title": name.replace("-", " ").capitalize(),
             "about": f"Made up for tests, under the name {name}.",
@@ -238,13 +321,24 @@ def _write_data(
             "license": "CC0-1.0",
         }
 
-    classes = [{"label_space": "digits", "class_id": k, "name": str(k), "wnid": None} for k in range(N_CLASSES)]
+    names = ["class_id", "name", "wnid", "definition"]
+    of_space = {
+        "digits": [(k, str(k), None, None) for k in range(N_CLASSES)],
+        "objects": [(k, f"object {k}", f"n{k:08d}", f"Made up for tests, number {k}.") for k in range(N_CLASSES)],
+    }
+    classes = pd.concat(
+        [pd.DataFrame(of_space[suite], columns=names).assign(label_space=suite) for suite in config.suites]
+    )
+    sources = labels.assign(dataset=labels["sample_id"].str.split("/").str[0])[["dataset", "source"]].drop_duplicates()
     pictures = test[["sample_id"]].assign(
         thumbnail=[_picture(rng, int(label)) for label in test["label"]], media_type="image/png"
     )
     results = config.results
-    tables.write("datasets", pd.DataFrame([describe(name) for name in DATASETS]), results / "datasets.parquet")
-    tables.write("classes", pd.DataFrame(classes), results / "classes.parquet")
+    described = pd.DataFrame([describe(name) for name in config.datasets])
+    tables.write("datasets", described, results / "datasets.parquet")
+    tables.write("classes", classes, results / "classes.parquet")
+    sources = sources.assign(about="Made up for tests, as " + sources["source"] + ".")
+    tables.write("label_sources", sources, results / "label_sources.parquet")
     tables.write("samples", samples, results / "samples.parquet")
     tables.write("images", pictures, results / "images.parquet")
     tables.write("labels", labels, results / "labels.parquet")
