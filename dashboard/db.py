@@ -781,27 +781,27 @@ def label_facts(source: Source) -> Frame:
     """What each source of labels besides the original ones gives to each set, in the order of the catalogue.
 
     dataset, label_source, n_images, n_empty, n_several (two labels or more), n_original (the original one among them),
-    most (largest number of labels), about (the process that made the labels; may be empty), and original_about, that
-    of the original labels.
+    most (largest number of labels).
     """
     frame = query(
         source,
         """
-        WITH facts AS (
-          SELECT dataset, label_source, CAST(sum(n_images) AS INTEGER) AS n_images,
-                 CAST(coalesce(sum(n_images) FILTER (n_labels = 0), 0) AS INTEGER) AS n_empty,
-                 CAST(coalesce(sum(n_images) FILTER (n_labels > 1), 0) AS INTEGER) AS n_several,
-                 CAST(sum(n_with_original) AS INTEGER) AS n_original, max(n_labels) AS most
-          FROM label_sets WHERE label_source <> 'original' GROUP BY ALL
-        )
-        SELECT f.*, coalesce(a.about, '') AS about, coalesce(o.about, '') AS original_about FROM facts f
-        LEFT JOIN label_sources a ON a.dataset = f.dataset AND a.source = f.label_source
-        LEFT JOIN label_sources o ON o.dataset = f.dataset AND o.source = 'original'
-        ORDER BY f.dataset, f.label_source
+        SELECT dataset, label_source, CAST(sum(n_images) AS INTEGER) AS n_images,
+               CAST(coalesce(sum(n_images) FILTER (n_labels = 0), 0) AS INTEGER) AS n_empty,
+               CAST(coalesce(sum(n_images) FILTER (n_labels > 1), 0) AS INTEGER) AS n_several,
+               CAST(sum(n_with_original) AS INTEGER) AS n_original, max(n_labels) AS most
+        FROM label_sets WHERE label_source <> 'original' GROUP BY ALL ORDER BY ALL
         """,
     )
     order = {dataset: i for i, dataset in enumerate(catalogue(source).datasets.index)}
     return frame.sort_values("dataset", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def label_processes(source: Source) -> dict[tuple[str, str], str]:
+    """(dataset, source of labels) -> how these labels were made, in words; only those of which that is known."""
+    rows = query(source, "SELECT dataset, source, about FROM label_sources WHERE about <> '' ORDER BY ALL")
+    return {(row.dataset, row.source): row.about for row in records(rows)}
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

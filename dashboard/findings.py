@@ -142,12 +142,17 @@ def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:
     return f"{len(beaten)} of {len(tested)} self-supervised encoders beat {what}. {said}.{besides}"
 
 
-def several(name: str, labels: str, n: int, n_several: int, low: float, high: float) -> str:
-    """How many of the `n` images of a set have two labels or more by a source; the interval is of that share."""
-    if not n_several:
-        return f"By the labels “{labels}” no image of {name} has more than one label (n = {n:,})."
-    share = f"**{terms.percent(n_several / n)}** [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{share} of the {n:,} images of {name} have two labels or more by the labels “{labels}”."
+def several(name: str, labels: str, n: int, n_several: int, n_other: int, interval: tuple[float, float]) -> str:
+    """How many of the `n` images of a set have two labels or more by a source; `interval` is of that share.
+
+    Where none has, for how many the label is not the original one (`n_other`, with the interval of that).
+    """
+    ends = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    if n_several:
+        share = f"**{terms.percent(n_several / n)}** {ends}"
+        return f"{share} of the {n:,} images of {name} have two labels or more by the source “{labels}”."
+    other = f"; for **{terms.percent(n_other / n)}** {ends} of the {n:,} it is not the original one" if n_other else ""
+    return f"No image of {name} has more than one label by the source “{labels}”{other}."
 
 
 def by_labels(rows: Frame, name: str) -> str:
@@ -155,26 +160,28 @@ def by_labels(rows: Frame, name: str) -> str:
 
     rows: scoring, n_labels, stratified_pp, stratified_low, stratified_high, of that model.
     """
-    second = rows.loc[(rows["n_labels"] == 2) & rows["stratified_low"].notna()].set_index("scoring")
-    if "top1" not in second.index:
+    second = rows.loc[(rows["n_labels"] == 2) & rows["stratified_low"].notna()]
+    words = {"top1": "by the original label", "any_of": "by any label"}
+    said = [
+        f"{text} {_second(row.stratified_pp, row.stratified_low, row.stratified_high)}"
+        for scoring, text in words.items()
+        for row in second.loc[second["scoring"] == scoring].itertuples()
+    ]
+    if not said:
         return ""
-    many = " or more" if rows["n_labels"].max() == 2 else ""
-    said = [_second(second.loc["top1"], f"by the original label **{name}**, the most accurate model shown,", many)]
-    if "any_of" in second.index:
-        said.append(_second(second.loc["any_of"], "by any label it", many))
-    first, *rest = said
-    return f"Within a class, {'; '.join([first, *rest])}."
+    two = "two or more" if rows["n_labels"].max() == 2 else "two"
+    return (
+        f"On images of {two} labels, against images of one in the same class, **{name}**, the most accurate model "
+        f"shown, is right {', and '.join(said)}."
+    )
 
 
-def _second(row: Frame, who: str, many: str) -> str:
-    low, high = float(row["stratified_low"]), float(row["stratified_high"])
+def _second(value: float, low: float, high: float) -> str:
     says = verdict(low, high)
     if says == "tied":
-        found = terms.points(float(row["stratified_pp"]), low, high, sign=True)
-        return f"{who} does as well on images of two{many} labels as on images of one, as far as can be told ({found})"
+        return f"as often, as far as can be told ({terms.points(value, low, high, sign=True)})"
     low, high = sorted((abs(low), abs(high)))
-    size = f"**{terms.points(abs(float(row['stratified_pp'])))}** [{low:.1f}, {high:.1f}]"
-    return f"{who} is right {size} {says} often on images of two{many} labels than on images of one"
+    return f"**{terms.points(abs(value))}** [{low:.1f}, {high:.1f}] {says} often"
 
 
 def removed(gaps: Frame, original: str, other: str) -> str:

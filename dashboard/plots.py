@@ -494,6 +494,7 @@ def label_histogram(sets: Sequence[tuple[str, Frame]]) -> go.Figure:
         )
     most = max(int(frame["n_labels"].max()) for _, frame in sets)
     x = {"title": "Labels of an image", "dtick": 1 if most <= 20 else None, "zeroline": False}
+    x |= {"range": [-0.6, max(most, 4) + 0.6]}
     y = {"title": "Share of all images", "ticksuffix": " %"}
     return _figure(traces, 300, x, y, bargap=0.25, bargroupgap=0.05, showlegend=len(sets) > 1)
 

@@ -26,7 +26,7 @@ import pandas as pd
 from bench import compute, stats
 from bench.config import Config, Statistics
 from bench.evaluate import correctness
-from bench.evaluate.correctness import ORIGINAL
+from bench.evaluate.correctness import CLEAN, ORIGINAL
 from bench.store import tables
 
 BIN_IMAGES = 50
@@ -97,10 +97,10 @@ def judge(config: Config) -> dict[tuple[str, str], Judged]:
     sources = correctness.sources_of(labels, samples)
     sets = {source: correctness.label_sets(labels, source) for source in set().union(*sources.values())}
     out = {}
-    for dataset in config.datasets:
+    for answers in correctness.each(config, [(dataset, CLEAN) for dataset in config.datasets]):
+        dataset = answers.dataset
         mine = samples.loc[samples["dataset"] == dataset]
         classes, origins = mine["label"].to_numpy(np.int64), mine["source_id"].to_numpy(str)
-        answers = correctness.answers(config, dataset)
         top1, _ = correctness.right(answers, sets[ORIGINAL])
         for source in sources[dataset]:
             sizes = sets[source].sizes(answers.ids)

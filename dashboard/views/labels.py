@@ -14,14 +14,14 @@ QUESTION = "How many labels do images have, and what does that do to accuracy?"
 METRICS = {
     "top1": "Top-1",
     "any_of": "Any-of",
-    "any_of_empty_wrong": "Any-of, empty wrong",
+    "any_of_empty_wrong": "Empty wrong",
     "class_balanced": "Class-balanced",
     "top_k": "Top-k",
 }
 DEFINED = """
 - **Top-1**: the original label is the first answer. All images.
 - **Any-of** (known as ReaL accuracy): the first answer is any of the labels of the chosen source. Images without labels
-  are left out; **Any-of, empty wrong** counts them as wrong.
+  are left out; **empty wrong** is the same with them counted as wrong.
 - **Class-balanced** multi-label accuracy: any-of within each class of the original label, then the mean over classes.
   This is our definition, after Shankar et al. and Vasudevan et al.: they also accept labels judged unclear and drop
   images judged problematic, which these labels do not tell apart.
@@ -31,20 +31,25 @@ DEFINED = """
 """
 PAPER = ("imagenet", "real")
 """The set and the labels of which the paper's line is quoted."""
+MODEL = st.column_config.TextColumn(pinned=True, width=150)
+WHOLE = st.column_config.NumberColumn(format="localized")
 BOUND = "an upper bound of what labels explain: the two label sets come from different processes"
 
 
 def choose(source: db.Source, catalogue: db.Catalogue, view: state.View) -> tuple[str, str] | None:
     """The set and the source of labels that the page is about; None where no set has labels besides the original ones.
 
-    The chosen ones, where they are such; else the first other source of the set; else that of a set held against it.
+    The chosen ones, where they are such; else the first other source of the set; else that of another set, if possible
+    of the same classes and with several labels an image.
     """
     facts = db.label_facts(source)
-    known = facts.groupby("dataset", sort=False)["label_source"].agg(list).to_dict()
-    if not known:
+    if facts.empty:
         return None
-    related = [view.dataset, *catalogue.held_against(view.dataset), *known]
-    dataset = next(one for one in related if one in known)
+    spaces = catalogue.datasets["label_space"]
+    known = facts.groupby("dataset", sort=False)["label_source"].agg(list).to_dict()
+    rich = set(facts.loc[facts["n_several"] > 0, "dataset"])
+    alike = [one for one in known if spaces[one] == spaces[view.dataset]]
+    dataset = next(one for one in (view.dataset, *(a for a in alike if a in rich), *alike, *known) if one in known)
     return dataset, view.labels if view.labels in known[dataset] else known[dataset][0]
 
 
@@ -67,7 +72,7 @@ def sides(facts: Frame, dataset: str, labels: str, pairs: list[tuple[str, str, s
     return facts.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
 
 
-def show_facts(catalogue: db.Catalogue, facts: Frame, confidence: float) -> None:
+def show_facts(source: db.Source, catalogue: db.Catalogue, facts: Frame, confidence: float) -> None:
     """What each source gives to each set, side by side, and how the labels were made."""
     st.subheader("What each source says", anchor=False, help=f"{terms.HELP['several']} {terms.HELP['interval']}")
     n, labelled = facts["n_images"], facts["n_images"] - facts["n_empty"]
@@ -98,16 +103,20 @@ def show_facts(catalogue: db.Catalogue, facts: Frame, confidence: float) -> None
     }
     config = {name: st.column_config.NumberColumn(format="%.1f %%", help=text) for name, text in said.items()}
     config["Set"] = st.column_config.TextColumn(pinned=True)
+    config["Images"] = WHOLE
     config["Most"] = st.column_config.NumberColumn(help="The largest number of labels of one image.")
     parts.table(shown, "label-sources", config, alt="What each source of labels says of each set")
-    lines = []
-    for row in records(facts):
-        name = catalogue.dataset_name(row.dataset)
-        lines += [f"- **{name}, {terms.labels_name(row.label_source)}**: {row.about}"] * bool(row.about)
-        lines += [f"- **{name}, {terms.labels_name(db.ORIGINAL)}**: {row.original_about}"] * bool(row.original_about)
+    sets = facts["dataset"].drop_duplicates().tolist()
+    lines = [
+        f"- **{catalogue.dataset_name(dataset)}, {terms.labels_name(labels)}**: {about}"
+        for dataset, labels, about in sorted(
+            ((*key, about) for key, about in db.label_processes(source).items() if key[0] in sets),
+            key=lambda row: (sets.index(row[0]), row[1] == db.ORIGINAL, row[1]),
+        )
+    ]
     if lines:
         st.markdown("**How the labels were made**", help=terms.HELP["process"])
-        st.markdown("\n".join(dict.fromkeys(lines)))
+        st.markdown("\n".join(lines))
 
 
 def show_accuracies(source: db.Source, dataset: str, labels: str, models: tuple[str, ...], where: str) -> None:
@@ -121,7 +130,8 @@ def show_accuracies(source: db.Source, dataset: str, labels: str, models: tuple[
     values = frame.pivot(index="model", columns="metric", values=["value", "ci_low", "ci_high", "n"])
     first = frame.drop_duplicates("model").set_index("model")
     columns: dict[str, object] = {"Model": first["name"], "Family": first["family"].map(terms.FAMILY)}
-    config: dict[str, object] = {"Model": st.column_config.TextColumn(pinned=True)}
+    config: dict[str, object] = {"Model": MODEL}
+    counted = []
     for metric, name in METRICS.items():
         if ("value", metric) not in values:
             continue
@@ -130,14 +140,15 @@ def show_accuracies(source: db.Source, dataset: str, labels: str, models: tuple[
         columns[f"{name}, 95 %"] = [
             f"{low:.1f} to {high:.1f}" if np.isfinite(low) else None for low, high in zip(*ends, strict=True)
         ]
-        columns[f"{name}, n"] = values["n", metric].astype("Int64")
         config[name] = st.column_config.NumberColumn(format="%.2f %%", help=terms.HELP[metric])
         config[f"{name}, 95 %"] = st.column_config.TextColumn(help=terms.HELP["interval"])
-        config[f"{name}, n"] = st.column_config.NumberColumn(format="localized", help="Images behind the figure.")
+        least, most = int(values["n", metric].min()), int(values["n", metric].max())
+        counted.append(f"{name} {least:,}" + (f" to {most:,}" if most > least else ""))
     by = "Any-of" if "Any-of" in columns else "Top-1"
     shown = pd.DataFrame(columns).sort_values([by, "Model"], ascending=[False, True])
     st.caption(
-        f"{where}, best by {by.lower()} first. A click on a column sorts, the magnifying glass of the table searches."
+        f"{where}, best by {by.lower()} first. A click on a column sorts, the magnifying glass of the table searches. "
+        f"Images behind the figures: {'; '.join(counted)}."
     )
     parts.table(
         shown, f"label-accuracies-{dataset}-{labels}", config, alt=f"Accuracies of {len(shown)} models, {where}"
@@ -165,6 +176,10 @@ def show_histogram(source: db.Source, catalogue: db.Catalogue, facts: Frame, pai
 def show_by_labels(frame: Frame, correlation: Frame, view: state.View, key: str, best: str, most: int) -> None:
     """Accuracy against the number of labels, and its correlation with that."""
     st.subheader("Accuracy by the number of labels", anchor=False, help=f"{terms.HELP['bins']} {terms.HELP['strata']}")
+    last = int(frame["n_labels"].max())
+    if last < 2:
+        st.caption("Every image with a label has exactly one, so there is nothing to compare.")
+        return
     within = view.strat == "class"
     state.bound(
         st.segmented_control,
@@ -174,10 +189,6 @@ def show_by_labels(frame: Frame, correlation: Frame, view: state.View, key: str,
         format_func=terms.STRATA.get,
         required=True,
     )
-    last = int(frame["n_labels"].max())
-    if last < 2:
-        st.caption("Every image with a label has exactly one, so there is nothing to compare.")
-        return
     if within:
         shown = frame.assign(at=frame["stratified_pp"], low=frame["stratified_low"], high=frame["stratified_high"])
         shown["at"] = shown["at"].where(shown["n_labels"] > 1, 0.0)
@@ -209,7 +220,7 @@ def show_by_labels(frame: Frame, correlation: Frame, view: state.View, key: str,
     if correlation["rho"].notna().any():
         st.markdown("**Correlation of the number of labels with being right**", help=terms.HELP["rho"])
         columns: dict[str, object] = {"Model": ranked.index}
-        config: dict[str, object] = {"Model": st.column_config.TextColumn(pinned=True)}
+        config: dict[str, object] = {"Model": MODEL, "Images": WHOLE}
         for scoring, name in terms.SCORING.items():
             for end, word in (("rho", name), ("ci_low", f"{name}, from"), ("ci_high", f"{name}, to")):
                 columns[word] = ranked[end, scoring].to_numpy(float)
@@ -259,7 +270,7 @@ def show_line(
     x, y = (tuple(single[column]) for column in ("value_x", "value_y"))
     line = line_of(x, y, int(numbers["bootstrap"]), numbers["confidence"])
     parts.figure(
-        plots.any_against_top1(both, line, role, f"Top-1 on {name}", f"Any-of on {name}, {terms.labels_name(labels)}"),
+        plots.any_against_top1(both, line, role, f"Top-1 on {name}", f"Any-of, {terms.labels_name(labels)}"),
         both.drop(columns="method"),
         f"{key}-line",
         f"Any-of accuracy against top-1 accuracy of {len(both)} models on {name}",
@@ -273,7 +284,7 @@ def show_line(
         f"a model that is 1 pp better by top-1 is {line.slope:.2f} pp better by any-of."
     )
     if (dataset, labels) == PAPER:
-        said += " The paper reports, for 57 models, a slope of 0.5788 and R² 75.69 %; its models are not these."
+        said += " The paper reports, for 57 models, a slope of 0.5788 and R² 75.69 %."
     st.markdown(said, help=terms.HELP["line"])
 
 
@@ -330,20 +341,24 @@ def show_gaps(source: db.Source, catalogue: db.Catalogue, view: state.View, pair
     if every.empty:
         st.caption("None of the chosen models answered to both sets.")
         return
-    state.bound(
-        st.segmented_control,
-        "Images without labels",
-        "empty",
-        options=list(terms.EMPTY),
-        format_func=terms.EMPTY.get,
-        required=True,
-        help=terms.HELP["empty"],
-    )
-    frame = every.loc[every["empty"] == view.empty].reset_index(drop=True)
-    opposite = every.loc[every["empty"] != view.empty]
+    facts = db.label_facts(source).set_index(["dataset", "label_source"])["n_empty"]
+    empty = sum(int(facts.get(side, 0)) for side in ((original, pair[2]), (other, pair[3])))
+    chosen = view.empty if empty else "excluded"
+    if empty:
+        state.bound(
+            st.segmented_control,
+            "Images without labels",
+            "empty",
+            options=list(terms.EMPTY),
+            format_func=terms.EMPTY.get,
+            required=True,
+            help=terms.HELP["empty"],
+        )
+    frame = every.loc[every["empty"] == chosen].reset_index(drop=True)
+    opposite = every.loc[every["empty"] != chosen]
     st.markdown(f"{findings.removed(frame, name, other_name)} {bound(catalogue, pair)}")
-    if len(opposite):
-        how = {"excluded": ("left out", "counted wrong"), "wrong": ("counted wrong", "left out")}[view.empty]
+    if empty:
+        how = {"excluded": ("left out", "counted wrong"), "wrong": ("counted wrong", "left out")}[chosen]
         now, then = (float(rows["removed_pp"].median()) for rows in (frame, opposite))
         st.caption(
             f"Images without labels are {how[0]} here. With them {how[1]}, {terms.points(then)} would be removed for "
@@ -353,7 +368,7 @@ def show_gaps(source: db.Source, catalogue: db.Catalogue, view: state.View, pair
     parts.figure(
         plots.label_gaps(frame, f"Gap between {name} and {other_name}"),
         frame.drop(columns=["method", "ssl_family", "arch"]),
-        f"label-gaps-{'-'.join(pair)}-{view.empty}",
+        f"label-gaps-{'-'.join(pair)}-{chosen}",
         f"Gap of {len(frame)} models by original and by any label, and the difference",
     )
     there = opposite.set_index("model")["removed_pp"].reindex(frame["model"]).to_numpy(float)
@@ -369,27 +384,30 @@ def show_gaps(source: db.Source, catalogue: db.Catalogue, view: state.View, pair
         "Removed": frame["removed_pp"],
         "Removed, from": frame["removed_low"],
         "Removed, to": frame["removed_high"],
-        f"Removed, empty {'wrong' if view.empty == 'excluded' else 'left out'}": there,
     }
+    if empty:
+        columns[f"Removed, empty {'wrong' if chosen == 'excluded' else 'left out'}"] = there
     said = {"Removed": terms.HELP["removed"], "Gap by top-1": terms.HELP["gap"], "Gap by any-of": terms.HELP["any_of"]}
     config: dict[str, object] = {
         column: st.column_config.NumberColumn(format="%.1f pp", help=said.get(column, terms.HELP["interval"]))
         for column in columns
         if column not in ("Model", "Family")
     }
-    config["Model"] = st.column_config.TextColumn(pinned=True)
-    parts.table(pd.DataFrame(columns), f"label-gaps-{'-'.join(pair)}-{view.empty}", config, alt="Gaps of every model")
+    config["Model"] = MODEL
+    parts.table(pd.DataFrame(columns), f"label-gaps-{'-'.join(pair)}-{chosen}", config, alt="Gaps of every model")
 
 
 def show_sides(source: db.Source, catalogue: db.Catalogue, pair: tuple[str, str, str, str]) -> None:
     """What stands on either side of a gap: the process of the labels, what is left out, the originals inside."""
     facts = db.label_facts(source).set_index(["dataset", "label_source"])
+    made = db.label_processes(source)
     columns = st.columns(2)
     for column, dataset, labels in ((columns[0], pair[0], pair[2]), (columns[1], pair[1], pair[3])):
         with column, st.container(border=True):
             st.markdown(f"**{catalogue.dataset_name(dataset)}, {terms.labels_name(labels)} labels**")
             if (dataset, labels) not in facts.index:
                 st.markdown("One label an image: the original one.")
+                st.caption(made.get((dataset, labels), ""))
                 continue
             row = facts.loc[(dataset, labels)]
             n = int(row["n_images"])
@@ -399,8 +417,7 @@ def show_sides(source: db.Source, catalogue: db.Catalogue, pair: tuple[str, str,
                 f"two labels or more for {terms.percent(row['n_several'] / n)} of them",
             ]
             st.markdown("\n".join(f"- {line}" for line in said), help=f"{terms.HELP['empty']} {terms.HELP['holds']}")
-            if row["about"]:
-                st.caption(row["about"])
+            st.caption(made.get((dataset, labels), ""))
 
 
 def main() -> None:
@@ -424,15 +441,16 @@ def main() -> None:
     singles = metrics.loc[(metrics["metric"] == "top1") & (metrics["method"] != "ensemble")]
     best = str(singles.loc[singles["value"].idxmax(), "name"]) if len(singles) else ""
     n, several = int(own["n_images"]), int(own["n_several"])
-    low, high = stats.wilson(several, n, numbers["confidence"])
-    said = findings.several(name, labels_name, n, several, float(low), float(high))
+    other = n - int(own["n_empty"]) - int(own["n_original"])
+    low, high = stats.wilson(several or other, n, numbers["confidence"])
+    said = findings.several(name, labels_name, n, several, other, (float(low), float(high)))
     said += f" {findings.by_labels(frame.loc[frame['name'] == best], best)}"
     parts.head(QUESTION, said.strip(), str(catalogue.datasets.at[dataset, "about"]))
     note = instead(catalogue, view, dataset, labels)
     if note:
         st.info(note, icon=":material/info:")
 
-    show_facts(catalogue, facts, numbers["confidence"])
+    show_facts(source, catalogue, facts, numbers["confidence"])
     show_accuracies(source, dataset, labels, models, f"{name}, {labels_name} labels")
     related = {(p[i], p[i + 2]) for p in pairs if (dataset, labels) in ((p[0], p[2]), (p[1], p[3])) for i in (0, 1)}
     show_histogram(source, catalogue, facts, related)
