@@ -71,14 +71,6 @@ def stack_codes(packed: list[bytes]) -> Codes:
     return np.stack([np.frombuffer(row, "<u2") for row in packed]).astype(np.uint16, copy=False)
 
 
-def counts(rows: Bytes, mask: Bytes) -> Counts:
-    """Number of bits set in each packed row (M, B) under a packed mask (B,): (M,), in plain numpy.
-
-    The padding never counts: `mask` has zeros there.
-    """
-    return np.bitwise_count(rows[:, : len(mask)] & mask[: rows.shape[1]]).sum(axis=-1, dtype=np.int64)
-
-
 def size(mask: Bytes) -> int:
     """Number of images under a mask (B,)."""
     return int(np.bitwise_count(mask).sum(dtype=np.int64))
