@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench import progress
 from bench.config import Config
-from bench.data import fetch, samples
+from bench.data import samples
 from bench.errors import BenchError
 from bench.store import tables
 
@@ -103,7 +103,7 @@ def _classes(meta: samples.DatasetMeta) -> pd.DataFrame:
 def _check_pin(config: Config, name: str) -> None:
     """A fetched dataset is the one that params.yaml pins."""
     declared = config.datasets[name]
-    if declared.fetched is not None and fetch.digest(config.folder(name)) != declared.sha256:
+    if declared.fetched is not None and samples.digest(config.folder(name)) != declared.sha256:
         raise BenchError(
             f"its files are not those that params.yaml pins (datasets.{name}.sha256).",
             where=config.folder(name),

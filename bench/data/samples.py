@@ -7,6 +7,7 @@ may not be passed on comes without: its samples.parquet lacks the columns of PIC
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bench.config import Config, Frozen, Name
 from bench.errors import BenchError
+from bench.store import tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,6 +125,27 @@ def load_meta(folder: Path, preset: str | None = None) -> DatasetMeta:
 def classes(config: Config, dataset: str) -> list[str]:
     """Names of the classes of a dataset, in the order of their ids."""
     return meta(config, dataset).classes
+
+
+def digest(folder: Path) -> str:
+    """One hex sha256 for a dataset's folder: of the hex sha256s of its three files, one after the other.
+
+    BenchError where a file is missing.
+    """
+    names = (META, SAMPLES, LABELS)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise BenchError(
+            f"lacks {', '.join(missing)}.",
+            where=folder,
+            remedy=f"Fetch it again with `bench data fetch {folder.parent.name}`.",
+        )
+    return of_hashes([tables.sha256(folder / name) for name in names])
+
+
+def of_hashes(hashes: list[str]) -> str:
+    """The digest of a folder from the hex sha256s of dataset.json, samples.parquet and labels.parquet."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def read_table(folder: Path, n_classes: int, remedy: str = _REBUILD) -> pd.DataFrame:

@@ -11,8 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from bench.config import Frozen, Sha256, file_stem
-from bench.data import fetch
-from bench.data.samples import LABELS, META, SAMPLES
+from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
 HERE = Path(__file__).parent
@@ -44,7 +43,7 @@ class Preset(Frozen):
         """Section of params.yaml -> name -> entry, with what is fetched and its pins."""
         datasets, imported = {}, {}
         for name, entry in self.datasets.items():
-            pin = fetch.of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
+            pin = of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
             datasets[name] = {**entry, "fetched": self.name, "sha256": pin}
         for model, entry in self.imported.items():
             paths = {name: f"predictions/{name}/{file_stem(model)}.parquet" for name in self.datasets}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bench import config as configuration
 from bench.config import Config
-from bench.data import attach, fetch, imagenet
+from bench.data import attach, fetch, imagenet, samples
 from bench.errors import BenchError
 from bench.store import tables
 from tests.data import test_imagenet as published
@@ -25,7 +25,7 @@ def config(tmp_path: Path, real_labels: None) -> Config:
     del real_labels
     out = tmp_path / "fetched" / "imagenet"
     imagenet.write(imagenet.read(published.official(tmp_path / "source")), out)
-    pins = {name: fetch.digest(out / name) for name in published.STEMS}
+    pins = {name: samples.digest(out / name) for name in published.STEMS}
     (tmp_path / "params.yaml").write_text(
         "seed: 1\nmodels: {}\nsuites:\n  imagenet: {channels: 3}\ndatasets:\n"
         f"  imagenet: {{role: original, suite: imagenet, fetched: imagenet, sha256: {pins['imagenet']}}}  # fetched\n"
@@ -58,7 +58,7 @@ def test_folders_say_nothing_of_a_picture(config: Config, tmp_path: Path) -> Non
     text = (tmp_path / "params.yaml").read_text()
     assert f", images: {tables.sha256(path)}}}  # fetched\n" in text
     assert configuration.load(tmp_path / "params.yaml").datasets["imagenet"].images == tables.sha256(path)
-    assert fetch.digest(config.folder("imagenet")) == config.datasets["imagenet"].sha256, "the set itself is the same"
+    assert samples.digest(config.folder("imagenet")) == config.datasets["imagenet"].sha256, "the set itself is the same"
 
 
 def test_some_are_enough_and_the_same_again_is_the_same(config: Config, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.data import fetch, imagenet
+from bench.data import fetch, imagenet, samples
 from bench.errors import BenchError
 from bench.presets import preset as presets
 from bench.presets.preset import Figure, Preset
@@ -231,16 +231,16 @@ def test_the_official_sources_end_in_the_same_files(
 
 def test_the_digest_follows_each_of_the_three_files(small: Preset, tmp_path: Path) -> None:
     folder = tmp_path / "pinned" / "imagenet"
-    assert fetch.digest(folder) == small.params()["datasets"]["imagenet"]["sha256"]
-    seen = {fetch.digest(folder)}
+    assert samples.digest(folder) == small.params()["datasets"]["imagenet"]["sha256"]
+    seen = {samples.digest(folder)}
     for name in ("dataset.json", "samples.parquet", "labels.parquet"):
         with (folder / name).open("ab") as stream:
             stream.write(b" ")
-        seen.add(fetch.digest(folder))
+        seen.add(samples.digest(folder))
     assert len(seen) == 4
     (folder / "labels.parquet").unlink()
     with pytest.raises(BenchError, match=r"lacks labels\.parquet.*bench data fetch pinned"):
-        fetch.digest(folder)
+        samples.digest(folder)
 
 
 def test_the_manifest_of_the_preset_is_complete() -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.config import Config
-from bench.data import fetch, imagenet, index, samples, writer
+from bench.data import imagenet, index, samples, writer
 from bench.data.samples import DatasetMeta
 from bench.errors import BenchError
 from bench.store import tables
@@ -29,7 +29,7 @@ def raw(tmp_path: Path, real_labels: None) -> dict:
     out = tmp_path / "fetched" / "imagenet"
     imagenet.write(imagenet.read(published.official(tmp_path / "source")), out)
     fetched = {
-        d: {"suite": "imagenet", "fetched": "imagenet", "sha256": fetch.digest(out / d)} for d in published.STEMS
+        d: {"suite": "imagenet", "fetched": "imagenet", "sha256": samples.digest(out / d)} for d in published.STEMS
     }
     return {
         "root": tmp_path,
@@ -149,7 +149,7 @@ def test_sets_of_a_suite_without_training_share_their_classes(raw: dict) -> None
     meta = json.loads((folder / "dataset.json").read_text())
     meta["wnids"][:2] = reversed(meta["wnids"][:2])
     (folder / "dataset.json").write_text(json.dumps(meta))
-    raw["datasets"]["imagenetv2"]["sha256"] = fetch.digest(folder)
+    raw["datasets"]["imagenetv2"]["sha256"] = samples.digest(folder)
     with pytest.raises(BenchError, match="classes of 'imagenetv2'"):
         index.run(config(raw))
     meta["label_space"] = "another"

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.data import fetch, imagenet, samples
+from bench.data import imagenet, samples
 from bench.errors import BenchError
 from bench.presets import preset as presets
 from bench.store import tables
@@ -268,7 +268,7 @@ def test_the_real_files_are_those_of_the_manifest(published: Path) -> None:
     found = {file: tables.sha256(published / file) for file in files(published)}
     assert len(found) == 10
     assert found == {file: pinned[file] for file in found}
-    assert fetch.digest(published / "imagenet") == presets.load("imagenet").params()["datasets"]["imagenet"]["sha256"]
+    assert samples.digest(published / "imagenet") == presets.load("imagenet").params()["datasets"]["imagenet"]["sha256"]
 
 
 @real
