@@ -224,7 +224,8 @@ def catalogue(source: Source) -> Catalogue:
     models = query(source, "SELECT * FROM models")
     order = {family: i for i, family in enumerate(terms.FAMILY)}
     models = models.iloc[np.lexsort((models["model"], models["family"].map(order)))].reset_index(drop=True)
-    names = [terms.model_name(*row) for row in records(models[["model", "method", "arch"]])]
+    rows = records(models[["model", "method", "arch", "source"]])
+    names = [r.model if r.source == "imported" else terms.model_name(r.model, r.method, r.arch) for r in rows]
     repeated = pd.Series(names).duplicated(keep=False).to_numpy()
     models["name"] = np.where(repeated, models["model"], names)
     datasets = query(source, "SELECT * REPLACE (coalesce(replicates, '') AS replicates) FROM datasets")
