@@ -182,6 +182,27 @@ def make_all(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False) 
     return config
 
 
+def predictions(config: Config, dataset: str | None = None, *, attacked: bool = False) -> pd.DataFrame:
+    """Every answer (to one dataset) that was written, as rows of table `predictions`; with `attacked` also those to
+    attacked images."""
+    results = config.results
+    paths = [results / "ensemble_predictions.parquet", *sorted((results / "predictions").iterdir())]
+    paths += sorted((results / "imported" / "predictions").iterdir())
+    paths += [results / "attack_predictions.parquet"] if attacked else []
+    which = None if dataset is None else [("dataset", "==", dataset)]
+    return pd.concat([pd.read_parquet(path, filters=which) for path in paths], ignore_index=True)
+
+
+def right(config: Config, dataset: str, source: str = "original") -> pd.DataFrame:
+    """Models x images of `dataset` that `source` labels: whether the clean answer is among the labels. Both sorted."""
+    labels = tables.read("labels", config.results / "labels.parquet")
+    sets = labels[labels["source"] == source].groupby("sample_id")["class_id"].agg(frozenset)
+    frame = predictions(config, dataset)
+    frame = frame[(frame["condition"] == "clean") & frame["sample_id"].isin(sets.index)]
+    among = [pred in sets[sample_id] for sample_id, pred in zip(frame["sample_id"], frame["pred"], strict=True)]
+    return frame.assign(right=among).pivot(index="model", columns="sample_id", values="right").astype(bool)
+
+
 def attacked_ids(config: Config, test_ids: list[str]) -> list[str]:
     """The declared attack subset: the first `n_images` in the order of the sha256 of the ids."""
     in_order = sorted(test_ids, key=lambda sample_id: hashlib.sha256(sample_id.encode()).hexdigest())

@@ -17,6 +17,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return factory.make_all(tmp_path_factory.mktemp("results"))
 
 
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """With imported models, and with sets without images that only these answer to."""
+    return factory.make_all(tmp_path_factory.mktemp("mixed"), imported=True, n=30)
+
+
+@pytest.fixture
+def own_mixed(mixed: Config, tmp_path: Path) -> Config:
+    root = tmp_path / "copy"
+    shutil.copytree(mixed.root, root)
+    return configuration.load(root / "params.yaml")
+
+
 @pytest.fixture
 def own_results(results: Config, tmp_path: Path) -> Config:
     root = tmp_path / "copy"

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from bench.config import Config
-from bench.evaluate import comparisons, correctness
+from bench.evaluate import comparisons
 from bench.store import tables
 from tests import factory
 
@@ -37,8 +37,7 @@ def test_every_pair_once_on_every_set_and_source(pairs: pd.DataFrame, ranks: pd.
 
 
 def test_pairs_are_what_scipy_and_statsmodels_say(results: Config, pairs: pd.DataFrame) -> None:
-    labels = tables.read("labels", results.results / "labels.parquet")
-    right = correctness.right_matrix(correctness.all_predictions(results), labels, "optdigits")
+    right = factory.right(results, "optdigits")
     mine = pairs[(pairs["dataset"] == "optdigits")]
     for row in mine.itertuples():
         a, b = right.loc[str(row.model_a)], right.loc[str(row.model_b)]
@@ -102,6 +101,29 @@ def test_another_model_leaves_the_intervals_of_the_others(results: Config) -> No
     less, _ = _ranked(results, {name: right[name] for name in ("a", "b")})
     of_pair = more[(more["model_a"] == "a") & (more["model_b"] == "b")]
     assert of_pair[["ci_low", "ci_high"]].to_numpy().tolist() == less[["ci_low", "ci_high"]].to_numpy().tolist()
+
+
+def test_counts_of_pairs_are_exact_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = np.random.default_rng(0).random((5, 1000)) < 0.7
+    expected = [[int((a & b).sum()) for b in right] for a in right]
+    for size in (7, 1000, 2000):
+        monkeypatch.setattr(comparisons, "_IMAGES_AT_ONCE", size)
+        assert comparisons._both(right).tolist() == expected
+
+
+def test_imported_models_are_compared_with_those_that_answer_to_the_same_set(mixed: Config) -> None:
+    ranks = tables.read("ranks", mixed.results / "ranks.parquet")
+    models = ranks.groupby(["dataset", "label_source"])["model"].agg(set).to_dict()
+    own = {*factory.MODELS, factory.ENSEMBLE}
+    assert models["digits", "original"] == models["optdigits", "original"] == own | {"org/cnn"}
+    assert models["digits-noisy", "true"] == own
+    for dataset, source in factory.LABEL_SOURCES.items():
+        assert models[dataset, "original"] == models[dataset, source] == {"org/resnet50.a1", "plain"}
+    pairs = tables.read("comparisons", mixed.results / "comparisons.parquet")
+    pair = pairs[(pairs["dataset"] == "objects") & (pairs["label_source"] == "real")].iloc[0]
+    right = factory.right(mixed, "objects", "real")
+    assert right.shape == (2, 27)
+    assert pair["delta_pp"] == pytest.approx(100 * abs(right.mean(axis=1).diff().iloc[1]))
 
 
 def test_twice_the_same_bytes(own_results: Config) -> None:

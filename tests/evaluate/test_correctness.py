@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.config import Config
+from bench.config import Config, file_stem
 from bench.errors import BenchError
 from bench.evaluate import correctness
+from bench.evaluate.correctness import Answers
 from bench.store import tables
 from tests import factory
 
@@ -70,25 +72,74 @@ def test_sources_of_datasets() -> None:
     assert found == {"d": ["original", "real"], "e": ["original"]}
 
 
-def test_the_matrix_has_the_known_accuracies(results: Config) -> None:
-    predictions = correctness.all_predictions(results)
-    labels = tables.read("labels", results.results / "labels.parquet")
+def everything(config: Config) -> list[Answers]:
+    cells = [(dataset, c) for dataset in config.datasets for c in correctness.conditions(config, dataset)]
+    return list(correctness.each(config, cells))
+
+
+def test_arrays_are_the_rows(mixed: Config) -> None:
+    rows = factory.predictions(mixed).set_index(["dataset", "condition", "model"]).sort_index()
+    found = everything(mixed)
+    assert sum(one.pred.size for one in found) == len(rows)
+    for one in found:
+        mine = rows.loc[(one.dataset, one.condition)]
+        assert list(one.models) == sorted(set(mine.index))
+        top = one.top()
+        for model, pred, best in zip(one.models, one.pred, top, strict=True):
+            expected = mine.loc[model].sort_values("sample_id")
+            assert expected["sample_id"].tolist() == one.ids.tolist()
+            assert expected["pred"].tolist() == pred.tolist()
+            known = [[] if given is None else list(given) for given in expected["top5"]]
+            assert [[c for c in given if c >= 0] for given in best.tolist()] == known
+        assert (one.top(2) == top[:, :, :2]).all()
+
+
+def test_who_is_right_is_what_the_rows_say(mixed: Config) -> None:
+    labels = tables.read("labels", mixed.results / "labels.parquet")
+    sources = correctness.sources_of(labels, correctness.evaluated_samples(mixed))
+    assert sources["objects"] == ["original", "real"]
+    for dataset in ("digits-mosaic", "objects", "objects-v2"):
+        answers = correctness.answers(mixed, dataset)
+        for source in sources[dataset]:
+            right, labelled = correctness.right(answers, correctness.label_sets(labels, source))
+            expected = factory.right(mixed, dataset, source)
+            assert list(expected.index) == list(answers.models)
+            assert expected.columns.tolist() == answers.ids[labelled].tolist()
+            assert (right[:, labelled] == expected.to_numpy()).all()
+            assert not right[:, ~labelled].any()
+
+
+def test_classes_beyond_those_of_any_label_are_wrong() -> None:
+    pred = np.array([[0, 999, 0], [3, 2, 1]], np.int32)
+    answers = Answers("d", "clean", ("a", "b"), np.array(["d/0", "d/1", "d/2"], object), pred, (Path(), Path()))
+    right, labelled = correctness.right(answers, correctness.label_sets(LABELS, "real"))
+    assert right.tolist() == [[True, False, False], [True, True, False]]
+    assert labelled.tolist() == [True, True, False]
+
+
+def test_who_answers_to_what(mixed: Config) -> None:
+    own = {*factory.MODELS, factory.ENSEMBLE}
+    assert set(correctness.answering(mixed, "digits")) == own | {"org/cnn"}
+    assert set(correctness.answering(mixed, "digits", "corruption:gaussian_blur:3")) == set(factory.MODELS)
+    assert set(correctness.answering(mixed, "digits-noisy")) == own
+    assert set(correctness.answering(mixed, "objects-v2")) == {"org/resnet50.a1", "plain"}
+    assert correctness.suites_of_models(mixed)["org/cnn"] == "digits"
+    assert correctness.suites_of_models(mixed)["plain"] == "objects"
+
+
+def test_the_accuracies_are_the_known_ones(results: Config) -> None:
     for dataset in ("digits", "optdigits", "digits-mosaic"):
-        right = correctness.right_matrix(predictions, labels, dataset)
-        assert list(right.columns) == sorted(right.columns)
-        assert set(right.index) == {*factory.MODELS, factory.ENSEMBLE}
+        right = factory.right(results, dataset)
         for model in factory.MODELS:
             assert right.loc[model].sum() == round(factory.accuracy(model, dataset) * right.shape[1])
-    noisy = correctness.right_matrix(predictions, labels, "digits-noisy", "true")
+    noisy = factory.right(results, "digits-noisy", "true")
     assert noisy.loc["pixels"].mean() == pytest.approx(factory.accuracy("pixels", "digits-noisy"), abs=0.01)
 
 
-def test_attacked_predictions_come_when_asked_for(results: Config) -> None:
-    plain, attacked = correctness.all_predictions(results), correctness.all_predictions(results, attacked=True)
-    assert not plain["condition"].str.startswith("attack").any()
-    extra = attacked[attacked["condition"].str.startswith("attack")]
-    assert len(attacked) == len(plain) + len(extra)
-    assert len(extra) == len(results.attack_pool("digits")) * len(factory.EPS_255) * factory.N_ATTACKED
+def test_attacked_predictions(results: Config) -> None:
+    attacked = correctness.attacked_predictions(results)
+    assert attacked["condition"].str.startswith("attack").all()
+    assert len(attacked) == len(results.attack_pool("digits")) * len(factory.EPS_255) * factory.N_ATTACKED
 
 
 def _drop_one(frame: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +178,7 @@ def test_incomplete_predictions_name_model_set_and_file(
     path = own_results.results / "predictions" / "simclr-cnn.parquet"
     tables.write("predictions", damage(tables.read("predictions", path)), path)
     with pytest.raises(BenchError) as caught:
-        correctness.all_predictions(own_results)
+        everything(own_results)
     message = str(caught.value)
     assert said in message
     assert "'simclr-cnn'" in message
@@ -141,7 +192,7 @@ def test_a_condition_that_nothing_declares(own_results: Config) -> None:
     more = frame[frame["condition"] == "corruption:gaussian_blur:5"].assign(condition="corruption:fog:5")
     tables.write("predictions", pd.concat([frame, more]), path)
     with pytest.raises(BenchError, match="'pixels' has answers to 'digits' under 'corruption:fog:5', which nothing"):
-        correctness.all_predictions(own_results)
+        everything(own_results)
 
 
 def _without(path: Path, model: str, sample_id: str | None) -> None:
@@ -156,7 +207,7 @@ def test_incomplete_ensemble(own_results: Config) -> None:
     with pytest.raises(
         BenchError, match=r"ensemble_predictions.parquet: model 'ensemble-supervised' has answers to 59"
     ):
-        correctness.all_predictions(own_results)
+        everything(own_results)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -167,10 +218,38 @@ def test_incomplete_attack(own_results: Config, whole: bool) -> None:
     with pytest.raises(
         BenchError, match=rf"'simclr-cnn' has answers to {0 if whole else 29} of the 30 attacked images"
     ):
-        correctness.all_predictions(own_results, attacked=True)
+        correctness.attacked_predictions(own_results)
 
 
 def test_a_missing_shard(own_results: Config) -> None:
     (own_results.results / "predictions" / "pixels.parquet").unlink()
     with pytest.raises(BenchError, match="no results for pixels"):
-        correctness.all_predictions(own_results)
+        everything(own_results)
+
+
+def test_a_ghost_of_an_imported_model(own_mixed: Config) -> None:
+    fewer = {name: model for name, model in own_mixed.imported.items() if name != "org/cnn"}
+    with pytest.raises(BenchError, match=r"does not list: org%2Fcnn.*bench prune"):
+        correctness.answers(own_mixed.model_copy(update={"imported": fewer}), "digits")
+
+
+def test_incomplete_imported_predictions(own_mixed: Config) -> None:
+    path = own_mixed.results / "imported" / "predictions" / f"{file_stem('org/resnet50.a1')}.parquet"
+    _without(path, "org/resnet50.a1", "objects-v2/00000003")
+    assert correctness.answers(own_mixed, "objects").pred.shape == (2, 30)
+    with pytest.raises(BenchError, match="answers to 29 of the 30 test images of 'objects-v2' under 'clean'") as caught:
+        correctness.answers(own_mixed, "objects-v2")
+    assert "'org/resnet50.a1'" in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_no_table_of_predictions(own_mixed: Config) -> None:
+    path = own_mixed.results / "imported" / "predictions" / "plain.parquet"
+    path.write_bytes(b"PAR1 of old")
+    with pytest.raises(BenchError, match=r"plain.parquet: cannot be read as Parquet"):
+        correctness.answers(own_mixed, "objects")
+
+
+def test_without_imported_models_their_folder_may_be_absent(own_results: Config) -> None:
+    shutil.rmtree(own_results.results / "imported")
+    assert correctness.answers(own_results, "digits").pred.shape == (len(factory.MODELS) + 1, 60)

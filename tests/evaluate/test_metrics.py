@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from bench import stats
-from bench.config import Config
+from bench.config import Config, file_stem
 from bench.errors import BenchError
-from bench.evaluate import correctness, metrics
+from bench.evaluate import comparisons, correctness, metrics, replication, subsets
 from bench.store import tables
 from tests import factory
 
@@ -25,7 +25,7 @@ def figures(results: Config) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def answers(results: Config) -> pd.DataFrame:
-    frame = correctness.all_predictions(results, attacked=True)
+    frame = factory.predictions(results, attacked=True)
     return frame.merge(correctness.evaluated_samples(results)[["sample_id", "label"]])
 
 
@@ -140,6 +140,55 @@ def test_a_lucky_attack_does_not_make_a_wrong_image_right(own_results: Config) -
 def test_calibration_is_passed_on(results: Config, figures: pd.DataFrame) -> None:
     calibration = tables.read("metrics", results.results / "calibration.parquet").set_index(figures.index.names)
     pd.testing.assert_frame_equal(figures.loc[calibration.index], calibration)
+
+
+def test_imported_models_have_every_figure_that_is_known_of_them(mixed: Config) -> None:
+    frame = tables.read("metrics", mixed.results / "metrics.parquet")
+    frame = frame[(frame["condition"] == "clean") & (frame["subset"] == "all")]
+    found = frame.groupby(["model", "dataset", "label_source"])["metric"].agg(set).to_dict()
+    any_of = {"any_of", "any_of_empty_wrong", "class_balanced"}
+    for dataset, source in factory.LABEL_SOURCES.items():
+        assert found["org/resnet50.a1", dataset, source] == any_of | {"top_k"}
+        assert found["plain", dataset, source] == any_of
+        assert found["plain", dataset, "original"] == {"top1", "class_balanced"}
+    assert {dataset for model, dataset, _ in found if model == "org/cnn"} == {"digits", "optdigits"}
+    values = frame.set_index(["model", "dataset", "label_source", "metric"])["value"]
+    for model in ("org/resnet50.a1", "plain"):
+        top1 = values[model, "objects", "original", "top1"]
+        assert top1 == pytest.approx(round(30 * factory.accuracy(model, "objects")) / 30)
+        right = factory.right(mixed, "objects", "real").loc[model]
+        assert values[model, "objects", "real", "any_of"] == pytest.approx(right.mean())
+        assert values[model, "objects", "real", "any_of_empty_wrong"] == pytest.approx(right.sum() / 30)
+
+
+def test_top_k_is_over_the_images_whose_labels_are_no_more_than_the_known_answers(own_mixed: Config) -> None:
+    path = own_mixed.results / "labels.parquet"
+    labels = tables.read("labels", path)
+    few, many = ("optdigits/00000", (0, 1)), ("optdigits/00001", (1, 2, 3))
+    more = [(sample_id, "people", c, 1.0) for sample_id, classes in (few, many) for c in classes]
+    tables.write("labels", pd.concat([labels, pd.DataFrame(more, columns=labels.columns)]), path)
+    metrics.run(own_mixed)
+    frame = tables.read("metrics", own_mixed.results / "metrics.parquet")
+    frame = frame[(frame["metric"] == "top_k") & (frame["dataset"] == "optdigits")].set_index("model")
+    assert frame.loc["org/cnn", "n"] == 1
+    assert frame.loc["pixels", "n"] == 2
+    answers = of(factory.predictions(own_mixed), "org/cnn", "optdigits")
+    assert len(answers.loc[few[0], "top5"]) == 2
+    assert frame.loc["org/cnn", "value"] == len({*few[1]} & {*answers.loc[few[0], "top5"]}) / 2
+
+
+def test_a_set_that_no_model_answers_to_has_no_rows(own_mixed: Config) -> None:
+    nobody = {name: m for name, m in own_mixed.imported.items() if m.suite != "objects"}
+    for name in set(own_mixed.imported) - set(nobody):
+        (own_mixed.results / "imported" / "predictions" / f"{file_stem(name)}.parquet").unlink()
+    config = own_mixed.model_copy(update={"imported": nobody})
+    for stage in (subsets, metrics, replication, comparisons):
+        stage.run(config)
+    for table in ("metrics", "comparisons", "ranks"):
+        assert set(tables.read(table, config.results / f"{table}.parquet")["dataset"]) == set(factory.DATASETS)
+    assert "objects" not in set(tables.read("replication", config.results / "replication.parquet")["original"])
+    named = tables.read("subsets", config.results / "subsets.parquet").set_index("dataset")["subset"]
+    assert set(named["objects"]) == {"multi-label", "single-label"}
 
 
 def test_summary_for_dvc(results: Config) -> None:

@@ -105,6 +105,26 @@ def test_a_benchmark_without_pairs_has_an_empty_table(own_results: Config) -> No
     assert tables.read("replication", own_results.results / "replication.parquet").empty
 
 
+def test_imported_models_have_gaps_between_the_sets_that_they_answer_to(mixed: Config) -> None:
+    frame = tables.read("replication", mixed.results / "replication.parquet")
+    frame = frame.set_index(["model", "original", "replication", "scoring"])
+    assert sorted(frame.xs("org/cnn").index) == [("digits", "optdigits", "top1")]
+    for model in ("org/resnet50.a1", "plain"):
+        pair = (model, "objects", "objects-v2")
+        shares = {}
+        for scoring, sources in (("top1", ("original", "original")), ("any_of", ("real", "refined_v2"))):
+            sides = [factory.right(mixed, d, s).loc[model] for d, s in zip(pair[1:], sources, strict=True)]
+            (k_a, n_a), (k_b, n_b) = ((int(side.sum()), len(side)) for side in sides)
+            low, high = stats.newcombe(k_a, n_a, k_b, n_b)
+            row = frame.loc[(*pair, scoring)]
+            assert (row["labels_original"], row["labels_replication"]) == sources
+            assert (row["n_original"], row["n_replication"]) == ((30, 30) if scoring == "top1" else (27, 27))
+            assert row["gap_pp"] == pytest.approx(100 * (k_a / n_a - k_b / n_b))
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx((100 * low, 100 * high))
+            shares[scoring] = row["gap_pp"]
+        assert frame.loc[(*pair, "top1"), "label_pp"] == pytest.approx(shares["top1"] - shares["any_of"])
+
+
 def test_twice_the_same_bytes(own_results: Config) -> None:
     path = own_results.results / "replication.parquet"
     before = tables.sha256(path)

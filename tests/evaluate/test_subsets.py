@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bench.config import Config
-from bench.evaluate import correctness, subsets
+from bench.evaluate import subsets
 from bench.store import tables
 from tests import factory
 
@@ -19,8 +19,7 @@ def members(results: Config) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def right(results: Config) -> pd.DataFrame:
-    labels = tables.read("labels", results.results / "labels.parquet")
-    return correctness.right_matrix(correctness.all_predictions(results), labels, "digits")
+    return factory.right(results, "digits")
 
 
 def ids(members: pd.DataFrame, subset: str, dataset: str = "digits") -> set[str]:
@@ -85,6 +84,24 @@ def test_without_a_reference_nothing_is_certain(own_results: Config) -> None:
     subsets.run(without)
     frame = tables.read("subsets", own_results.results / "subsets.parquet")
     assert not frame["subset"].str.startswith("certain").any()
+
+
+def test_imported_models_have_a_say_in_what_is_disputed(mixed: Config) -> None:
+    frame = tables.read("subsets", mixed.results / "subsets.parquet").set_index(["subset", "dataset"])
+    members = tables.read("subset_members", mixed.results / "subset_members.parquet")
+    for dataset, n in (("digits", 8), ("digits-noisy", 7), ("objects", 2)):
+        single = factory.right(mixed, dataset).drop(index=factory.ENSEMBLE, errors="ignore")
+        assert f"half of the {n} models" in frame.loc[("disputed", dataset), "about"]
+        expected = {i for i in single.columns if single[i].mean() < 0.5}
+        disputed = members[members["subset"] == "disputed"]
+        assert {i for i in disputed["sample_id"] if i.startswith(f"{dataset}/")} == expected
+
+
+def test_a_set_without_images_has_its_numbers_of_labels(mixed: Config) -> None:
+    frame = tables.read("subsets", mixed.results / "subsets.parquet").set_index(["subset", "dataset"])["n"]
+    assert (frame["multi-label", "objects"], frame["single-label", "objects"]) == (9, 18)
+    assert (frame["multi-label", "objects-v2"], frame["single-label", "objects-v2"]) == (15, 12)
+    assert ("certain-50", "objects") not in frame
 
 
 def test_twice_the_same_bytes(own_results: Config) -> None:
