@@ -196,7 +196,7 @@ def _from_table(path: Path, n: int) -> Callable[[], Iterator[tuple[str, np.ndarr
     def each() -> Iterator[tuple[str, np.ndarray]]:
         ranks = [f"top{rank}" for rank in range(1, 6)]
         frame = _parquet(path, ["model", "row", *ranks])
-        for model, rows in frame.groupby(frame["model"].astype(str)):
+        for model, rows in frame.groupby("model", observed=True):
             at = rows["row"].to_numpy()
             if not np.array_equal(np.sort(at), np.arange(n)):
                 raise BenchError(
