@@ -394,17 +394,24 @@ def ingest_parquet(path: Path, files: list[Path], images: dict[str, npt.NDArray[
 
 
 def write_random(folder: Path, models: int, images: int) -> None:
-    """Random answers, three in four right, packed: as the table `bits` and as a BIT column; a few models at a time."""
+    """Random answers, three in four right, packed: as the table `bits` and as a BIT column; a few models at a time.
+
+    In one transaction: DuckDB packs what is committed by itself anew at every commit, and leaves holes in the file.
+    """
     rng = np.random.default_rng(images)
     with duckdb.connect(folder / "bits.duckdb") as mine, duckdb.connect(folder / "bit_column.duckdb") as other:
         mine.execute("CREATE TABLE bits (model USMALLINT, n INTEGER, correct BLOB)")
         other.execute("CREATE TABLE answers (model USMALLINT, correct BIT)")
+        mine.begin()
+        other.begin()
         for first in range(0, models, 50):
             size = min(50, models - first), images // 8
             packed = rng.integers(0, 256, size, np.uint8) | rng.integers(0, 256, size, np.uint8)
             rows = [(first + place, row.tobytes()) for place, row in enumerate(packed)]
             _append(mine, "bits", [(model, images, row) for model, row in rows])
             _append_bits(other, rows)
+        mine.commit()
+        other.commit()
     _images(folder / "bit_column.duckdb", images_of(images))
 
 
