@@ -125,7 +125,7 @@ def show_accuracies(source: db.Source, dataset: str, labels: str, models: tuple[
     st.markdown(DEFINED)
     frame = db.label_metrics(source, dataset, labels, models)
     if frame.empty:
-        st.caption("None of the chosen models answered to this set.")
+        st.caption("No model of this choice answered to this set.")
         return
     values = frame.pivot(index="model", columns="metric", values=["value", "ci_low", "ci_high", "n"])
     first = frame.drop_duplicates("model").set_index("model")
@@ -264,7 +264,7 @@ def show_line(
         right[["model", "value_y", "low_y", "high_y", "n_y"]], on="model"
     )
     if both.empty:
-        st.caption("None of the chosen models has both.")
+        st.caption("No model of this choice has both.")
         return
     single = both.loc[both["method"] != "ensemble"]
     x, y = (tuple(single[column]) for column in ("value_x", "value_y"))
@@ -339,7 +339,7 @@ def show_gaps(source: db.Source, catalogue: db.Catalogue, view: state.View, pair
         help=f"{terms.HELP['gap']} {terms.HELP['removed']}",
     )
     if every.empty:
-        st.caption("None of the chosen models answered to both sets.")
+        st.caption("No model of this choice answered to both sets.")
         return
     facts = db.label_facts(source).set_index(["dataset", "label_source"])["n_empty"]
     empty = sum(int(facts.get(side, 0)) for side in ((original, pair[2]), (other, pair[3])))

@@ -177,7 +177,7 @@ def test_a_relabelled_copy_is_resampled_with_its_original() -> None:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = factory.make_results(tmp_path_factory.mktemp("labels"))
+    config = factory.make_results(tmp_path_factory.mktemp("labels"), imported=True)
     labels.run(config)
     return config
 
@@ -191,7 +191,7 @@ def test_the_stage_covers_every_set_with_further_labels(config: Config) -> None:
     of_all = tables.read("labels", config.results / "labels.parquet")
     known = correctness.sources_of(of_all, correctness.evaluated_samples(config))
     wanted = {(name, source) for name, sources in known.items() for source in sources if source != "original"}
-    assert {("digits-noisy", "true"), ("digits-mosaic", "composed")} <= wanted
+    assert {("digits-noisy", "true"), ("digits-mosaic", "composed"), ("objects", "real")} <= wanted
     assert set(zip(sets["dataset"], sets["label_source"], strict=True)) == wanted
     mosaic = sets.loc[sets["dataset"] == "digits-mosaic"]
     assert (mosaic["n_with_original"] == mosaic["n_images"]).all()
@@ -213,6 +213,13 @@ def test_pairs_are_those_that_are_declared_and_have_further_labels(config: Confi
     assert set(noisy["empty"]) == {"excluded", "wrong"}
     assert (noisy["removed_pp"] > 0).all()
     assert "digits-mosaic" not in set(rows["replication"])
+    imported = rows.loc[rows["replication"] == "objects-v2"]
+    assert set(imported["model"]) == {"org/resnet50.a1", "plain"}
+    assert set(zip(imported["labels_original"], imported["labels_replication"], strict=True)) == {
+        ("real", "refined_v2")
+    }
+    counted = imported.drop_duplicates("empty").set_index("empty")[["n_original", "n_replication"]]
+    assert (counted.loc["excluded"] < counted.loc["wrong"]).all()
 
 
 def test_the_stage_writes_the_same_bytes_again(config: Config) -> None:
