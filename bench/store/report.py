@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from bench.config import Config
@@ -18,7 +19,9 @@ _HEADLINE = """
 SELECT m.model, m.family,
        t.value, t.ci_low, t.ci_high, k.rank, count(*) OVER (PARTITION BY k.rank) AS sharing,
        g.gap_pp, g.ci_low, g.ci_high,
-       p.accuracy,
+       a.value, a.ci_low, a.ci_high,
+       y.gap_pp, y.ci_low, y.ci_high,
+       p.accuracy, NULL, NULL,
        r.value, r.ci_low, r.ci_high
 FROM models m
 JOIN metrics t ON t.model = m.model AND t.dataset = $original AND t.condition = 'clean' AND t.subset = 'all'
@@ -27,12 +30,18 @@ LEFT JOIN ranks k ON k.model = m.model AND k.dataset = $original AND k.condition
                  AND k.label_source = 'original'
 LEFT JOIN replication g ON g.model = m.model AND g.original = $original AND g.replication = $other AND g.rule = 'R0'
                        AND g.scoring = 'top1'
+LEFT JOIN replication y ON y.model = m.model AND y.original = $original AND y.replication = $other AND y.rule = 'R0'
+                       AND y.scoring = 'any_of'
+LEFT JOIN metrics a ON a.model = m.model AND a.dataset = $original AND a.condition = 'clean' AND a.subset = 'all'
+                   AND a.label_source = y.labels_original AND a.metric = 'any_of'
 LEFT JOIN representations p ON p.model = m.model AND p.dataset = $original AND p.probe = 'linear'
                            AND p.labels_per_class = 0
 LEFT JOIN metrics r ON r.model = m.model AND r.dataset = $original AND r.condition = $attack
                    AND r.subset = 'attack' AND r.label_source = 'original' AND r.metric = 'robust_accuracy'
 ORDER BY t.value DESC, m.model
 """
+_COLUMNS = ("gap", "any-of", "gap by any-of", "linear probe", "robust")
+"""What stands right of the rank; a column that no model has a value in is left out."""
 
 
 def run(config: Config, *, times: bool = False) -> None:
@@ -59,17 +68,23 @@ def headline(config: Config, connection: duckdb.DuckDBPyConnection, suite: str) 
     about = connection.execute("SELECT n_test, n_classes FROM datasets WHERE dataset = ?", [original]).fetchone()
     n_test, n_classes = about or (0, 1)
     confidence = f"{config.statistics.confidence:.0%}"
-    role = config.datasets[other].role if other else ""
+    shown = [i for i in range(len(_COLUMNS)) if any(row[7 + 3 * i] is not None for row in rows)]
+    names = [_COLUMNS[i] for i in shown]
+    notes = {
+        "gap": f"gap: {original} minus {other} ({config.datasets[other].role} set), percentage points" if other else "",
+        "any-of": "any-of: any label of a further source counts as right",
+        "robust": f"robust: right before and after {attack}",
+    }
+    said = "; ".join(text for name, text in notes.items() if name in names)
     lines = [
         f"{original}: {n_test:,} test images, top-1 in % with {confidence} intervals; chance is {1 / n_classes:.1%}.",
-        f"  gap: {original} minus {other} ({role} set), percentage points; robust: right before and after {attack}."
-        if other
-        else f"  robust: right before and after {attack}.",
+        *textwrap.wrap(f"{said}." if said else "", WIDTH, initial_indent="  ", subsequent_indent="  "),
         "  '=' before a rank: shared, these cannot be told apart; '-': not measured.",
         "",
-        f"{'model':<22}{'family':<12}{'top-1':<20}{'rank':<7}{'gap':<22}{'linear probe':<14}{'robust':<20}".rstrip(),
     ]
-    lines += [_line(row) for row in rows]
+    cells = [["model", "family", "top-1", "rank", *names], *(_cells(row, shown) for row in rows)]
+    widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
+    lines += ["".join(map(str.ljust, row, widths)).rstrip() for row in cells]
     return "\n".join(lines) + "\n"
 
 
@@ -102,14 +117,14 @@ def _attack(config: Config, dataset: str) -> str:
     return f"attack:{runs[0][1]}:{min(runs[0][0]):g}" if runs else ""
 
 
-def _line(row: tuple[Any, ...]) -> str:
-    model, family, top1, low, high, rank, sharing, gap, gap_low, gap_high, probe, robust, robust_low, robust_high = row
-    place = "-" if rank is None else f"{'=' if sharing > 1 else ''}{rank}"
-    line = (
-        f"{model:<22}{family:<12}{_percent(top1, low, high):<20}{place:<7}{_points(gap, gap_low, gap_high):<22}"
-        f"{'-' if probe is None else f'{100 * probe:.1f}':<14}{_percent(robust, robust_low, robust_high):<20}"
-    )
-    return line.rstrip()
+def _cells(row: tuple[Any, ...], shown: list[int]) -> list[str]:
+    """One row of _HEADLINE in words; of _COLUMNS only those shown."""
+    model, family, top1, low, high, rank, sharing = row[:7]
+    cells = [model, family, _percent(top1, low, high), "-" if rank is None else f"{'=' if sharing > 1 else ''}{rank}"]
+    for i in shown:
+        says = _points if _COLUMNS[i].startswith("gap") else _percent
+        cells.append(says(*row[7 + 3 * i : 10 + 3 * i]))
+    return cells
 
 
 def _percent(value: float | None, low: float | None, high: float | None) -> str:
@@ -122,4 +137,4 @@ def _percent(value: float | None, low: float | None, high: float | None) -> str:
 def _points(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:+.1f}" + ("" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]")
+    return f"{value:+.1f}" + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")

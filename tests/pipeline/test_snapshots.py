@@ -156,11 +156,10 @@ def test_refusals_say_which_and_change_nothing(project: Project) -> None:
 
 
 def test_a_release_above_its_limit_is_refused(built: Project) -> None:
-    config = configuration.load(built.root / "params.yaml")
     outputs = [snapshot.Output("results/a", "0", 1_000_000), snapshot.Output("results/big", "1", 7_500_000)]
     with pytest.raises(BenchError, match=r"are 8\.5 MB, a release may have 8 MB; largest: results/big 7\.5 MB, "):
-        snapshot._check_size(config, outputs)
-    snapshot._check_size(config, outputs[1:])
+        snapshot._check_size(outputs, 8, "max_mb")
+    snapshot._check_size(outputs[1:], 8, "max_mb")
     listed = [output.path for output in snapshot._outputs(built.root)]
     assert "results/metrics.parquet" in listed
     assert not [path for path in listed if path.startswith(("results/logits", "metrics", "plots", "data"))]
@@ -190,3 +189,56 @@ def test_a_push_that_fails_releases_nothing(project: Project) -> None:
     done = project.bench("snapshot", "publish", "v1", check=False)
     assert done.returncode == 1
     assert state(project) == before
+
+
+def test_aggregates_are_a_release_of_their_own_and_leave_the_tree_as_it_was(project: Project, tmp_path: Path) -> None:
+    project.change(lambda parameters: parameters["statistics"].update(bootstrap=25))
+    project.repro()
+    changed = project.git("status", "--porcelain")
+    assert "params.yaml" in changed
+    project.bench("snapshot", "publish", "digits-only", "--aggregates", "digits")
+    assert project.git("status", "--porcelain") == changed
+    committed = project.git("show", "--format=", "--name-only", "HEAD").splitlines()
+    assert {path.split("/")[0] for path in committed} == {"snapshots", "aggregates"}
+    assert not any(path.endswith(".parquet") for path in committed)
+
+    clone = Project(tmp_path / "clone")
+    project.git("clone", "--quiet", "--no-tags", ".", str(clone.root))
+    path = Path(clone.bench("snapshot", "open", "digits-only").stdout.strip())
+    assert figures(path) == figures(project.root / "results" / database.FILE)
+    stored = database.read_snapshot(path)
+    assert stored is not None
+    assert (stored["per_image"], stored["release"]) == ("no", "digits-only")
+    assert stored["params"] == (project.root / "params.yaml").read_text() != (clone.root / "params.yaml").read_text()
+    assert {stored[f"count:{table}"] for table in database.PER_IMAGE} == {"0"}
+    assert int(stored["count:comparisons"]) > 0
+    assert "aggregates" in clone.bench("snapshot", "list").stdout
+    assert clone.git("status", "--porcelain") == ""
+    made = path.stat().st_mtime_ns
+    clone.bench("snapshot", "open", "digits-only")
+    assert path.stat().st_mtime_ns == made
+
+    clone.dvc("pull", "data.dvc")
+    broken = next((clone.root / "aggregates" / "digits-only").glob("metrics.parquet"))
+    broken.chmod(0o644)
+    broken.write_bytes(broken.read_bytes() + b"x")
+    path.unlink()
+    assert "not those of its manifest" in clone.bench("snapshot", "open", "digits-only", check=False).stdout
+
+
+def test_aggregates_that_cannot_be_released_change_nothing(project: Project) -> None:
+    before = state(project)
+    assert (
+        "no suite 'cifar10'" in project.bench("snapshot", "publish", "x", "--aggregates", "cifar10", check=False).stdout
+    )
+    project.change(lambda parameters: parameters.update(release={"max_aggregates_mb": 1}))
+    assert (
+        "stages are not up" not in project.bench("snapshot", "publish", "x", "--aggregates", "oops", check=False).stdout
+    )
+    project.git("checkout", "--quiet", "params.yaml")
+    assert state(project) == before
+    assert not (project.root / "aggregates").exists()
+    (project.root / "note.txt").write_text("x")
+    assert (
+        "not clean: note.txt" in project.bench("snapshot", "publish", "x", "--aggregates", "digits", check=False).stdout
+    )

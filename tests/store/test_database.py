@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from bench import schemas
@@ -33,13 +35,14 @@ def test_tables_are_those_of_the_schemas_with_exact_types(connection: duckdb.Duc
         "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() WHERE database_name = 'bench'"
     ).fetchall():
         found.setdefault(table, {})[column] = (kind, nullable)
-    assert set(found) == {*database.SINGLE, *database.SHARDED, "snapshot"}
+    made = {*database.SINGLE, *database.SHARDED, *database.IMPORTED}
+    assert set(found) == {*made, *database.DERIVED, "snapshot"}
     for table, columns in found.items():
         wanted = schemas.TABLES[table].columns
         assert columns == {name: (database.KINDS[c.kind], c.nullable) for name, c in wanted.items()}
 
 
-@pytest.mark.parametrize("table", [*database.SINGLE, *database.SHARDED])
+@pytest.mark.parametrize("table", sorted({*database.SINGLE, *database.SHARDED, *database.IMPORTED}))
 def test_every_row_of_the_parquet_is_there(connection: duckdb.DuckDBPyConnection, complete: Config, table: str) -> None:
     paths = database.sources(complete)[table]
     wanted = schemas.validate(table, pd.concat([tables.read(table, path) for path in paths]))
@@ -168,3 +171,38 @@ def test_building_is_quick(own: Config) -> None:
     start = time.perf_counter()
     database.build(own)
     assert time.perf_counter() - start < 5
+
+
+def test_codes_hold_every_answer_and_keep_the_order_of_every_uncertainty(connection: duckdb.DuckDBPyConnection) -> None:
+    found = connection.execute(
+        "SELECT model, dataset, measure, n, low, high, codes FROM codes WHERE condition = 'clean' ORDER BY ALL"
+    ).fetchall()
+    assert {row[2] for row in found} == {"pred", "msp", "entropy_nats", "margin", "energy", "mutual_information"}
+    for model, dataset, measure, n, low, high, packed in found:
+        table = "predictions" if measure == "pred" else "uncertainty"
+        expected = f"{measure}"
+        if measure != "pred":
+            expected = f"least(65535, greatest(0, floor(({measure}::DOUBLE - $low) / ($high - $low) * 65536)))"
+        rows = connection.execute(
+            f"SELECT CAST({expected} AS INTEGER) FROM {table} WHERE model = $model AND dataset = $dataset "
+            "AND condition = 'clean' ORDER BY sample_id",
+            {"model": model, "dataset": dataset} | ({} if measure == "pred" else {"low": low, "high": high}),
+        ).fetchall()
+        assert n == len(rows)
+        assert np.frombuffer(packed, "<u2").tolist() == [row[0] for row in rows]
+
+
+def test_results_of_an_earlier_version_are_read_with_what_they_had(own: Config) -> None:
+    for name in ("label_gaps", "label_sets", "label_sources"):
+        (own.results / f"{name}.parquet").unlink()
+    path = own.results / "classes.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["definition"]), path)
+    with pytest.raises(BenchError, match="label_gaps"):
+        database.build(own)
+    with duckdb.connect() as opened:
+        opened.execute(f"ATTACH '{database.build_earlier(own, {})}' AS bench (READ_ONLY)")
+        assert opened.execute("SELECT count(*) FROM bench.label_gaps").fetchone() == (0,)
+        assert opened.execute("SELECT count(*), count(definition) FROM bench.classes").fetchone() == (10, 0)
+    pq.write_table(pq.read_table(path).drop_columns(["name"]), path)
+    with pytest.raises(BenchError, match=r"classes\.parquet.*columns of table `classes`"):
+        database.build_earlier(own, {})

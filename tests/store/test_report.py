@@ -43,10 +43,11 @@ def test_results_that_were_pulled_have_no_times(own: Config) -> None:
     assert "pulled" in report.timings(own)
 
 
-def test_without_a_second_set_and_attacks_the_columns_are_empty(
-    own: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_column_without_values_is_left_out(own: Config, capsys: pytest.CaptureFixture[str]) -> None:
     datasets = {name: d for name, d in own.datasets.items() if d.role not in ("shifted", "replication")}
     report.run(own.model_copy(update={"datasets": datasets}))
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("pixels "))
-    assert line.split()[-3:] == ["-", f"{85.0}", "-"]
+    lines = capsys.readouterr().out.splitlines()
+    header = next(line for line in lines if line.startswith("model "))
+    assert header.split()[-3:] == ["linear", "probe", "robust"]
+    assert "gap" not in header
+    assert next(line for line in lines if line.startswith("pixels ")).split()[-2:] == ["85.0", "-"]
