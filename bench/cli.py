@@ -113,6 +113,79 @@ def preset_list() -> None:
     typer.echo("\n".join(merge.listed(Path("params.yaml"))))
 
 
+@import_app.command("predictions")
+def import_predictions(
+    files: Annotated[list[Path], typer.Argument(help="Parquet, CSV, JSON, .npy or .npz: the parts of one table")],
+    model: Annotated[str, typer.Option(help="the name to give it, as published")],
+    dataset: Annotated[str, typer.Option(help="a name under `datasets` in params.yaml")],
+    origin: Annotated[str, typer.Option(help="where the predictions come from; the files' names if not given")] = "",
+    family: Annotated[str | None, typer.Option(help="supervised or ssl")] = None,
+    method: Annotated[str | None, typer.Option(help="e.g. dino")] = None,
+    arch: Annotated[str | None, typer.Option(help="e.g. vit_base")] = None,
+    order: Annotated[Path | None, typer.Option(help="a file with the ids that rows without a key are of")] = None,
+    in_order: Annotated[bool, typer.Option("--in-order", help="rows are in the order of the dataset")] = False,
+    one_based: Annotated[bool, typer.Option("--one-based", help="class indices are counted from 1")] = False,
+    percent: Annotated[bool, typer.Option("--percent", help="probabilities are in percent")] = False,
+    classes: Annotated[str | None, typer.Option(help="what classes are given as: index, name or wnid")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only check, and say what was understood")] = False,
+) -> None:
+    """Check one model's answers to a dataset, keep them in data/imported and list the model in params.yaml."""
+    from bench.imports import predictions
+
+    typer.echo(
+        predictions.run(
+            load(),
+            files,
+            model,
+            dataset,
+            predictions.Options(order, in_order, one_based, percent, classes),
+            predictions.Origin(origin, family, method, arch),
+            dry_run=dry_run,
+        )
+    )
+
+
+@import_app.command("labels")
+def import_labels(
+    file: Annotated[Path, typer.Argument(help="JSON, Parquet, CSV, .npy or .npz: one or several labels an image")],
+    source: Annotated[str, typer.Option(help="the name to give these labels")],
+    dataset: Annotated[str, typer.Option(help="a name under `datasets` in params.yaml")],
+    process: Annotated[str, typer.Option(help="how they were made, in words")] = "",
+    order: Annotated[Path | None, typer.Option(help="a file with the ids that rows without a key are of")] = None,
+    in_order: Annotated[bool, typer.Option("--in-order", help="rows are in the order of the dataset")] = False,
+    one_based: Annotated[bool, typer.Option("--one-based", help="class indices are counted from 1")] = False,
+    classes: Annotated[str | None, typer.Option(help="what classes are given as: index, name or wnid")] = None,
+    min_share: Annotated[float, typer.Option(min=0, max=1, help="keep classes with a share of votes above this")] = 0,
+    partial: Annotated[bool, typer.Option("--partial", help="images that are left out have no labels")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only check, and say what was understood")] = False,
+) -> None:
+    """Check another source of labels of a dataset, keep it in data/imported and pin it in params.yaml."""
+    from bench.imports import labels
+
+    options = labels.Options(order, in_order, one_based, classes, min_share, partial)
+    typer.echo(labels.run(load(), file, source, dataset, process, options, dry_run=dry_run))
+
+
+@import_app.command("remove")
+def import_remove(
+    model: Annotated[str | None, typer.Option(help="an imported model")] = None,
+    source: Annotated[str | None, typer.Option(help="an imported source of labels")] = None,
+    dataset: Annotated[str | None, typer.Option(help="with --source, or for one dataset of a model")] = None,
+) -> None:
+    """Take an imported model or source of labels out of params.yaml and data/imported."""
+    from bench.imports import labels, predictions
+
+    if (model is None) == (source is None) or (source is not None and dataset is None):
+        raise BenchError(
+            "say what to remove.", where="bench import remove", remedy="Give --model NAME, or --source and --dataset."
+        )
+    config = load()
+    if model is not None:
+        typer.echo(predictions.remove(config, model, dataset))
+    elif source is not None and dataset is not None:
+        typer.echo(labels.remove(config, source, dataset))
+
+
 @app.command()
 def index() -> None:
     """Read and check every declared dataset; write its samples, labels, classes and pictures."""
