@@ -28,6 +28,23 @@ def model(name: str, **changes: object) -> Callable[[dict[str, Any]], object]:
     return lambda parameters: parameters["models"][name].update(changes)
 
 
+PIN = "0" * 64
+
+
+def elsewhere(name: str = "org/net", **changes: object) -> Callable[[dict[str, Any]], object]:
+    """Declares an imported model with some of its keys changed."""
+    keys = {"suite": "digits", "datasets": {"digits": PIN}, "origin": "a paper", **changes}
+    return lambda parameters: parameters.setdefault("imported", {}).update({name: keys})
+
+
+def dataset(name: str, **changes: object) -> Callable[[dict[str, Any]], object]:
+    return lambda parameters: parameters["datasets"][name].update(changes)
+
+
+def untrained(parameters: dict[str, Any]) -> None:
+    parameters["suites"]["digits"].pop("train")
+
+
 BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown section": (lambda p: p.update(atacks={}), r"unknown key `atacks` \(did you mean 'attacks'\?\)"),
     "unknown key": (lambda p: p["compute"].update(thread=1), r"`compute\.thread` \(did you mean 'threads'\?\)"),
@@ -76,6 +93,32 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a method of another family": (model("pixels", family="ssl", arch="cnn"), "'pixels' does not belong to family"),
     "no epochs": (model("simclr-cnn", epochs=0), "a ssl model needs `epochs`"),
+    "an imported model of no suite": (elsewhere(suite="digit"), r"imported\.org/net\.suite: 'digit' .*did you mean"),
+    "an imported model's dataset": (elsewhere(datasets={"digit": PIN}), r"imported\.org/net\.datasets: 'digit' is not"),
+    "an imported model without answers": (elsewhere(datasets={}), r"`imported\.org/net\.datasets`: .*at least 1"),
+    "an imported model from nowhere": (elsewhere(origin=""), r"`imported\.org/net\.origin`"),
+    "a pin that is no sha256": (elsewhere(datasets={"digits": "abc"}), r"`imported\.org/net\.datasets\.digits`"),
+    "an imported model named like a model": (elsewhere("pixels"), r"imported\.pixels: a model has this name already"),
+    "an imported model named like an ensemble": (
+        elsewhere(factory.ENSEMBLE),
+        r"imported\.ensemble-supervised: a model has this name already",
+    ),
+    "an imported model of an unknown kind": (elsewhere(family="pixels"), r"`imported\.org/net\.family`"),
+    "an unknown key of an imported model": (
+        elsewhere(origins=1),
+        r"`imported\.org/net\.origins` \(did you mean 'origin",
+    ),
+    "fetched without a pin": (dataset("digits", fetched="preset"), "`fetched: <preset>` and the `sha256`"),
+    "a pin of nothing fetched": (dataset("digits", sha256=PIN), "`fetched: <preset>` and the `sha256`"),
+    "pictures for a set that has its own": (
+        dataset("digits", images=PIN),
+        "`images` are attached to fetched sets only",
+    ),
+    "training where nothing is trained on": (untrained, "its suite 'digits' names no dataset to train on"),
+    "a suite without datasets": (
+        lambda p: p["suites"].update(empty={}),
+        r"suites\.empty: no dataset belongs to it",
+    ),
     "root": (lambda p: p.update(root="/"), "`root` cannot be set"),
 }
 
@@ -130,3 +173,42 @@ def test_looking_up_a_name(tmp_path: Path) -> None:
         loaded.model("pixel")
     with pytest.raises(BenchError, match="no 'mnist' under `datasets`"):
         loaded.dataset("mnist")
+
+
+def test_where_the_files_of_imported_models_are(tmp_path: Path) -> None:
+    def edit(parameters: dict[str, Any]) -> None:
+        elsewhere()(parameters)
+        elsewhere("fetched one", fetched="preset")(parameters)
+        dataset("optdigits", fetched="preset", sha256=PIN)(parameters)
+
+    loaded = load(tmp_path, edit)
+    assert loaded.imported["org/net"].family == loaded.imported["org/net"].method == "unknown"
+    own, fetched = tmp_path / "data" / "imported", tmp_path / "fetched" / "preset"
+    assert loaded.imported_predictions("org/net", "digits") == own / "predictions" / "digits" / "org%2Fnet.parquet"
+    assert loaded.imported_predictions("fetched one", "digits") == fetched / "predictions/digits/fetched one.parquet"
+    assert loaded.imported_labels("digits", "people") == own / "labels" / "digits" / "people.parquet"
+    assert loaded.folder("digits") == tmp_path / "data" / "digits"
+    assert loaded.folder("optdigits") == fetched / "optdigits"
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("org/resnet50.a1_in1k", "org%2Fresnet50.a1_in1k"),
+        ("ViT-B (32)", "ViT-B (32)"),
+        ("50%", "50%25"),
+        ("é", "%C3%A9"),
+    ],
+)
+def test_names_of_files_are_names_that_no_other_model_has(name: str, stem: str) -> None:
+    assert config.file_stem(name) == stem
+
+
+def test_what_a_suite_starts_from(tmp_path: Path) -> None:
+    def edit(parameters: dict[str, Any]) -> None:
+        parameters["suites"]["objects"] = {}
+        parameters["datasets"] |= {"control": {"role": "control", "suite": "objects"}, **factory.IMAGELESS}
+
+    loaded = load(tmp_path, edit)
+    assert loaded.original_of("digits") == "digits"
+    assert loaded.original_of("objects") == "objects"

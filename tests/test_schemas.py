@@ -98,8 +98,8 @@ def test_bounds_are_inclusive(name: str, column: str) -> None:
 @pytest.mark.parametrize(("name", "column"), cells(lambda spec: spec.allowed is not None))
 def test_a_value_that_is_not_allowed_is_shown(name: str, column: str) -> None:
     frame = good(name)
-    frame.loc[0, column] = "wrong"
-    with pytest.raises(BenchError, match=f"column `{column}`.*'wrong'"):
+    frame.loc[0, column] = "unheard-of"
+    with pytest.raises(BenchError, match=f"column `{column}`.*'unheard-of'"):
         schemas.validate(name, frame)
 
 

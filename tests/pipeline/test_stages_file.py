@@ -19,6 +19,7 @@ CONTRACT = {
 """Used by every stage, and no result changes with them: they are no dependencies (README, design notes)."""
 MODULES = {
     "index": "bench/data/index.py",
+    "imported": "bench/imports/stage.py",
     "train": "bench/models/train.py",
     "predict": "bench/evaluate/predict.py",
     "uncertainty": "bench/evaluate/uncertainty.py",
@@ -28,6 +29,7 @@ MODULES = {
     "subsets": "bench/evaluate/subsets.py",
     "metrics": "bench/evaluate/metrics.py",
     "replication": "bench/evaluate/replication.py",
+    "label_study": "bench/studies/labels.py",
     "comparisons": "bench/evaluate/comparisons.py",
     "database": "bench/store/database.py",
 }
