@@ -129,8 +129,8 @@ def _entry(config: Config, files: list[Path], model: str, dataset: str, origin: 
     """What params.yaml says of the model, but for `datasets`. BenchError where the name is taken, or contradicts."""
     suite = config.dataset(dataset).suite
     if model in config.models or model in config.uncertainty.ensembles:
-        kind = "model that is trained here" if model in config.models else "ensemble"
-        raise BenchError(f"{model!r} is the name of a {kind}.", where="params.yaml", remedy="Choose another --model.")
+        kind = "a model that is trained here" if model in config.models else "an ensemble"
+        raise BenchError(f"{model!r} is the name of {kind}.", where="params.yaml", remedy="Choose another --model.")
     if len(file_stem(model).encode()) > MAX_STEM:
         raise BenchError(f"{model!r} is too long for a file name.", where="--model", remedy="Choose a shorter name.")
     said = " ".join(origin.origin.split()) or ", ".join(file.name for file in files)
