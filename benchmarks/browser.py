@@ -3,7 +3,7 @@
 A synthetic database of 1,000 models on 60,000 images is served by a real server and opened in Chromium. Timed is, in
 the browser, from the key that changes a filter to the frame after the figure was drawn again: the way to the server,
 its work, the way back, and drawing. A slider waits 200 ms by itself, in case one drags on; it is shown beside the
-others and not held against the target. Memory is the resident set of the server, per browser opened after the first two.
+others and not held against the target. Memory is the resident set of the server, per browser after the first two.
 """
 
 from __future__ import annotations

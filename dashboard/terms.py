@@ -159,6 +159,11 @@ def labels_name(source: str) -> str:
     return LABELS.get(source, source.replace("_", " ").capitalize())
 
 
+def labels_within(source: str) -> str:
+    """A label source inside a sentence: names of their own keep their capitals."""
+    return labels_name(source) if source in ("real", "refined_v2") else labels_name(source).lower()
+
+
 def corruption_name(name: str) -> str:
     """A corruption for people."""
     return name.replace("_", " ").capitalize()

@@ -30,13 +30,13 @@ def controls(source: db.Source, catalogue: db.Catalogue, view: state.View, model
         filters.right_slider(source, view, models)
     known = db.measured(source, view.dataset)
     a, b, c, d = st.columns(4)
-    with a:
+    with d if known else b:
         filters.labels_slider(source, view)
-    with b:
+    with a:
         filters.unsure_slider(source, view)
     if not known:
         return
-    with c:
+    with b:
         state.bound(
             st.selectbox,
             "Measure of uncertainty",
@@ -45,7 +45,7 @@ def controls(source: db.Source, catalogue: db.Catalogue, view: state.View, model
             format_func=terms.MEASURE.get,
             help=terms.HELP["measure"],
         )
-    with d:
+    with c:
         state.bound(
             st.selectbox,
             "Uncertainty of",
@@ -71,7 +71,7 @@ def page() -> None:
     name = catalogue.dataset_name(view.dataset)
     with middle:  # first of all the figure, for which a reader waits
         if len(frame):
-            said = f"Accuracy on these images of {name}, {terms.labels_name(view.labels).lower()} labels"
+            said = f"Accuracy on these images of {name}, {terms.labels_within(view.labels)} labels"
             parts.figure(
                 plots.filtered(frame, f"{said} (n = {n:,} of {len(keep):,})"),
                 frame,

@@ -108,7 +108,7 @@ def main() -> None:
     rows = rows.assign(dataset_name=name, role=role)
     shown = rows[["model", "name", "family", "dataset_name", "value", "ci_low", "ci_high", "n"]]
     parts.figure(
-        plots.accuracies(rows, f"Accuracy on {where}, {terms.labels_name(view.labels).lower()} labels ({n})"),
+        plots.accuracies(rows, f"Accuracy on {where}, {terms.labels_within(view.labels)} labels ({n})"),
         shown,
         f"accuracy-{view.dataset}",
         f"Accuracy of {len(rows)} models on {where}, with intervals",

@@ -168,7 +168,27 @@ def test_a_page_opens_at_its_own_address(address: str, browser: Any) -> None:
     assert page.locator('[data-testid="stPlotlyChart"]').count() == 5
 
 
-@pytest.mark.parametrize("path", ["/", "/replication", "/ssl", "/samples", "/relabel", "/snapshot"])
+def test_a_link_keeps_the_models_that_were_picked(address: str, browser: Any) -> None:
+    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    page.goto(f"{address}/filter?models=@family:random,pixels&wrong=pixels&part=table")
+    settle(page)
+    assert "models=" in page.url
+    assert "pixels" in page.url
+    picked = page.locator('[data-testid="stMultiSelect"]').nth(1).inner_text()
+    assert "All of family Random control (2)" in picked
+    assert "Raw pixels" in picked
+    assert "9 of 60 images" in page.locator("h5").first.inner_text()
+
+    choose(page, "Wrong by", "Any or no model")
+    page.wait_for_url(lambda url: "wrong=" not in url)
+    assert "60 of 60 images" in page.locator("h5").first.inner_text()
+    shared = browser.new_context().new_page()
+    shared.goto(page.url)
+    settle(shared)
+    assert shared.url == page.url
+
+
+@pytest.mark.parametrize("path", ["/", "/replication", "/ssl", "/samples", "/relabel", "/snapshot", "/filter"])
 def test_no_page_scrolls_sideways_at_900_pixels(address: str, browser: Any, path: str) -> None:
     page = browser.new_page(viewport={"width": 900, "height": 1000})
     page.goto(address + path)
