@@ -18,6 +18,7 @@ Intervals: Wilson for shares of images, percentile bootstrap over images for cla
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def run(config: Config) -> dict[str, int]:
     samples = correctness.evaluated_samples(config)
     labels = tables.read("labels", results / "labels.parquet")
     members = tables.read("subset_members", results / "subset_members.parquet")
+    members = members.merge(samples[["sample_id", "dataset"]])
     training = tables.read_shards("training", results / "training", config.models)
     attacked = correctness.attacked_predictions(config)
     sources = correctness.sources_of(labels, samples)
@@ -82,8 +84,8 @@ def _subsets(found: Answers, members: pd.DataFrame) -> dict[str, Flags]:
     out = {"all": np.ones(len(found.ids), bool)}
     if found.condition == CLEAN:
         ids = pd.Index(found.ids)
-        named = {str(subset): ids.isin(rows.to_numpy()) for subset, rows in members.groupby("subset")["sample_id"]}
-        out |= {subset: kept for subset, kept in named.items() if kept.any()}
+        mine = members.loc[members["dataset"] == found.dataset].groupby("subset")["sample_id"]
+        out |= {str(subset): ids.isin(rows.to_numpy()) for subset, rows in mine}
     return out
 
 
@@ -114,8 +116,8 @@ def _class_balanced(
 ) -> pd.DataFrame:
     n = np.bincount(original[labelled])
     present = n > 0
-    rows = []
-    for model, row in zip(found.models, right, strict=True):
+
+    def of(model: str, row: Flags) -> dict[str, object]:
         k = np.bincount(original[labelled], row[labelled]).astype(np.int64)
         cell = (model, found.dataset, found.condition)
         interval = stats.bootstrap_class_balanced(
@@ -125,7 +127,10 @@ def _class_balanced(
             draws=config.statistics.bootstrap,
             confidence=config.statistics.confidence,
         )
-        rows.append(_with_interval(cell, float((k[present] / n[present]).mean()), interval, int(n.sum())))
+        return _with_interval(cell, float((k[present] / n[present]).mean()), interval, int(n.sum()))
+
+    with ThreadPoolExecutor(config.compute.threads) as pool:  # a million binomials a model, drawn outside of the GIL
+        rows = list(pool.map(of, found.models, right))
     return _rows(pd.DataFrame(rows), "all", source, "class_balanced")
 
 
