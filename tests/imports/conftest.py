@@ -42,9 +42,12 @@ statistics:
 """
 
 
-def write_dataset(folder: Path, stems: list[str], labels: np.ndarray, classes: list[str] = CLASSES) -> None:
+def write_dataset(
+    folder: Path, stems: list[str], labels: np.ndarray, classes: list[str] = CLASSES, wnids: list[str] = WNIDS
+) -> None:
+    """A dataset without images: the test images `stems` with `labels` in this order, and one for training."""
     folder.mkdir(parents=True)
-    meta = {"title": "Small", "about": "For tests.", "label_space": "six", "classes": classes, "wnids": WNIDS}
+    meta = {"title": "Small", "about": "For tests.", "label_space": "six", "classes": classes, "wnids": wnids}
     meta |= {"source": "tests", "license": "MIT", "split_rule": "by hand"}
     (folder / samples.META).write_text(json.dumps(meta))
     ids = [f"{folder.name}/{stem}" for stem in stems]
