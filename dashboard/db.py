@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -54,7 +55,7 @@ NEEDED = (
 )
 """Tables that the pages read."""
 
-KEYS = {tuple: repr}
+KEYS: Any = {tuple: repr}
 """How caches tell tuples of names apart: as one text, for a thousand names take milliseconds one by one."""
 
 ORIGINAL = "original"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -149,7 +150,9 @@ VIEWS = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(view=VIEWS, last=st.booleans())
 def test_a_filter_by_masks_is_the_filter_by_sql(mixed: db.Source, view: View, last: bool) -> None:
     catalogue = db.catalogue(mixed)
@@ -222,7 +225,7 @@ def test_very_many_models_are_one_line_a_family(mixed: db.Source) -> None:
     many = frame.loc[np.zeros(plots.RANKED + 1, int)].assign(
         name=[f"model {i}" for i in range(plots.RANKED + 1)], value=np.linspace(0.2, 0.9, plots.RANKED + 1)
     )
-    plot = plots.filtered(many, "Accuracy")
+    plot: Any = plots.filtered(many, "Accuracy")
     assert len(plot.data) == 2
     assert len(plot.data[1].x) == 4 * len(many)
     assert np.isnan(plot.data[1].y[3::4]).all()
