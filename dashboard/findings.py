@@ -147,12 +147,13 @@ def several(name: str, labels: str, n: int, n_several: int, n_other: int, interv
 
     Where none has, for how many the label is not the original one (`n_other`, with the interval of that).
     """
-    ends = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    ends = f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
     if n_several:
-        share = f"**{terms.percent(n_several / n)}** {ends}"
-        return f"{share} of the {n:,} images of {name} have two labels or more by the source “{labels}”."
-    other = f"; for **{terms.percent(n_other / n)}** {ends} of the {n:,} it is not the original one" if n_other else ""
-    return f"No image of {name} has more than one label by the source “{labels}”{other}."
+        share = f"**{100 * n_several / n:.2f} %** {ends}"
+        return f"{share} of the images of {name}, {n_several:,} of {n:,}, have two labels or more by “{labels}”."
+    share = f"**{100 * n_other / n:.2f} %** {ends} of them, {n_other:,} of {n:,},"
+    other = f"; for {share} it is not the original one" if n_other else ""
+    return f"No image of {name} has more than one label by “{labels}”{other}."
 
 
 def by_labels(rows: Frame, name: str) -> str:

@@ -101,7 +101,7 @@ def show_facts(source: db.Source, catalogue: db.Catalogue, facts: Frame, confide
         "Original inside, of all": terms.HELP["holds"],
         "Original inside, of labelled": terms.HELP["holds"],
     }
-    config = {name: st.column_config.NumberColumn(format="%.1f %%", help=text) for name, text in said.items()}
+    config = {name: st.column_config.NumberColumn(format="%.2f %%", help=text) for name, text in said.items()}
     config["Set"] = st.column_config.TextColumn(pinned=True)
     config["Images"] = WHOLE
     config["Most"] = st.column_config.NumberColumn(help="The largest number of labels of one image.")
@@ -119,11 +119,10 @@ def show_facts(source: db.Source, catalogue: db.Catalogue, facts: Frame, confide
         st.markdown("\n".join(lines))
 
 
-def show_accuracies(source: db.Source, dataset: str, labels: str, models: tuple[str, ...], where: str) -> None:
-    """The accuracies by name, their definitions, and every model's."""
+def show_accuracies(frame: Frame, counts: Frame, key: str, where: str, confidence: float) -> None:
+    """The accuracies by name, their definitions, and every model's; `counts` are its accuracies by number of labels."""
     st.subheader("Four ways to count an answer as right", anchor=False, help=terms.HELP["interval"])
     st.markdown(DEFINED)
-    frame = db.label_metrics(source, dataset, labels, models)
     if frame.empty:
         st.caption("No model of this choice answered to this set.")
         return
@@ -144,15 +143,26 @@ def show_accuracies(source: db.Source, dataset: str, labels: str, models: tuple[
         config[f"{name}, 95 %"] = st.column_config.TextColumn(help=terms.HELP["interval"])
         least, most = int(values["n", metric].min()), int(values["n", metric].max())
         counted.append(f"{name} {least:,}" + (f" to {most:,}" if most > least else ""))
+    for scoring, name in terms.SCORING.items():
+        several = counts.loc[(counts["scoring"] == scoring) & (counts["n_labels"] > 1)]
+        if several.empty:
+            continue
+        right = (several["value"] * several["n"]).round().groupby(several["model"]).sum().reindex(first.index)
+        n = several.groupby("model")["n"].sum().reindex(first.index)
+        low, high = stats.wilson(right, n, confidence)
+        column = f"{name}, two or more"
+        columns[column] = 100 * right / n
+        columns[f"{column}, 95 %"] = [f"{100 * a:.1f} to {100 * b:.1f}" for a, b in zip(low, high, strict=True)]
+        config[column] = st.column_config.NumberColumn(format="%.2f %%", help="On images with two labels or more.")
+        config[f"{column}, 95 %"] = st.column_config.TextColumn(help=terms.HELP["interval"])
+        counted.append(f"{column} {int(n.max()):,}")
     by = "Any-of" if "Any-of" in columns else "Top-1"
     shown = pd.DataFrame(columns).sort_values([by, "Model"], ascending=[False, True])
     st.caption(
         f"{where}, best by {by.lower()} first. A click on a column sorts, the magnifying glass of the table searches. "
         f"Images behind the figures: {'; '.join(counted)}."
     )
-    parts.table(
-        shown, f"label-accuracies-{dataset}-{labels}", config, alt=f"Accuracies of {len(shown)} models, {where}"
-    )
+    parts.table(shown, f"{key}-accuracies", config, alt=f"Accuracies of {len(shown)} models, {where}")
 
 
 def show_histogram(source: db.Source, catalogue: db.Catalogue, facts: Frame, pairs: set[tuple[str, str]]) -> None:
@@ -451,10 +461,10 @@ def main() -> None:
         st.info(note, icon=":material/info:")
 
     show_facts(source, catalogue, facts, numbers["confidence"])
-    show_accuracies(source, dataset, labels, models, f"{name}, {labels_name} labels")
+    key = f"labels-{dataset}-{labels}"
+    show_accuracies(metrics, frame, key, f"{name}, {labels_name} labels", numbers["confidence"])
     related = {(p[i], p[i + 2]) for p in pairs if (dataset, labels) in ((p[0], p[2]), (p[1], p[3])) for i in (0, 1)}
     show_histogram(source, catalogue, facts, related)
-    key = f"labels-{dataset}-{labels}"
     if len(frame):
         correlation = db.label_correlation(source, dataset, labels, view.strat, models)
         show_by_labels(frame, correlation, view, key, best, int(own["most"]))

@@ -84,7 +84,8 @@ def test_it_says_both_shares_with_their_interval(labelled: Config, facts: db.Sou
     row = db.label_facts(facts).set_index("dataset").loc["objects-v2"]
     low, high = stats.wilson(row["n_several"], row["n_images"])
     share = 100 * row["n_several"] / row["n_images"]
-    assert f"**{share:.1f} %** [{100 * low:.1f}, {100 * high:.1f}] of the 60 images" in text(app)
+    assert f"**{share:.2f} %** [{100 * low:.2f}, {100 * high:.2f}] of the images of Objects v2" in text(app)
+    assert f"{row['n_several']} of 60, have two labels or more" in text(app)
     shown = app.dataframe[0].value.set_index("Set").loc["Objects v2 (replication)"]
     assert shown["Two or more, of all"] == pytest.approx(share)
     labels = 100 * row["n_several"] / (row["n_images"] - row["n_empty"])
@@ -107,6 +108,11 @@ def test_every_accuracy_has_its_name_definition_and_interval(labelled: Config, o
         assert shown[f"{name}, 95 %"] == f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}"
         assert f"**{name}**" in text(app) or f"**{name.lower()}**" in text(app)
     assert shown["Empty wrong"] < shown["Any-of"]
+    counts = pd.read_parquet(labelled.results / "label_accuracy.parquet")
+    counts = counts.loc[(counts["model"] == "org/resnet50.a1") & (counts["dataset"] == "objects")]
+    several = counts.loc[(counts["scoring"] == "any_of") & (counts["n_labels"] > 1)]
+    pooled = 100 * (several["value"] * several["n"]).sum() / several["n"].sum()
+    assert shown["Any-of, two or more"] == pytest.approx(pooled)
 
 
 def test_original_labels_give_way_and_that_is_said(labelled: Config, open_app: Open) -> None:
@@ -115,7 +121,7 @@ def test_original_labels_give_way_and_that_is_said(labelled: Config, open_app: O
     app = open_app(labelled.root, "labels", dataset="optdigits")
     assert "Optdigits (shifted) has only its original labels" in app.info[0].value
     assert "Digits mosaic (composed)" in app.info[0].value
-    assert "of the 60 images of Digits mosaic (composed)" in text(app)
+    assert "of the images of Digits mosaic (composed)" in text(app)
 
 
 def test_a_relabelled_set_is_not_called_an_upper_bound(labelled: Config, open_app: Open) -> None:
