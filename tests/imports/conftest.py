@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,7 @@ datasets:
   other: {role: replication, replicates: small, suite: small}
 
 models: {}
+imported: {}
 
 statistics:
   confidence: 0.95  # last line
@@ -73,13 +75,21 @@ def write_dataset(
     tables.write("labels", original, folder / samples.LABELS)
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root of the project, which is the working folder too."""
-    root = tmp_path / "project"
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project, written once."""
+    root = tmp_path_factory.mktemp("imports") / "project"
     write_dataset(root / "data" / "small", STEMS, LABELS)
     write_dataset(root / "data" / "other", [f"{row:08x}" for row in range(10)], np.arange(10) % K)
     (root / "params.yaml").write_text(PARAMS)
+    return root
+
+
+@pytest.fixture
+def project(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a copy of the project, which is the working folder too."""
+    root = tmp_path / "project"
+    shutil.copytree(pristine, root)
     monkeypatch.chdir(root)
     return root
 
