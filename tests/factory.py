@@ -386,6 +386,7 @@ def _model_row(name: str, family: str, method: str, arch: str) -> dict[str, obje
         "input_size": SIZE,
         "epochs": 3 if family in ("supervised", "ssl") else 0,
         "temperature": 1.2,
+        "origin": None,
     }
 
 

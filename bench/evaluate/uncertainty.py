@@ -174,6 +174,6 @@ def _ensembles(config: Config, models: pd.DataFrame) -> pd.DataFrame:
         mine = models.loc[members]
         shared = {c: mine[c].iloc[0] if mine[c].nunique(dropna=False) == 1 else None for c in mine.columns}
         own = {"model": name, "family": shared["family"] or "unknown", "method": "ensemble", "arch": "ensemble"}
-        unknown = dict.fromkeys(("weights_sha256", "epochs", "temperature"))
+        unknown = dict.fromkeys(("weights_sha256", "epochs", "temperature", "origin"))
         rows.append(shared | own | unknown | {"head": "none", "params_m": mine["params_m"].sum()})
     return pd.DataFrame(rows, columns=list(models.columns))

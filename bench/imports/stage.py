@@ -166,6 +166,7 @@ def _model_row(name: str, model: Imported, train_dataset: str) -> dict[str, obje
         "input_size": None,
         "epochs": None,
         "temperature": None,
+        "origin": model.origin,
     }
 
 

@@ -168,6 +168,7 @@ def _write(
         "input_size": suite.input_size,
         "epochs": model.epochs,
         "temperature": temperature,
+        "origin": None,
     }
     training = pd.DataFrame(
         [{"model": name, **asdict(epoch)} for epoch in epochs],

@@ -19,6 +19,7 @@ from bench.presets import preset as presets
 from bench.presets.preset import SECTIONS, Preset
 from bench.store import tables
 
+EMPTY = " {}"
 INDENT = "  "
 ADDED_LATER = ("images", "labels")
 """Keys that `bench data attach` and `bench import labels` add to an entry of a preset."""
@@ -130,31 +131,31 @@ def _listed(entries: Entries, most: int = 5) -> str:
 def insert(text: str, section: str, entries: dict[str, Any]) -> str:
     """YAML text with new entries at the end of a section, one line each; all other lines stay as they are.
 
-    A section that is not there is added at the end of the text. BenchError where it is not written as a block.
+    A section that is not there is added at the end of the text. BenchError where it is neither a block nor `{}`.
     """
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    _, node = _section(text, section)
+    header, node = _section(text, section)
     if node is None:
         return "".join([*lines, f"\n{section}:\n", *(_line(INDENT, key, value) for key, value in entries.items())])
-    indent = " " * node.value[0][0].start_mark.column
-    at = _last_line(node.value[-1][1]) + 1
+    if not node.value:
+        lines[header] = lines[header].replace(EMPTY, "", 1)
+    indent = " " * node.value[0][0].start_mark.column if node.value else INDENT
+    at = (_last_line(node.value[-1][1]) if node.value else header) + 1
     return "".join([*lines[:at], *(_line(indent, key, value) for key, value in entries.items()), *lines[at:]])
 
 
 def cut(text: str, section: str, names: list[str]) -> str:
-    """YAML text without the named entries of a section; a section that `insert` added goes with its last entry."""
+    """YAML text without the named entries of a section; one that has no other entry is `{}` then."""
     if not names:
         return text
     header, node = _section(text, section)
     lines = text.splitlines(keepends=True)
     spans = {key.value: (key.start_mark.line, _last_line(value) + 1) for key, value in (node.value if node else [])}
     drop = {line for name in names for line in range(*spans.get(name, (0, 0)))}
-    if node is not None and set(spans) <= set(names):
-        drop.add(header)
-        if header and not lines[header - 1].strip():
-            drop.add(header - 1)
+    if spans and set(spans) <= set(names):
+        lines[header] = lines[header].replace(":", f":{EMPTY}", 1)
     return "".join(line for number, line in enumerate(lines) if number not in drop)
 
 
@@ -203,7 +204,7 @@ def _section(text: str, section: str) -> tuple[int, yaml.MappingNode | None]:
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     for key, value in pairs:
         if key.value == section:
-            if isinstance(value, yaml.MappingNode) and not value.flow_style and value.value:
+            if isinstance(value, yaml.MappingNode) and not (value.flow_style and value.value):
                 return key.start_mark.line, value
             raise BenchError(
                 f"`{section}` is not written as a block, one entry a line.",

@@ -19,7 +19,7 @@ from tests.data import test_fetch, test_imagenet
 
 real_labels = test_imagenet.real_labels
 small = test_fetch.small
-PARAMS = "# mine\nseed: 1\nsuites:\n  digits: {}\ndatasets:\n  digits: {role: original}\nmodels: {}\n"
+PARAMS = "# mine\nseed: 1\nsuites:\n  digits: {}\ndatasets:\n  digits: {role: original}\nmodels: {}\nimported: {}\n"
 
 
 @pytest.fixture
