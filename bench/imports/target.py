@@ -236,6 +236,13 @@ def class_ids(
         return Classes(_indices(target, values.astype(np.int64), one_based, where, rows), "class index")
     import pandas as pd
 
+    odd = np.array([row for row, value in enumerate(values) if isinstance(value, (dict, list, np.ndarray))], np.int64)
+    if len(odd):
+        raise BenchError(
+            f"{len(odd):,} rows have no single class: {offending(rows[odd], map(str, values[odd[:SHOWN]]))}.",
+            where=where,
+            remedy="Give a class index, a name or a wnid.",
+        )
     codes, found = pd.factorize(pd.Series(values, dtype=object), use_na_sentinel=True)
     if (codes < 0).any():
         at = np.flatnonzero(codes < 0)

@@ -247,6 +247,7 @@ BAD: dict[str, tuple[str, Any, Options, str]] = {
     "ragged CSV": ("a.csv", ids().to_csv(index=False) + "small/x,1,2\n", Options(), "cannot be read as CSV"),
     "empty": ("a.csv", "", Options(), "is empty"),
     "only a header": ("a.csv", "sample_id,pred\n", Options(), "holds no rows"),
+    "a map of maps": ("a.json", {stem: {"pred": 0} for stem in STEMS}, Options(), "no single class: row 1 ({'pred': 0})"),
     "unknown format": ("a.xlsx", "x", Options(), "no known format"),
 }  # fmt: skip
 
