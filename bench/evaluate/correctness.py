@@ -72,17 +72,6 @@ def sources_of(labels: pd.DataFrame, samples: pd.DataFrame) -> dict[str, list[st
     return {str(name): sorted(sources, key=lambda s: (s != ORIGINAL, s)) for name, sources in groups}
 
 
-def correct(predictions: pd.DataFrame, labels: pd.DataFrame, source: str) -> npt.NDArray[np.float64]:
-    """1 where `pred` is among the image's labels of `source`, 0 where not, NaN where it has none. (len(predictions),)
-
-    With one label an image (`original`) this is top-1, with several it is any-of.
-    """
-    sets = label_sets(labels, source)
-    right = sets.contains(predictions["sample_id"], predictions["pred"].to_numpy()).astype(float)
-    right[sets.rows(predictions["sample_id"]) < 0] = np.nan
-    return right
-
-
 def evaluated_samples(config: Config) -> pd.DataFrame:
     """The rows of table `samples` that are evaluated, in the order of sample_id."""
     samples = tables.read("samples", config.results / "samples.parquet")
@@ -183,24 +172,6 @@ def right(found: Answers, sets: LabelSets) -> tuple[npt.NDArray[np.bool_], npt.N
     labelled = rows >= 0
     inside = found.pred < width
     return sets.member[rows, np.where(inside, found.pred, 0)] & inside & labelled, labelled
-
-
-def all_predictions(config: Config, *, attacked: bool = False) -> pd.DataFrame:
-    """Table `predictions` of every own model and ensemble as one frame, with `attacked` also of attacked images."""
-    for _ in each(config, [(dataset, c) for dataset in config.datasets for c in conditions(config, dataset)]):
-        pass
-    frames = [tables.read_shards("predictions", config.results / "predictions", config.models)]
-    frames.append(tables.read("predictions", config.results / "ensemble_predictions.parquet"))
-    return pd.concat(frames + ([attacked_predictions(config)] if attacked else []), ignore_index=True)
-
-
-def right_matrix(
-    predictions: pd.DataFrame, labels: pd.DataFrame, dataset: str, source: str = ORIGINAL, condition: str = CLEAN
-) -> pd.DataFrame:
-    """Models x images of `dataset` that `source` labels: True where the model is right. Both axes are sorted."""
-    mine = predictions.loc[(predictions["dataset"] == dataset) & (predictions["condition"] == condition)]
-    wide = mine.assign(right=correct(mine, labels, source)).pivot(index="model", columns="sample_id", values="right")
-    return wide.dropna(axis=1).astype(bool)
 
 
 def attacked_predictions(config: Config) -> pd.DataFrame:

@@ -11,8 +11,6 @@ import pytest
 
 from bench import stats
 from bench.config import Config
-from bench.evaluate import correctness
-from bench.store import tables
 from dashboard import db
 from tests import factory
 
@@ -22,9 +20,7 @@ EVERY = (*factory.MODELS, factory.ENSEMBLE)
 @pytest.fixture(scope="module")
 def right(config: Config) -> pd.DataFrame:
     """Models by images of digits-mosaic, under all labels present."""
-    labels = tables.read("labels", config.results / "labels.parquet")
-    predictions = correctness.all_predictions(config)
-    return correctness.right_matrix(predictions, labels, "digits-mosaic", "composed")
+    return factory.right(config, "digits-mosaic", "composed")
 
 
 def test_catalogue_is_in_a_fixed_order(source: db.Source) -> None:

@@ -29,28 +29,29 @@ LABELS = pd.DataFrame(
 )
 
 
-def answers(ids: list[str], preds: list[int]) -> pd.DataFrame:
-    return pd.DataFrame({"sample_id": ids, "pred": preds})
+def judged(ids: list[str], preds: list[int], source: str) -> tuple[list[bool], list[bool]]:
+    """Whether each answer of one model is right under a source, and whether its image has labels of it."""
+    found = Answers("d", "clean", ("m",), np.array(ids, object), np.array([preds], np.int32), ())
+    right, labelled = correctness.right(found, correctness.label_sets(LABELS, source))
+    return right[0].tolist(), labelled.tolist()
 
 
 def test_one_label_is_top1() -> None:
-    mine = answers(["d/0", "d/1", "d/2"], [1, 0, 0])
-    assert correctness.correct(mine, LABELS, "original").tolist() == [1, 0, 1]
+    assert judged(["d/0", "d/1", "d/2"], [1, 0, 0], "original") == ([True, False, True], [True, True, True])
 
 
-def test_any_of_takes_each_label_and_leaves_out_images_without() -> None:
-    mine = answers(["d/0", "d/0", "d/0", "d/1", "d/2"], [0, 3, 1, 2, 0])
-    right = correctness.correct(mine, LABELS, "real")
-    assert right[:4].tolist() == [1, 1, 0, 1]
-    assert np.isnan(right[4])
+def test_any_of_takes_each_label_and_says_which_images_have_none() -> None:
+    right, labelled = judged(["d/0", "d/0", "d/0", "d/1", "d/2"], [0, 3, 1, 2, 0], "real")
+    assert right == [True, True, False, True, False]
+    assert labelled == [True, True, True, True, False]
 
 
 def test_a_label_without_weight_is_none() -> None:
-    assert correctness.correct(answers(["d/1"], [1]), LABELS, "real").tolist() == [0]
+    assert judged(["d/1"], [1], "real") == ([False], [True])
 
 
 def test_a_class_that_nobody_labels_is_wrong() -> None:
-    assert correctness.correct(answers(["d/0"], [999]), LABELS, "real").tolist() == [0]
+    assert judged(["d/0"], [999], "real") == ([False], [True])
 
 
 def test_sizes_and_several_classes_at_once() -> None:
