@@ -58,7 +58,7 @@ class Compute(Frozen):
 class Dataset(Frozen):
     """How a folder `data/<name>/`, or of a preset `fetched/<preset>/<name>/`, takes part in the benchmark.
 
-    `sha256` pins what was fetched (see bench/data/fetch.py), `images` the pictures that were attached to a set that comes
+    `sha256` pins what was fetched (bench/data/fetch.py), `images` the pictures that were attached to a set that comes
     without, `labels` imported label sources, each with the sha256 of its file: stages depend on these, as on all of
     params.yaml, and check the files against them.
     """
