@@ -55,12 +55,19 @@ class Compute(Frozen):
     batch_size: Positive = 256
 
 
+class ImportedLabels(Frozen):
+    """A label source that was made elsewhere: the sha256 of its file, and in words how the labels were made."""
+
+    sha256: Sha256
+    process: str = ""
+
+
 class Dataset(Frozen):
     """How a folder `data/<name>/`, or of a preset `fetched/<preset>/<name>/`, takes part in the benchmark.
 
     `sha256` pins what was fetched (bench/data/fetch.py), `images` the pictures that were attached to a set that comes
-    without, `labels` imported label sources, each with the sha256 of its file: stages depend on these, as on all of
-    params.yaml, and check the files against them.
+    without, `labels` the imported label sources: stages depend on these, as on all of params.yaml, and check the files
+    against them.
     """
 
     role: Role
@@ -69,7 +76,7 @@ class Dataset(Frozen):
     fetched: Name | None = None
     sha256: Sha256 | None = None
     images: Sha256 | None = None
-    labels: dict[Name, Sha256] = {}
+    labels: dict[Name, ImportedLabels] = {}
 
     @model_validator(mode="after")
     def _names_its_original(self) -> Dataset:

@@ -365,7 +365,8 @@ def write(content: Content, out: Path) -> dict[str, int]:
             if model != answer[0]:
                 progress.log.info("%s: %r is joined to %r", folder.name, answer[0], model)
             _check_range(top5, f"{model} on {folder.name}")
-            tables.write("imported", _answers(ids, top5[order]), folder / f"{file_stem(model)}.parquet")
+            path = folder / f"{file_stem(model)}.parquet"
+            tables.write("imported", _answers(ids, top5[order]), path, level=tables.FAST_LEVEL)
             return model
 
         with ThreadPoolExecutor(THREADS) as pool:

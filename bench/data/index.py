@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bench import progress
-from bench.config import Config
+from bench.config import Config, ImportedLabels
 from bench.data import samples
 from bench.errors import BenchError
 from bench.store import tables
@@ -45,7 +45,7 @@ def run(config: Config) -> dict[str, int]:
         mine += _imported_labels(config, name, frame, metas[name], set(mine[0]["source"]))
         labels += mine
         found = {str(source) for part in mine for source in part["source"].unique()}
-        sources.append(_label_sources(name, metas[name], sorted(found | set(config.datasets[name].labels))))
+        sources.append(_label_sources(name, metas[name], config.datasets[name].labels, sorted(found)))
     everything = _with_sizes(pd.concat(rows, ignore_index=True))
     shown = [_thumbnails(pd.concat(pictures, ignore_index=True))] if pictures else []
     out = {
@@ -184,7 +184,7 @@ def _imported_labels(
 ) -> list[pd.DataFrame]:
     """The imported label sources of a dataset, each checked against its pin, the samples and the classes."""
     parts = []
-    for source, pin in config.datasets[name].labels.items():
+    for source, held in config.datasets[name].labels.items():
         path = config.imported_labels(name, source)
         again = f"Import them again with `bench import labels FILE --source {source} --dataset {name}`, or remove "
         again += f"`datasets.{name}.labels.{source}` from params.yaml."
@@ -192,7 +192,7 @@ def _imported_labels(
             raise BenchError(f"{name!r} has labels from {source!r} of its own.", where=path, remedy=again)
         if not path.is_file():
             raise BenchError("is missing.", where=path, remedy=f"Run `dvc pull data.dvc`. {again}")
-        if tables.sha256(path) != pin:
+        if tables.sha256(path) != held.sha256:
             raise BenchError(
                 f"is not the file that params.yaml pins (datasets.{name}.labels).", where=path, remedy=again
             )
@@ -215,11 +215,14 @@ def _check_labels(labels: pd.DataFrame, frame: pd.DataFrame, n_classes: int, pat
             raise BenchError(f"{int(bad.sum())} rows {what}, e.g. {first}.", where=path, remedy=remedy)
 
 
-def _label_sources(name: str, meta: samples.DatasetMeta, found: Iterable[str]) -> pd.DataFrame:
+def _label_sources(
+    name: str, meta: samples.DatasetMeta, imported: dict[str, ImportedLabels], found: Iterable[str]
+) -> pd.DataFrame:
     """A row for every source of labels that a dataset declares or has."""
     import pandas as pd
 
-    about = dict.fromkeys(found, "") | (meta.label_sources or {})
+    about = dict.fromkeys(found, "") | {source: held.process for source, held in imported.items()}
+    about |= meta.label_sources or {}
     return pd.DataFrame({"dataset": name, "source": list(about), "about": list(about.values())}, dtype=object)
 
 

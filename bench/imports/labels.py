@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.config import Config
+from bench.config import Config, ImportedLabels
 from bench.data import samples
 from bench.errors import BenchError
 from bench.imports import params, target
@@ -62,15 +62,11 @@ def run(
 
     def write() -> list[Path]:
         tables.write("labels", frame.assign(source=source), path)
-        about = about_path(config, dataset, source)
-        with tables.replacing(about) as temporary:
-            known = {"process": " ".join(process.split()), "file": file.name}
-            temporary.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return [path, about]
+        return [path]
 
     def edit(text: str) -> str:
-        pins = {**config.datasets[dataset].labels, source: tables.sha256(path)}
-        return params.with_value(text, "datasets", dataset, "labels", pins)
+        held = ImportedLabels(sha256=tables.sha256(path), process=" ".join(process.split()))
+        return _edited(text, dataset, {**config.datasets[dataset].labels, source: held})
 
     params.commit(config, write, edit, [])
     return "\n".join([*said, f"Written: {path.relative_to(config.root)}, pinned in params.yaml. Next: `dvc repro`."])
@@ -85,23 +81,16 @@ def remove(config: Config, source: str, dataset: str) -> str:
             where="params.yaml",
             remedy=f"Imported are: {listed(held) or 'none'}.",
         )
-    rest = {name: pin for name, pin in held.items() if name != source}
-    gone = [config.imported_labels(dataset, source), about_path(config, dataset, source)]
-    params.commit(
-        config, lambda: [], lambda text: params.with_value(text, "datasets", dataset, "labels", rest or None), gone
-    )
+    rest = {name: labels for name, labels in held.items() if name != source}
+    gone = [config.imported_labels(dataset, source)]
+    params.commit(config, lambda: [], lambda text: _edited(text, dataset, rest), gone)
     return f"Removed: labels {source} of {dataset}. Next: `dvc repro`."
 
 
-def about_path(config: Config, dataset: str, source: str) -> Path:
-    """The file that says how imported labels were made: a JSON object of `process` and `file`."""
-    return config.imported_labels(dataset, source).with_suffix(".json")
-
-
-def process_of(config: Config, dataset: str, source: str) -> str:
-    """How imported labels were made, in the words of who imported them; empty where nobody said."""
-    path = about_path(config, dataset, source)
-    return json.loads(path.read_text(encoding="utf-8"))["process"] if path.is_file() else ""
+def _edited(text: str, dataset: str, held: Mapping[str, ImportedLabels]) -> str:
+    """The text of params.yaml in which these are the imported label sources of a dataset."""
+    value = {name: labels.model_dump(exclude_defaults=True) for name, labels in held.items()}
+    return params.with_value(text, "datasets", dataset, "labels", value or None)
 
 
 def _check_source(config: Config, source: str, dataset: str) -> None:

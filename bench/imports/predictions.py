@@ -79,7 +79,7 @@ def run(
     path = config.data / "imported" / "predictions" / dataset / f"{file_stem(model)}.parquet"
 
     def write() -> list[Path]:
-        tables.write("imported", frame, path)
+        tables.write("imported", frame, path, level=tables.FAST_LEVEL)
         return [path]
 
     def edit(text: str) -> str:

@@ -84,8 +84,8 @@ def _write_model(
         if part[list(MEASURES)].notna().to_numpy().any()
     ]
     stem = f"{file_stem(name)}.parquet"
-    tables.write("predictions", tables.stacked("predictions", predictions), out / "predictions" / stem)
-    tables.write("uncertainty", tables.stacked("uncertainty", unsure), out / "uncertainty" / stem)
+    for table, frames in (("predictions", predictions), ("uncertainty", unsure)):
+        tables.write(table, tables.stacked(table, frames), out / table / stem, level=tables.FAST_LEVEL)
     return sum(len(part) for part in parts)
 
 

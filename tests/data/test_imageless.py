@@ -169,7 +169,7 @@ def imported(raw: dict, rows: list[tuple[str, int]], source: str = "mine", insid
     path = raw["root"] / "data" / "imported" / "labels" / "small" / f"{source}.parquet"
     frame = pd.DataFrame(rows, columns=["sample_id", "class_id"]).assign(source=inside, weight=1.0)
     tables.write("labels", frame, path)
-    raw["datasets"]["small"]["labels"] = {source: tables.sha256(path)}
+    raw["datasets"]["small"]["labels"] = {source: {"sha256": tables.sha256(path), "process": "Somebody looked."}}
     return path
 
 
@@ -183,6 +183,8 @@ def test_imported_labels_join_those_of_the_set(raw: dict) -> None:
         ("small/2", 1),
         ("small/5", 2),
     ]
+    sources = tables.read("label_sources", raw["root"] / "results" / "label_sources.parquet")
+    assert dict(zip(sources["source"], sources["about"], strict=True))["mine"] == "Somebody looked."
     sources = tables.read("label_sources", raw["root"] / "results" / "label_sources.parquet")
     assert ("small", "mine") in set(zip(sources["dataset"], sources["source"], strict=True))
 
@@ -217,7 +219,7 @@ def test_a_fault_of_imported_labels_is_named(raw: dict, fault: str) -> None:
 
 def test_imported_labels_are_those_that_are_pinned(raw: dict) -> None:
     path = imported(raw, [("small/2", 0)])
-    raw["datasets"]["small"]["labels"]["mine"] = "0" * 64
+    raw["datasets"]["small"]["labels"]["mine"] = {"sha256": "0" * 64}
     with pytest.raises(BenchError, match=r"not the file that params\.yaml pins"):
         index.run(config(raw))
     path.unlink()

@@ -132,7 +132,7 @@ def test_imported_labels_are_not_lost_but_a_pin_of_pictures_goes(params: Path) -
     merge.add(params, "imagenet")
     merge.set_value(params, "datasets", "imagenet", "images", "1" * 64)
     assert load(params).datasets["imagenet"].images == "1" * 64
-    merge.set_value(params, "datasets", "imagenetv2", "labels", {"mine": "2" * 64})
+    merge.set_value(params, "datasets", "imagenetv2", "labels", {"mine": {"sha256": "2" * 64}})
     assert "already" in merge.add(params, "imagenet"), "what was added to its entries is no conflict"
     with pytest.raises(BenchError, match=r"changed since: datasets\.imagenetv2\."):
         merge.remove(params, "imagenet")
