@@ -142,9 +142,7 @@ def shards(folder: Path, expected: Iterable[str]) -> list[Path]:
 
 def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFrame:
     """Read the expected shards of table `name` (see `shards`) as one frame."""
-    import pandas as pd
-
-    return pd.concat([read(name, path) for path in shards(folder, expected)], ignore_index=True)
+    return stacked(name, [read(name, path) for path in shards(folder, expected)])
 
 
 def check_schema(name: str, path: Path, *, earlier: bool = False) -> list[str]:
