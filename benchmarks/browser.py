@@ -38,18 +38,17 @@ FAMILIES = ("supervised", "ssl", "unknown")
 DATASET = "synthetic"
 
 WATCH = """() => {
-  window.drawn = 0; window.changed = 0;
-  new MutationObserver((records) => {
-    const plot = document.querySelector('.js-plotly-plot');
-    if (plot && records.some((record) => plot.contains(record.target) && record.target.closest('svg')))
-      requestAnimationFrame(() => { window.drawn = performance.now(); });
-  }).observe(document.body, {subtree: true, childList: true, attributes: true, attributeFilter: ['d', 'transform']});
+  window.drawn = 0; window.changed = 0; window.n = -1;
+  document.addEventListener('drawn', (event) => {
+    requestAnimationFrame(() => setTimeout(() => { window.drawn = performance.now(); window.n = event.detail; }));
+  });
   window.addEventListener('keydown', (event) => {
     if (['Enter', 'ArrowRight'].includes(event.key)) window.changed = performance.now();
   }, true);
 }"""
-"""Notes the last change inside the drawing of the first figure, and the last key that changes a filter."""
+"""Notes when the figure was last drawn (after the frame that shows it) and its number of images, and the last key."""
 READY = "window.drawn > window.changed"
+CANVAS = ".stBidiComponent canvas[data-n]"
 
 
 def run() -> dict[str, Any]:
@@ -235,7 +234,7 @@ def opened(chromium: Any, address: str) -> Any:
     """The page Filter in a browser of its own, drawn, with its clock."""
     page = chromium.new_context(viewport={"width": 1440, "height": 1000}).new_page()
     page.goto(f"{address}/filter")
-    page.wait_for_selector(".js-plotly-plot", timeout=WAIT_MS)
+    page.wait_for_selector(CANVAS, timeout=WAIT_MS)
     _quiet(page)
     page.evaluate(WATCH)
     return page
@@ -258,18 +257,22 @@ def choose(page: Any, label: str, option: str) -> float:
 
 
 def slide(page: Any) -> float:
-    """Move the lower end of a slider by one step; milliseconds as `choose`."""
-    page.get_by_role("slider").first.focus()
+    """Move the lower end of a slider by one step of the keyboard; milliseconds as `choose`."""
+    slider = page.get_by_test_id("stSlider").filter(has_text="Uncertainty, percentile")
+    slider.get_by_role("slider").first.focus()
     page.evaluate("window.drawn = 0")
     page.keyboard.press("ArrowRight")
     return _elapsed(page)
 
 
 def _elapsed(page: Any) -> float:
+    """Milliseconds from the key to the last drawing; an error where that is not of the images that the page tells."""
     page.wait_for_function(READY, timeout=WAIT_MS)
-    elapsed = float(page.evaluate("window.drawn - window.changed"))
     _quiet(page)
-    return elapsed
+    drawn, said = page.evaluate("window.n"), page.locator("h5").first.inner_text().split(" of ")[0]
+    if f"{drawn:,}" != said:
+        raise RuntimeError(f"the figure is of {drawn:,} images, the page of {said}")
+    return float(page.evaluate("window.drawn - window.changed"))
 
 
 def resident_mb(pid: int) -> float:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from bench import stats
 from bench.store import bits
-from dashboard import db, filters, parts, plots, state, terms
+from dashboard import db, filters, parts, plots, ranked, state, terms
 from dashboard.frames import Frame
 
 QUESTION = "How does every model do on just these images?"
@@ -72,9 +72,9 @@ def page() -> None:
     with middle:  # first of all the figure, for which a reader waits
         if len(frame):
             said = f"Accuracy on these images of {name}, {terms.labels_within(view.labels)} labels"
-            parts.figure(
-                plots.filtered(frame, f"{said} (n = {n:,} of {len(keep):,})"),
+            ranked.figure(
                 frame,
+                f"{said} (n = {n:,} of {len(keep):,})",
                 f"filter-{view.dataset}",
                 f"Accuracy of {len(frame)} models on {n:,} images, with intervals; grey: on all images of the set",
             )
