@@ -18,7 +18,8 @@ from tests.pipeline.project import MODELS, Project, environment
 
 pytestmark = pytest.mark.pipeline
 
-AGGREGATES = ["uncertainty", "attack", "proposals", "subsets", "metrics", "replication", "comparisons", "database"]
+JUDGED = ["subsets", "metrics", "replication", "label_study", "comparisons", "database"]
+AGGREGATES = ["uncertainty", "attack", "proposals", *JUDGED]
 
 
 def test_a_first_repro_writes_every_table(built: Project) -> None:
@@ -62,7 +63,7 @@ def test_a_forced_repro_elsewhere_writes_the_same_bytes(built: Project, tmp_path
     clone.dvc("pull", "--quiet", "data.dvc")
     ran = clone.repro("--force", "--no-run-cache")
     own = [f"{stage}@{model}" for stage in ("train", "predict") for model in MODELS]
-    assert sorted(ran) == sorted(["index", *own, "neighbours", *AGGREGATES])
+    assert sorted(ran) == sorted(["index", "imported", *own, "neighbours", *AGGREGATES])
     assert clone.files() == built.files()
     assert clone.git("status", "--porcelain") == ""
 
@@ -98,6 +99,21 @@ def test_an_edited_model_makes_only_its_own_stages_stale(project: Project) -> No
     assert {name for name in stale if "@" in name} == {"train@simclr-cnn"}
     assert "index" not in stale
     assert stale <= {"train@simclr-cnn", *AGGREGATES}
+
+
+def test_an_imported_model_runs_only_what_judges_it_then_goes_again(project: Project) -> None:
+    samples = tables.read("samples", project.root / "results" / "samples.parquet")
+    mine = samples.loc[(samples["dataset"] == "optdigits") & (samples["split"] == "test"), ["sample_id", "label"]]
+    mine.rename(columns={"label": "class"}).to_csv(project.root / "answers.csv", index=False)
+    before = project.files()
+    project.bench("import", "predictions", "answers.csv", "--model", "org/perfect", "--dataset", "optdigits")
+    assert set(project.repro()) == {"imported", *JUDGED}
+    metrics = tables.read("metrics", project.root / "results" / "metrics.parquet")
+    found = metrics.loc[(metrics["model"] == "org/perfect") & (metrics["metric"] == "top1")]
+    assert set(found["value"]) == {1.0}
+    project.bench("import", "remove", "--model", "org/perfect")
+    project.repro()
+    assert project.files() == before
 
 
 def test_changed_data_is_seen_by_the_index(project: Project) -> None:
