@@ -129,16 +129,16 @@ class Answers:
     pred: npt.NDArray[np.int32]
     files: tuple[Path, ...]
 
-    def top(self, k: int = 5) -> npt.NDArray[np.int32]:
-        """The k most probable classes, best first, (M, N, k), -1 where they are not known; read when asked for."""
-        out = np.full((len(self.models), len(self.ids), k), -1, np.int32)
-        for place, (model, path) in zip(out, zip(self.models, self.files, strict=True), strict=True):
-            lists = _cell(path, model, self.dataset, self.condition, ["top5"]).column("top5").combine_chunks()
-            ends = np.cumsum(lengths := lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-            rank = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
-            kept = rank < k
-            rows = np.repeat(np.arange(len(lengths)), lengths)
-            place[rows[kept], rank[kept]] = lists.flatten().to_numpy(zero_copy_only=False)[kept]
+    def top(self, model: str, k: int = 5) -> npt.NDArray[np.int32]:
+        """The k most probable classes of one model, best first, (N, k), -1 where not known; read when asked for."""
+        path = self.files[self.models.index(model)]
+        lists = _cell(path, model, self.dataset, self.condition, ["top5"]).column("top5").combine_chunks()
+        out = np.full((len(self.ids), k), -1, np.int32)
+        ends = np.cumsum(lengths := lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+        rank = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+        kept = rank < k
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        out[rows[kept], rank[kept]] = lists.flatten().to_numpy(zero_copy_only=False)[kept]
         return out
 
 
@@ -170,8 +170,13 @@ def right(found: Answers, sets: LabelSets) -> tuple[npt.NDArray[np.bool_], npt.N
     """Whether each model (M, N) gives one of an image's labels, and whether an image (N,) has any: else nobody does."""
     rows, width = sets.rows(found.ids), sets.member.shape[1]
     labelled = rows >= 0
-    inside = found.pred < width
-    return sets.member[rows, np.where(inside, found.pred, 0)] & inside & labelled, labelled
+    out = np.empty(found.pred.shape, bool)
+    for row, pred in zip(
+        out, found.pred, strict=True
+    ):  # one model at a time: indices of all would be 8 bytes an answer
+        inside = labelled & (pred < width)
+        row[:] = sets.member[rows, np.where(inside, pred, 0)] & inside
+    return out, labelled
 
 
 def attacked_predictions(config: Config) -> pd.DataFrame:

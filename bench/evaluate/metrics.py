@@ -138,7 +138,8 @@ def _top_k(config: Config, found: Answers, sets: LabelSets, source: str) -> pd.D
     """Over the images whose labels are no more than the answers that are known of a model; none where there is none."""
     sizes = sets.sizes(found.ids)
     rows = []
-    for model, top in zip(found.models, found.top(), strict=True):
+    for model in found.models:
+        top = found.top(model)
         reached = (sizes > 0) & (sizes <= (top >= 0).sum(axis=1))
         if not reached.any():
             continue

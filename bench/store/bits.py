@@ -164,13 +164,20 @@ def error_overlap(both: Counts, n: int) -> Floats:
 
 
 def warm() -> None:
-    """Compile, or load, all that counts: a second or so at the first time on a machine, so that no visitor waits."""
-    rows, mask, codes = np.zeros((2, WORD), np.uint8), np.zeros(WORD, np.uint8), np.zeros((2, 8), np.uint16)
-    right_counts(rows, mask)
-    models_right(rows, 8)
-    sweep_shared(rows, mask, codes[0], [0])
-    sweep_own(rows, mask, codes, [0])
-    both_right(rows, mask)
+    """Compile, or load, all that counts: a second or so at the first time on a machine, so that no visitor waits.
+
+    For arrays that may be written into and for those that may not (which many readers share): to numba they are types
+    of their own.
+    """
+    mask = np.zeros(WORD, np.uint8)
+    for shared_rows, shared_codes in itertools.product((False, True), repeat=2):
+        rows, codes = np.zeros((2, WORD), np.uint8), np.zeros((2, 8), np.uint16)
+        rows.flags.writeable, codes.flags.writeable = not shared_rows, not shared_codes
+        right_counts(rows, mask)
+        models_right(rows, 8)
+        sweep_shared(rows, mask, codes[0], [0])
+        sweep_own(rows, mask, codes, [0])
+        both_right(rows, mask)
 
 
 def quantise(values: npt.ArrayLike, low: float, high: float) -> Codes:

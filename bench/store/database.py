@@ -247,11 +247,31 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path], 
         except duckdb.ConstraintException as fault:
             said = str(fault).splitlines()[0]
             raise BenchError(f"table `{table}`: {said}", where=path, remedy=_REMEDY) from None
-    key = _key(table)
-    repeated = connection.execute(f"SELECT {key} FROM {table} GROUP BY {key} HAVING count(*) > 1 LIMIT 1").fetchone()
-    if repeated:
-        raise BenchError(f"table `{table}`: rows share the key {repeated}.", where=paths[0], remedy=_REMEDY)
+        _check_keys(connection, table, path)
+    _check_files(connection, table, paths)
     return _count(connection, table)
+
+
+def _check_keys(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
+    """No two rows of a file share a key."""
+    key = _key(table)
+    sql = f"SELECT {key} FROM read_parquet(?) GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
+    repeated = connection.execute(sql, [str(path)]).fetchone()
+    if repeated:
+        raise BenchError(f"table `{table}`: rows share the key {repeated}.", where=path, remedy=_REMEDY)
+
+
+def _check_files(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path]) -> None:
+    """No two files share a key: of tables with rows of images, no two have rows of one cell (the key but the image)."""
+    if len(paths) < 2:
+        return
+    key = [column for column in schemas.TABLES[table].key if column != "sample_id"] or ["sample_id"]
+    columns = ", ".join(f'"{column}"' for column in key)
+    sql = f"""SELECT {columns} FROM (SELECT DISTINCT {columns}, filename FROM read_parquet(?, filename = true))
+              GROUP BY {columns} HAVING count(*) > 1 LIMIT 1"""
+    shared = connection.execute(sql, [[str(path) for path in paths]]).fetchone()
+    if shared:
+        raise BenchError(f"table `{table}`: several files have rows of {shared}.", where=paths[0], remedy=_REMEDY)
 
 
 _MEASURES = ("msp", "entropy_nats", "margin", "energy", "mutual_information")

@@ -256,7 +256,8 @@ def gaps(original: Judged, other: Judged, settings: Statistics, seed: int) -> pd
 
 def _codes(side: Judged) -> Codes:
     """The place in STATES of every model and image, (M, N)."""
-    return (side.top1 + 2 * side.any_of + 4 * (side.sizes > 0)).astype(np.int8)
+    top1, any_of, labelled = (flags.astype(np.int8) for flags in (side.top1, side.any_of, side.sizes > 0))
+    return top1 + 2 * any_of + 4 * labelled
 
 
 def _apart(codes: Codes, rng: np.random.Generator, draws: int) -> stats.Floats:
