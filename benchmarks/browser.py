@@ -1,9 +1,10 @@
 """How long a reader waits for the page Filter, and what one more open browser costs, at 60 million answers.
 
 A synthetic database of 1,000 models on 60,000 images is served by a real server and opened in Chromium. Timed is, in
-the browser, from the key that changes a filter to the frame after the figure was drawn again: the way to the server,
-its work, the way back, and drawing. A slider waits 200 ms by itself, in case one drags on; it is shown beside the
-others and not held against the target. Memory is the resident set of the server, per browser after the first two.
+the browser, from the key that changes a filter (a select box, or a slider moved by the keyboard) to the frame that
+shows the figure drawn again, the last time if it is drawn several times: the way to the server, its work, the way back,
+and drawing. The figure must be of as many images as the page tells. Memory is the resident set of the server, per
+browser after the first two.
 """
 
 from __future__ import annotations
@@ -61,11 +62,12 @@ def run() -> dict[str, Any]:
         with serve(root) as (address, pid):
             chromium = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
             page = opened(chromium, address)
-            found = {
-                "class": [choose(page, "Class", f"class {k:04d}") for k in range(100, 100 + CHANGES)],
-                "wrong_by": [choose(page, "Wrong by", f"synthetic model {k:04d}") for k in range(10, 10 + CHANGES)],
-                "slider": [slide(page) for _ in range(CHANGES)],
-            }
+            found = {"class": [choose(page, "Class", f"class {k:04d}") for k in range(100, 100 + CHANGES)]}
+            clear(page)  # few images are left, which the next filter might not change
+            models = [f"synthetic model {k:04d}" for k in range(10, 10 + CHANGES)]
+            found["wrong_by"] = [choose(page, "Wrong by", model) for model in models]
+            clear(page)
+            found["slider"] = [slide(page) for _ in range(CHANGES)]
             opened(chromium, address)
             before = resident_mb(pid)
             kept = [opened(chromium, address) for _ in range(BROWSERS)]
@@ -76,17 +78,17 @@ def run() -> dict[str, Any]:
             chromium.close()
         rerun = rerun_ms(root)
     medians = {name: round(statistics.median(times)) for name, times in found.items()}
-    slowest = max(medians["class"], medians["wrong_by"])
+    slowest = max(medians.values())
     return {
         "predictions": MODELS * IMAGES,
         "changed_filter_ms": slowest,
         "target_changed_filter_ms": f"<= {TARGET_MS}",
-        "slider_ms": medians["slider"],
         "rerun_of_the_page_ms": round(rerun),
         "further_browser_mb": round(growth, 2),
         "target_further_browser_mb": f"<= {TARGET_MB:g}",
         "server_resident_mb": round(total),
         "database_mib": round(size / 2**20, 1),
+        "load_average": round(os.getloadavg()[0], 1),
         "median_ms": medians,
         "each_ms": {name: [round(value) for value in times] for name, times in found.items()},
         "met": slowest <= TARGET_MS and growth <= TARGET_MB,
@@ -254,6 +256,12 @@ def choose(page: Any, label: str, option: str) -> float:
     page.evaluate("window.drawn = 0")
     page.keyboard.press("Enter")
     return _elapsed(page)
+
+
+def clear(page: Any) -> None:
+    """All images again."""
+    page.get_by_role("button", name="Clear the filters").click()
+    _quiet(page)
 
 
 def slide(page: Any) -> float:

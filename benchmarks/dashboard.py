@@ -20,7 +20,7 @@ from bench import config as configuration
 from bench.store import database
 
 TARGET_MS = 300
-PAGES = ("overview", "replication", "ssl", "samples", "relabel", "snapshot")
+PAGES = ("overview", "filter", "replication", "labels", "ssl", "samples", "relabel", "snapshot")
 APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 
 

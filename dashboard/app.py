@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,7 +11,7 @@ import streamlit as st
 
 from bench import config as configuration
 from bench.errors import BenchError
-from bench.store import database, snapshot
+from bench.store import bits, database, snapshot
 from dashboard import db, state, terms
 
 HERE = Path(__file__).parent
@@ -190,6 +191,14 @@ def filter_bar(catalogue: db.Catalogue, used: tuple[str, ...], config: configura
         pick_snapshot(config)
 
 
+@st.cache_resource(show_spinner=False)
+def warming() -> threading.Thread:
+    """Compiles what counts, once in the life of a server and beside it, so that no visitor waits for it."""
+    thread = threading.Thread(target=bits.warm, name="warm", daemon=True)
+    thread.start()
+    return thread
+
+
 def main() -> None:
     """Pick page and snapshot, bring the URL and the view into line, show the filter bar, run the page."""
     st.set_page_config(page_title="Second Look", page_icon=str(HERE / "icon.svg"), layout="wide")
@@ -223,6 +232,7 @@ def main() -> None:
         st.warning(problem, icon=":material/info:")
     st.session_state["source"] = source
     page.run()
+    warming()  # last: the first page comes first
 
 
 main()

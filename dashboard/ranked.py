@@ -6,6 +6,7 @@ Here the data reach the figure that is already there (dashboard/ranked.js), as a
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from dashboard.frames import Frame
 
 HERE = Path(__file__).parent
 EVERY = "on all images of the set"
+LEAD = 0.08
+"""Seconds that the rest of the page is held back for the figure: what reaches a browser together is drawn together."""
 
 _drawn = st.components.v2.component(
     "ranked", css=(HERE / "ranked.css").read_text(), js=(HERE / "ranked.js").read_text()
@@ -28,7 +31,10 @@ def payload(frame: Frame, title: str, alt: str) -> dict[str, Any]:
 
     frame: name, family, value, ci_low, ci_high, n, all_value; the best first, all with the same n.
     """
-    families = [family for family in terms.FAMILY if family in set(frame["family"])]
+    of = frame["family"].tolist()
+    present = set(of)
+    families = [family for family in terms.FAMILY if family in present]
+    place = {family: i for i, family in enumerate(families)}
     columns = {"value": "value", "low": "ci_low", "high": "ci_high", "all": "all_value"}
     return {
         "title": title,
@@ -42,7 +48,7 @@ def payload(frame: Frame, title: str, alt: str) -> dict[str, Any]:
         "n": int(frame["n"].iloc[0]),
         "families": [[terms.FAMILY[family], plots.COLOUR[family]] for family in families],
         "names": frame["name"].tolist(),
-        "family": frame["family"].map({family: i for i, family in enumerate(families)}).tolist(),
+        "family": [place[family] for family in of],
         **{name: np.round(100 * frame[column].to_numpy(float), 4).tolist() for name, column in columns.items()},
     }
 
@@ -50,4 +56,5 @@ def payload(frame: Frame, title: str, alt: str) -> dict[str, Any]:
 def figure(frame: Frame, title: str, name: str, alt: str) -> None:
     """The figure, under a key that stays so that it is drawn in place, and the downloads of its frame."""
     _drawn(key=f"figure:{name}", data=payload(frame, title, alt))
+    time.sleep(LEAD)
     parts.downloads(frame, f"{name}-figure")

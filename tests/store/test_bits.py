@@ -180,7 +180,10 @@ def test_warming_up_leaves_nothing_to_compile() -> None:
     compiled = [value for value in vars(kernels).values() if hasattr(value, "signatures")]
     before = [len(kernel.signatures) for kernel in compiled]
     right, chosen, codes = random(9, 203)
-    everything(bits.stack([bits.pack(row) for row in right]), bits.mask_of(chosen), codes)
+    rows = bits.stack([bits.pack(row) for row in right])
+    for shared in (False, True):
+        rows.flags.writeable = codes.flags.writeable = not shared
+        everything(rows, bits.mask_of(chosen), codes)
     assert [len(kernel.signatures) for kernel in compiled] == before
     assert len(compiled) > 6
 
