@@ -172,8 +172,8 @@ def _row_height(models: int, sets: int = 1) -> int:
 def ranked(frame: Frame, axis: str) -> go.Figure:
     """Accuracy of very many models: sorted along the axis, each its interval, a name where one hovers.
 
-    frame: name, family, value, ci_low, ci_high, and maybe all_value (a grey line). The intervals of a family are one
-    line with gaps, not an element each: that is what makes a redraw fast.
+    frame: name, family, value, ci_low, ci_high. The intervals of a family are one line with gaps, not an element each:
+    that is what makes a redraw fast.
     """
     frame = frame.sort_values("value", ascending=False, ignore_index=True)
     ends = np.full((len(frame), 4), np.nan)  # the last column is the gap between two models
@@ -185,10 +185,6 @@ def ranked(frame: Frame, axis: str) -> go.Figure:
         for name, (low, value, high) in zip(frame["name"], ends[:, :3].tolist(), strict=True)
     ]
     traces: list[Trace] = []
-    if "all_value" in frame:
-        every = {"x": place[:, 0], "y": 100 * frame["all_value"].to_numpy(np.float32)}
-        look = {"mode": "lines", "line": {"color": GREY, "width": 1}, "opacity": 0.6, "hoverinfo": "skip"}
-        traces.append({"type": "scatter", "name": "on all images of the set"} | every | look)
     family = frame["family"].to_numpy()
     for name in terms.FAMILY:
         rows = family == name
@@ -203,42 +199,6 @@ def ranked(frame: Frame, axis: str) -> go.Figure:
     x, y = x | {"automargin": False}, y | {"automargin": False}
     margin = {"l": 64, "r": 16, "t": 76, "b": 52, "autoexpand": False}  # fixed, so that all is drawn once
     return _figure(traces, 440, x, y, title=heading, margin=margin)
-
-
-def filtered(frame: Frame, axis: str) -> go.Figure:
-    """Accuracy of each model on some images as dots with intervals, and in grey that on all images of the set.
-
-    frame: name, family, value, ci_low, ci_high, n, all_value, delta_pp; the best first.
-    """
-    if len(frame) > RANKED:
-        return ranked(frame, axis)
-    order = frame["name"].tolist()[::-1]
-    size = 10 if len(order) <= COMPACT else 7
-    grey = {"color": GREY, "symbol": "line-ns-open", "size": size + 2}
-    every = {"x": 100 * frame["all_value"].to_numpy(float), "y": frame["name"].to_numpy(), "marker": grey}
-    traces: list[Trace] = [
-        {"type": "scatter", "mode": "markers", "name": "on all images of the set", "hoverinfo": "skip"} | every
-    ]
-    for family, rows in _families(frame):
-        says = [
-            _hover(
-                row.name,
-                terms.percent(row.value, row.ci_low, row.ci_high),
-                f"{terms.points(row.delta_pp, sign=True)} against all images ({terms.percent(row.all_value)})",
-                f"n = {row.n:,}",
-            )
-            for row in records(rows)
-        ]
-        marker = {"color": COLOUR[family], "symbol": "circle", "size": size}
-        traces.append(_dots(rows, "value", 100, says, marker=marker, name=terms.FAMILY[family]))
-    ends = frame[["ci_low", "ci_high", "all_value"]]
-    across = _across(
-        ends.assign(ci_low=ends.min(axis=1), ci_high=ends.max(axis=1)),
-        100,
-        axis,
-        " %",
-    )
-    return _figure(traces, 90 + _row_height(len(order)) * len(order), across, _categories(order))
 
 
 def difficulty(frame: Frame, axis: str) -> go.Figure:

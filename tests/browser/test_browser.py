@@ -188,6 +188,37 @@ def test_a_link_keeps_the_models_that_were_picked(address: str, browser: Any) ->
     assert shared.url == page.url
 
 
+def test_a_changed_filter_redraws_the_same_figure(address: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 1000})
+    page.goto(f"{address}/filter?dataset=digits")
+    settle(page)
+    canvas = page.locator(".stBidiComponent canvas")
+    assert canvas.get_attribute("role") == "img"
+    assert "on 60 images" in canvas.get_attribute("aria-label")
+    assert canvas.get_attribute("data-n") == "60"
+    same, before = canvas.element_handle(), canvas.evaluate("(one) => one.toDataURL()")
+
+    choose(page, "Wrong by", "Raw pixels")
+    assert same.evaluate("(one) => one.isConnected")
+    assert canvas.get_attribute("data-n") == "9"
+    assert canvas.evaluate("(one) => one.toDataURL()") != before
+
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] / 2, "y": 20})
+    tip = page.locator(".stBidiComponent .tip")
+    best = page.locator("h5 strong").nth(1).inner_text()
+    assert tip.inner_text().splitlines()[0] == best
+    assert "n = 9" in tip.inner_text()
+    page.mouse.move(2, 2)
+    assert tip.is_hidden()
+    canvas.focus()
+    page.keyboard.press("Home")
+    assert tip.inner_text().splitlines()[0] == best
+    page.keyboard.press("ArrowDown")
+    assert tip.inner_text().splitlines()[0] != best
+    page.close()
+
+
 @pytest.mark.parametrize("path", ["/", "/replication", "/ssl", "/samples", "/relabel", "/snapshot", "/filter"])
 def test_no_page_scrolls_sideways_at_900_pixels(address: str, browser: Any, path: str) -> None:
     page = browser.new_page(viewport={"width": 900, "height": 1000})

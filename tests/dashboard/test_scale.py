@@ -53,23 +53,31 @@ def aggregates(imported: Config, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
-@pytest.mark.parametrize("dataset", ["objects", "optdigits"])
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_shows_imported_models(imported: Config, open_app: Open, page: str, dataset: str) -> None:
-    app = open_app(imported.root, page, dataset=dataset)
-    assert not app.exception
-    assert not app.warning
+def test_every_page_shows_imported_models(imported: Config, open_app: Open, page: str) -> None:
+    app = open_app(imported.root, page, dataset="objects")
+    for dataset in ("objects", "optdigits"):
+        if dataset != "objects":
+            app.query_params["dataset"] = dataset
+            app.run()
+        assert app.session_state["view"].dataset == dataset
+        assert not app.exception
+        assert not app.warning
 
 
-@pytest.mark.parametrize("dataset", ["objects", "digits"])
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_stands_without_rows_of_images(aggregates: Path, open_app: Open, page: str, dataset: str) -> None:
-    app = open_app(aggregates, page, dataset=dataset)
-    assert not app.exception
-    assert not app.warning
-    if page in ("filter", "samples", "relabel"):
-        assert "no rows of single images" in text(app)
-        assert FETCHED_BY in app.code[0].value
+def test_every_page_stands_without_rows_of_images(aggregates: Path, open_app: Open, page: str) -> None:
+    app = open_app(aggregates, page, dataset="objects")
+    for dataset in ("objects", "digits"):
+        if dataset != "objects":
+            app.query_params["dataset"] = dataset
+            app.run()
+        assert app.session_state["view"].dataset == dataset
+        assert not app.exception
+        assert not app.warning
+        if page in ("filter", "samples", "relabel"):
+            assert "no rows of single images" in text(app)
+            assert FETCHED_BY in app.code[0].value
 
 
 def test_a_set_shows_the_models_that_answer_to_it(imported: Config, open_app: Open) -> None:
@@ -185,11 +193,14 @@ def test_a_filter_by_masks_is_the_filter_by_sql(mixed: db.Source, view: View, la
     np.testing.assert_allclose(frame[["ci_low", "ci_high"]], np.column_stack([low, high]))
 
 
-@pytest.mark.parametrize("part", list(state.PARTS))
 @pytest.mark.parametrize("dataset", ["digits", "objects"])
-def test_every_part_of_the_filter_page(imported: Config, open_app: Open, part: str, dataset: str) -> None:
-    app = open_app(imported.root, "filter", dataset=dataset, part=part, own="own", right="1-9")
-    assert not app.exception
+def test_every_part_of_the_filter_page(imported: Config, open_app: Open, dataset: str) -> None:
+    app = open_app(imported.root, "filter", dataset=dataset, own="own", right="1-9")
+    for part in state.PARTS:
+        app.query_params["part"] = part
+        app.run()
+        assert app.session_state["view"].part == part
+        assert not app.exception
 
 
 def test_a_filter_that_leaves_nothing_offers_a_way_out(imported: Config, open_app: Open) -> None:
@@ -225,8 +236,8 @@ def test_very_many_models_are_one_line_a_family(mixed: db.Source) -> None:
     many = frame.loc[np.zeros(plots.RANKED + 1, int)].assign(
         name=[f"model {i}" for i in range(plots.RANKED + 1)], value=np.linspace(0.2, 0.9, plots.RANKED + 1)
     )
-    plot: Any = plots.filtered(many, "Accuracy")
-    assert len(plot.data) == 2
-    assert len(plot.data[1].x) == 4 * len(many)
-    assert np.isnan(plot.data[1].y[3::4]).all()
-    assert plot.data[1].text[1].startswith(f"<b>model {plots.RANKED}</b>")
+    plot: Any = plots.ranked(many, "Accuracy")
+    assert len(plot.data) == 1
+    assert len(plot.data[0].x) == 4 * len(many)
+    assert np.isnan(plot.data[0].y[3::4]).all()
+    assert plot.data[0].text[1].startswith(f"<b>model {plots.RANKED}</b>")
