@@ -61,6 +61,7 @@ ENGINES = {
     "bits": "bits",
     "numpy": "numpy",
     "long": "DuckDB long",
+    "flat": "DuckDB flat",
     "bit_column": "DuckDB BIT",
     "polars_scan": "Polars scan",
     "polars_memory": "Polars memory",
@@ -91,7 +92,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     large, billion = sizes["60m"], sizes["1b"]
     found = {
         "accuracies_ms_60m": large["ms"]["accuracies"]["bits"],
-        "ratio_to_duckdb_long_60m": large["ratio"]["accuracies"]["long"],
+        "ratio_to_duckdb_long_60m": min(large["ratio"]["accuracies"][engine] for engine in ("long", "flat")),
         "sweep_shared_ms_60m": large["ms"]["sweep_shared"]["bits"],
         "sweep_own_ms_60m": large["ms"]["sweep_own"]["bits"],
         "agreement_ms_60m": large["ms"]["agreement"]["bits"],
@@ -184,6 +185,7 @@ def _size(folder: Path, models: int, images: int) -> dict[str, Any]:
         "bit_column": _timed(lambda: ingest_column(folder / "bit_column.duckdb", files, columns)),
         "polars_scan": _timed(lambda: ingest_parquet(folder / "long.parquet", files, columns)),
     }
+    seconds["flat"] = seconds["long"] + _timed(lambda: ingest_flat(folder / "long.duckdb"))
     shutil.rmtree(folder / "answers")
     stored = {"long": "long.duckdb", "bit_column": "bit_column.duckdb", "polars_scan": "long.parquet"}
     stored["bits"] = "bits.duckdb"
@@ -195,6 +197,7 @@ def _size(folder: Path, models: int, images: int) -> dict[str, Any]:
             "bits": bits_ways(folder / "bits.duckdb", columns),
             "numpy": numpy_ways(folder / "bits.duckdb", columns),
             "long": long_ways(connection, folder / "long.duckdb"),
+            "flat": flat_ways(connection),
             "bit_column": column_ways(connection, folder / "bit_column.duckdb", images),
             "polars_scan": polars_ways(folder / "long.parquet", models, columns, in_memory=False),
             "polars_memory": polars_ways(folder / "long.parquet", models, columns, in_memory=True),
@@ -368,6 +371,14 @@ def ingest_long(path: Path, files: list[Path], images: dict[str, npt.NDArray[Any
     _images(path, images)
     with duckdb.connect(path, config={"threads": 2}) as connection:
         connection.execute(f"CREATE TABLE answers AS {LONG}", {"files": [str(file) for file in files]})
+
+
+def ingest_flat(path: Path) -> None:
+    """Beside the long table one that repeats what is known of an image in every row: a filter needs no join."""
+    with duckdb.connect(path, config={"threads": 2}) as connection:
+        connection.execute(
+            "CREATE TABLE flat AS SELECT model, correct, label, ref FROM answers JOIN images USING (image)"
+        )
 
 
 def ingest_column(path: Path, files: list[Path], images: dict[str, npt.NDArray[Any]]) -> None:
@@ -579,6 +590,16 @@ def long_ways(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, Wa
         "sweep_own": lambda bound: sweep(bound, "entropy"),
         "agreement": agreement,
     }
+
+
+def flat_ways(connection: duckdb.DuckDBPyConnection) -> dict[str, Way]:
+    """The long table at its best for a filter: what `long_ways` attached, without the join."""
+
+    def accuracies(bound: int) -> tuple[npt.NDArray[Any], ...]:
+        query = f"SELECT sum(correct::INT), count(*) FROM long.flat WHERE {WHERE} GROUP BY model ORDER BY model"
+        return intervals(*_numbers(connection, query, bound))
+
+    return {"accuracies": accuracies}
 
 
 def _square(a: Any, b: Any, values: Any) -> npt.NDArray[np.int64]:

@@ -34,7 +34,7 @@ def test_every_engine_is_timed_on_what_it_can_do(result: dict[str, Any]) -> None
     timed = {measure: set(row) for measure, row in result["sizes"]["60m"]["ms"].items()}
     rows = {"long", "polars_scan", "polars_memory"}
     assert timed == {
-        "accuracies": {"bits", "numpy", "bit_column", *rows},
+        "accuracies": {"bits", "numpy", "flat", "bit_column", *rows},
         "difficulty": {"bits", "numpy", *rows},
         "sweep_shared": {"bits", "numpy", "bit_column", *rows},
         "sweep_own": {"bits", *rows},
@@ -53,7 +53,7 @@ def test_the_table_names_every_engine_and_what_was_not_run(result: dict[str, Any
     lines = store.details(result).splitlines()
     assert all(name in lines[1] for name in store.ENGINES.values())
     own = next(line for line in lines if line.strip().startswith(store.MEASURES["sweep_own"]))
-    assert own.split().count("-") == 2
+    assert own.split().count("-") == 3
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
