@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import streamlit as st
+from streamlit.components.v2 import component
 
 from dashboard import parts, plots, terms
 from dashboard.frames import Frame
@@ -21,9 +21,7 @@ EVERY = "on all images of the set"
 LEAD = 0.08
 """Seconds that the rest of the page is held back for the figure: what reaches a browser together is drawn together."""
 
-_drawn = st.components.v2.component(
-    "ranked", css=(HERE / "ranked.css").read_text(), js=(HERE / "ranked.js").read_text()
-)
+_drawn = component("ranked", css=(HERE / "ranked.css").read_text(), js=(HERE / "ranked.js").read_text())
 
 
 def payload(frame: Frame, title: str, alt: str) -> dict[str, Any]:
