@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,8 +60,9 @@ def run(config: Config, preset: str, dataset: str, images: Path) -> str:
             remedy=f"Names must be like {next(iter(wanted))}.jpeg, in any folder below.",
         )
     path = folder / THUMBNAILS
-    with tables.replacing(path) as temporary:
+    with ExitStack() as held, tables.replacing(path) as temporary:
         _write({wanted[stem]: file for stem, file in found.items()}, temporary, f"attach {dataset}")
+        held.enter_context(merge.locked(config.root / "params.yaml"))  # until the file is in its place, too
         merge.set_value(config.root / "params.yaml", "datasets", dataset, "images", tables.sha256(temporary))
     missing = len(wanted) - len(found)
     return (

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.imports import params, target
 from bench.imports.read import KEYS, SHOWN, VALUE, Raw, listed, offending, read
 from bench.imports.target import Target
+from bench.presets import merge
 from bench.store import tables
 
 if TYPE_CHECKING:
@@ -59,21 +60,25 @@ def run(
     if dry_run:
         return "\n".join([*said, "Nothing was written (--dry-run)."])
     path = config.imported_labels(dataset, source)
+    with merge.locked(config.root / "params.yaml") as config:
+        _check_source(config, source, dataset)
+        others = config.datasets[dataset].labels
 
-    def write() -> list[Path]:
-        tables.write("labels", frame.assign(source=source), path)
-        return [path]
+        def edit(text: str) -> str:
+            held = ImportedLabels(sha256=tables.sha256(path), process=" ".join(process.split()))
+            return _edited(text, dataset, {**others, source: held})
 
-    def edit(text: str) -> str:
-        held = ImportedLabels(sha256=tables.sha256(path), process=" ".join(process.split()))
-        return _edited(text, dataset, {**config.datasets[dataset].labels, source: held})
-
-    params.commit(config, write, edit, [])
+        params.commit(config, [path], lambda: tables.write("labels", frame.assign(source=source), path), edit, [])
     return "\n".join([*said, f"Written: {path.relative_to(config.root)}, pinned in params.yaml. Next: `dvc repro`."])
 
 
 def remove(config: Config, source: str, dataset: str) -> str:
     """Take an imported label source out of params.yaml and data/. BenchError where it is not there."""
+    with merge.locked(config.root / "params.yaml") as config:
+        return _remove(config, source, dataset)
+
+
+def _remove(config: Config, source: str, dataset: str) -> str:
     held = config.dataset(dataset).labels
     if source not in held:
         raise BenchError(
@@ -83,7 +88,7 @@ def remove(config: Config, source: str, dataset: str) -> str:
         )
     rest = {name: labels for name, labels in held.items() if name != source}
     gone = [config.imported_labels(dataset, source)]
-    params.commit(config, lambda: [], lambda text: _edited(text, dataset, rest), gone)
+    params.commit(config, [], lambda: None, lambda text: _edited(text, dataset, rest), gone)
     return f"Removed: labels {source} of {dataset}. Next: `dvc repro`."
 
 

@@ -20,18 +20,27 @@ from bench.store import tables
 READ_ONLY = 0o444
 
 
-def commit(config: Config, write: Callable[[], list[Path]], edit: Callable[[str], str], gone: list[Path]) -> None:
+def commit(
+    config: Config, made: list[Path], write: Callable[[], object], edit: Callable[[str], str], gone: list[Path]
+) -> None:
     """Write new files, edit params.yaml, take away the files `gone`, and let DVC version data/.
 
-    `write` makes files and returns them; `edit` maps the text of params.yaml to the new one, once the files are there.
-    On any failure, Ctrl-C included, params.yaml, data.dvc and the files are as they were before.
+    For who holds the lock of params.yaml. `write` makes the files `made`; `edit` maps the text of params.yaml to the
+    new one, once they are there. On any failure, Ctrl-C included, params.yaml, data.dvc and the files are as they were
+    before. BenchError where one of `made` exists already: params.yaml does not list it, so it is not known whose it is.
     """
+    for file in made:
+        if file.exists():
+            raise BenchError(
+                "is there already, but params.yaml does not list it.",
+                where=file,
+                remedy="Remove it, or bring back the params.yaml that lists it; then import again.",
+            )
     path = config.root / "params.yaml"
     pointer = config.root / "data.dvc"
     before = {file: file.read_bytes() for file in (path, pointer, *gone) if file.exists()}
-    made: list[Path] = []
     try:
-        made = write()
+        write()
         for file in made:
             file.chmod(READ_ONLY)
         text = edit(before[path].decode("utf-8"))

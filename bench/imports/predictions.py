@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.imports import params, target
 from bench.imports.read import KEYS, SHOWN, VALUE, Raw, listed, offending, read
 from bench.imports.target import Target
+from bench.presets import merge
 from bench.store import tables
 
 if TYPE_CHECKING:
@@ -70,34 +71,37 @@ def run(
 
     Raises BenchError, with the first rows at fault; nothing has changed then.
     """
-    entry = _entry(config, files, model, dataset, origin)
+    _entry(config, files, model, dataset, origin)
     goal = target.load(config, dataset)
     frame, said = understand(goal, read(files), options)
     if dry_run:
         return "\n".join([*said, "Nothing was written (--dry-run)."])
-    known = config.imported.get(model)
     path = config.data / "imported" / "predictions" / dataset / f"{file_stem(model)}.parquet"
+    with merge.locked(config.root / "params.yaml") as config:
+        entry = _entry(config, files, model, dataset, origin)
+        known = config.imported.get(model)
 
-    def write() -> list[Path]:
-        tables.write("imported", frame, path, level=tables.FAST_LEVEL)
-        return [path]
+        def edit(text: str) -> str:
+            pins = {**(known.datasets if known else {}), dataset: tables.sha256(path)}
+            if known is None:
+                return params.with_entry(text, "imported", model, {**entry, "datasets": pins})
+            for key, value in {**entry, "datasets": pins}.items():
+                if value != getattr(known, key):
+                    text = params.with_value(text, "imported", model, key, value)
+            return text
 
-    def edit(text: str) -> str:
-        pins = {**(known.datasets if known else {}), dataset: tables.sha256(path)}
-        if known is None:
-            return params.with_entry(text, "imported", model, {**entry, "datasets": pins})
-        for key, value in {**entry, "datasets": pins}.items():
-            if value != getattr(known, key):
-                text = params.with_value(text, "imported", model, key, value)
-        return text
-
-    params.commit(config, write, edit, [])
+        params.commit(config, [path], lambda: tables.write("imported", frame, path, level=tables.FAST_LEVEL), edit, [])
     return "\n".join([*said, f"Written: {path.relative_to(config.root)}, pinned in params.yaml. Next: `dvc repro`."])
 
 
 def remove(config: Config, model: str, dataset: str | None = None) -> str:
     """Take an imported model, or its answers to one dataset, out of params.yaml and data/. BenchError where it is not
     there, or came with a preset."""
+    with merge.locked(config.root / "params.yaml") as config:
+        return _remove(config, model, dataset)
+
+
+def _remove(config: Config, model: str, dataset: str | None) -> str:
     held = config.imported.get(model)
     if held is None or (dataset is not None and dataset not in held.datasets):
         there = listed(config.imported) if held is None else listed(held.datasets)
@@ -121,7 +125,7 @@ def remove(config: Config, model: str, dataset: str | None = None) -> str:
         return params.without_entry(text, "imported", model)
 
     gone = [config.imported_predictions(model, name) for name in dropped]
-    params.commit(config, lambda: [], edit, gone)
+    params.commit(config, [], lambda: None, edit, gone)
     return f"Removed: {model} on {', '.join(dropped)}. `bench prune` removes its results, `dvc repro` renews the rest."
 
 

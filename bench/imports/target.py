@@ -150,7 +150,9 @@ def _places(target: Target, ids: np.ndarray, key: str, where: str) -> np.ndarray
     texts = ids if ids.dtype.kind == "O" else ids.astype(str).astype(object)
     place = target.index.get_indexer(pd.Index(texts))
     if key != "sample_id" and (place < 0).any():
-        place = np.where(place < 0, _index_of_stems(target).get_indexer(pd.Index(stems(texts))), place)
+        by_stem = np.where([_home(target, text) is None for text in texts], 0, -1)
+        by_stem[by_stem == 0] = _index_of_stems(target).get_indexer(pd.Index(stems(texts[by_stem == 0])))
+        place = np.where(place < 0, by_stem, place)
     strange = np.flatnonzero(place < 0)
     if len(strange):
         what, remedy = _whose(target, texts[strange], key)
@@ -161,6 +163,13 @@ def _places(target: Target, ids: np.ndarray, key: str, where: str) -> np.ndarray
             remedy=remedy,
         )
     return place.astype(np.int64)
+
+
+def _home(target: Target, text: object) -> str | None:
+    """The other declared dataset that an id or file name begins with: images of several may have the same stem."""
+    first = re.match(r"(?:\./)?([^/\\]+)[/\\]", str(text))
+    known = first is not None and first[1] in target.config.datasets and first[1] != target.dataset
+    return first[1] if first is not None and known else None
 
 
 def _index_of_stems(target: Target) -> pd.Index:
@@ -197,6 +206,9 @@ def _whose(target: Target, strange: np.ndarray, key: str) -> tuple[str, str]:
         own = set(stems(ids)) if key != "sample_id" else set(ids)
         return any(one in own for one in (stems(strange) if key != "sample_id" else strange)[:1000])
 
+    home = next(filter(None, (_home(target, text) for text in strange)), None)
+    if home is not None:
+        return f" They seem to belong to {home!r}.", f"Import them with `--dataset {home}`, or give another file."
     if len(target.other_ids) and known(target.other_ids):
         return " These are images that are not of the test split.", "Give the rows of the test split alone."
     for name in target.config.datasets:

@@ -7,12 +7,15 @@ Nothing else of the file changes, to the byte: the YAML parser only says where a
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bench import config as configuration
+from bench.config import Config
 from bench.data import fetch
 from bench.errors import BenchError
 from bench.presets import preset as presets
@@ -21,8 +24,20 @@ from bench.store import tables
 
 EMPTY = " {}"
 INDENT = "  "
+LOCK = ".params.lock"
+"""Held, beside params.yaml, by whoever reads that file in order to change it."""
 ADDED_LATER = ("images", "labels")
 """Keys that `bench data attach` and `bench import labels` add to an entry of a preset."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[Config]:
+    """Wait until no one else changes the params.yaml at `path`, and yield it as it is then. Not to be nested."""
+    import fcntl
+
+    with (path.parent / LOCK).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield configuration.load(path)
 
 
 def add(path: Path, name: str) -> str:
@@ -31,6 +46,11 @@ def add(path: Path, name: str) -> str:
     Raises BenchError where an entry is there already with another value, or the result is no valid configuration;
     the file is then as it was.
     """
+    with locked(path):
+        return _add(path, name)
+
+
+def _add(path: Path, name: str) -> str:
     preset = presets.load(name)
     text = _text(path)
     there, changed, absent = _compared(preset, text, ADDED_LATER)
@@ -56,6 +76,11 @@ def remove(path: Path, name: str, *, force: bool = False, files: bool = False) -
 
     Raises BenchError where the user changed an entry (unless `force`), or something else still needs one.
     """
+    with locked(path):
+        return _remove(path, name, force=force, files=files)
+
+
+def _remove(path: Path, name: str, *, force: bool, files: bool) -> str:
     preset = presets.load(name)
     text = _text(path)
     there, changed, _ = _compared(preset, text, ("images",))
@@ -160,7 +185,7 @@ def cut(text: str, section: str, names: list[str]) -> str:
 
 
 def set_value(path: Path, section: str, entry: str, key: str, value: Any) -> None:
-    """Set one key of one entry of the params.yaml at `path`; nothing else of the text changes.
+    """Set one key of one entry of the params.yaml at `path`, for who holds the lock; nothing else of the text changes.
 
     Raises BenchError where there is no such entry, or the result is no valid configuration.
     """

@@ -16,6 +16,7 @@ import pytest
 from bench import config as configuration
 from bench.config import Config
 from bench.data import samples
+from bench.presets import merge
 from bench.store import tables
 
 CLASSES = ["great white shark", "hen", "tree frog", "box turtle", "crane (bird)", "crane (machine)"]
@@ -101,9 +102,10 @@ def config(project: Path) -> Config:
 
 @pytest.fixture
 def state(project: Path) -> Callable[[], dict[str, bytes]]:
-    """Every file of the project but what is imported from: its path and its bytes."""
+    """Every file of the project but what is imported from, and the lock: its path and its bytes."""
 
     def read() -> dict[str, bytes]:
-        return {str(p.relative_to(project)): p.read_bytes() for p in sorted(project.rglob("*")) if p.is_file()}
+        files = (p for p in sorted(project.rglob("*")) if p.is_file() and p.name != merge.LOCK)
+        return {str(p.relative_to(project)): p.read_bytes() for p in files}
 
     return read

@@ -9,6 +9,7 @@ import json
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from bench import cli
 from bench import config as configuration
 from bench.config import Config
 from bench.errors import BenchError
-from bench.imports import predictions
+from bench.imports import labels, predictions
 from bench.imports.predictions import Options, Origin
+from bench.presets import merge
 from bench.store import tables
 from tests.imports.conftest import CLASSES, IDS, LABELS, PARAMS, STEMS, WNIDS, K, N
 
@@ -34,6 +36,7 @@ LOGITS = RNG.normal(size=(N, K)) + 3 * np.eye(K)[LABELS]
 P = special.softmax(LOGITS, axis=1)
 PRED = LOGITS.argmax(axis=1)
 TOP = np.argsort(-LOGITS, axis=1)[:, :5]
+IN_ORDER = labels.Options(in_order=True)
 SHUFFLED = RNG.permutation(N)
 FILES = [f"val/n{label}/{stem}.JPEG" for label, stem in zip(LABELS, STEMS, strict=True)]
 
@@ -432,3 +435,59 @@ def test_gzip_is_read(tmp_path: Path, config: Config) -> None:
     path.write_bytes(gzip.compress(ids().to_csv(index=False, sep=";").encode()))
     with pytest.raises(BenchError, match="`;` separates"):
         predictions.run(config, [path], "m", "small")
+
+
+def test_another_dataset_whose_files_have_the_same_names(project: Path, tmp_path: Path) -> None:
+    from tests.imports.conftest import write_dataset
+
+    write_dataset(project / "data" / "noisy", STEMS, LABELS)
+    (project / "params.yaml").write_text(PARAMS.replace("  other:", "  noisy: {role: control, suite: small}\n  other:"))
+    for name in ("small/{}", "./small/{}.png", "small\\{}.png"):
+        table = pd.DataFrame({"file": [name.format(stem) for stem in STEMS], "pred": PRED})
+        with pytest.raises(BenchError, match="They seem to belong to 'small'"):
+            predictions.run(load(project), [save(table, tmp_path / "a.csv")], "m", "noisy")
+    table = pd.DataFrame({"file": [f"noisy/{stem}.png" for stem in STEMS], "pred": PRED})
+    predictions.run(load(project), [save(table, tmp_path / "a.csv")], "m", "noisy")
+
+
+def test_imports_at_the_same_time_are_all_kept(config: Config, tmp_path: Path) -> None:
+    path, other = save(ids(), tmp_path / "a.csv"), save(LABELS[:, None] == np.arange(K), tmp_path / "b.npy")
+    with merge.locked(config.root / "params.yaml"):
+        threads = [
+            threading.Thread(target=predictions.run, args=(config, [path], name, "small")) for name in ("a", "b", "c")
+        ]
+        threads.append(threading.Thread(target=labels.run, args=(config, other, "mine", "small", "", IN_ORDER)))
+        for thread in threads:
+            thread.start()
+        threads[0].join(timeout=1)
+        assert all(thread.is_alive() for thread in threads), "they wait for the lock"
+    for thread in threads:
+        thread.join()
+    assert set(load(config.root).imported) == {"a", "b", "c"}
+    assert set(load(config.root).datasets["small"].labels) == {"mine"}
+
+
+def test_ctrl_c_after_the_file_is_there_leaves_nothing(
+    config: Config, tmp_path: Path, state: Callable[[], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(ids(), tmp_path / "a.csv")
+    before = state()
+    write = tables.write
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        write(*args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predictions.run(config, [path], "m", "small")
+    assert state() == before
+
+
+def test_a_file_that_params_do_not_list_is_kept(config: Config, tmp_path: Path) -> None:
+    orphan = config.data / "imported" / "predictions" / "small" / "m.parquet"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"whose?")
+    with pytest.raises(BenchError, match="does not list it"):
+        predictions.run(config, [save(ids(), tmp_path / "a.csv")], "m", "small")
+    assert orphan.read_bytes() == b"whose?"
