@@ -7,6 +7,7 @@ share one. Values go in as parameters only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,6 +92,8 @@ class Catalogue:
     attacks: list[str]
     answering: dict[str, frozenset[str]]
     """dataset -> the models that answered to its clean test images"""
+    measured: frozenset[str]
+    """the datasets of which some uncertainty is known"""
     groups: dict[str, tuple[str, frozenset[str]]]
     """token such as `@method:dino` -> its name and its models: what a picker of models offers besides single ones"""
 
@@ -98,6 +101,13 @@ class Catalogue:
     def names(self) -> dict[str, str]:
         """model -> its name for people"""
         return dict(zip(self.models["model"], self.models["name"], strict=True))
+
+    @cached_property
+    def remarks(self) -> dict[str, str]:
+        """model -> what to mind of its answers: what follows the first `; ` or `. ` of where they came from"""
+        origins = self.models.dropna(subset="origin")
+        said = {row.model: re.split("; |[.] ", row.origin, maxsplit=1) for row in records(origins)}
+        return {model: halves[1] for model, halves in said.items() if len(halves) > 1}
 
     @property
     def families(self) -> list[str]:
@@ -119,6 +129,15 @@ class Catalogue:
 
     def subsets_of(self, dataset: str) -> list[str]:
         return ["all", *self.subsets.loc[self.subsets["dataset"] == dataset, "subset"]]
+
+    def original_of(self, dataset: str) -> str:
+        """The original that `dataset` is held against, else an original of its classes: where its figures start."""
+        against = str(self.datasets.at[dataset, "replicates"])
+        role, space = self.datasets["role"], self.datasets["label_space"]
+        alike = self.datasets.index[(space == space[dataset]) & (role == "original")]
+        if against and role[against] == "original":
+            return against
+        return dataset if role[dataset] == "original" or alike.empty else str(alike[0])
 
     def held_against(self, original: str) -> list[str]:
         """Sets that are compared with `original`, replications and shifted ones first."""
@@ -254,6 +273,7 @@ def catalogue(source: Source) -> Catalogue:
         corruptions=named["corruption"],
         attacks=named["attack"],
         answering={str(one): frozenset(rows["model"]) for one, rows in scored.groupby("dataset")},
+        measured=frozenset(query(source, "SELECT DISTINCT dataset FROM codes WHERE measure <> 'pred'")["dataset"]),
         groups=_groups(models),
     )
 

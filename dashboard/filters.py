@@ -14,8 +14,8 @@ from dashboard import db, state, terms
 def passing(source: db.Source, view: state.View) -> np.ndarray:
     """Which images of the view's set pass all of its filters, (N,) bool.
 
-    Wrong by a model are images with a label of the source that it does not give; images without one are neither right
-    nor wrong.
+    Wrong by a model are images with a label of the source that it does not give. Images without one are neither right
+    nor wrong, so no number of models that are right leads to them.
     """
     found = db.block(source, view.dataset, view.labels)
     keep = db.members(source, view.dataset, view.subset).copy()
@@ -27,6 +27,7 @@ def passing(source: db.Source, view: state.View) -> np.ndarray:
         keep &= found.right(view.right_by)
     if view.right is not None:
         models = state.models(db.catalogue(source), view)
+        keep &= found.labelled
         keep &= _between(db.models_right(source, view.dataset, view.labels, models), view.right)
     if view.nlabels is not None:
         keep &= _between(db.label_counts(source, view.dataset, view.labels), view.nlabels)

@@ -185,10 +185,11 @@ def _second(value: float, low: float, high: float) -> str:
     return f"**{terms.points(abs(value))}** [{low:.1f}, {high:.1f}] {says} often"
 
 
-def removed(gaps: Frame, original: str, other: str) -> str:
+def removed(gaps: Frame, original: str, other: str, interval: tuple[float, float]) -> str:
     """What any-of scoring takes off the gap of the median model, over which range, and for how many beyond chance.
 
-    gaps: gap_top1_pp, gap_any_of_pp, removed_pp, removed_low, removed_high, one row a model.
+    gaps: name, gap_top1_pp, gap_any_of_pp, removed_pp, removed_low, removed_high, one row a model; `interval`: of the
+    median of removed_pp over models.
     """
     if gaps.empty:
         return ""
@@ -198,13 +199,29 @@ def removed(gaps: Frame, original: str, other: str) -> str:
     size = f"**{terms.points(abs(middle))}**"
     if len(gaps) == 1:
         row = gaps.iloc[0]
-        interval = terms.points(row["removed_pp"], row["removed_low"], row["removed_high"], sign=True)
-        return f"Any-of scoring {verb} {size} {off} the gap between {original} and {other} (removed: {interval})."
-    ends = f"{gaps['removed_pp'].min():+.1f} to {gaps['removed_pp'].max():+.1f}"
+        said = terms.points(row["removed_pp"], row["removed_low"], row["removed_high"], sign=True)
+        return f"Any-of scoring {verb} {size} {off} the gap between {original} and {other} (removed: {said})."
+    least, most = (gaps.loc[at] for at in (gaps["removed_pp"].idxmin(), gaps["removed_pp"].idxmax()))
+    ends = f"from {least['removed_pp']:+.1f} ({least['name']}) to {most['removed_pp']:+.1f} pp ({most['name']})"
     clear = [verdict(low, high) for low, high in zip(gaps["removed_low"], gaps["removed_high"], strict=True)]
     before, after = (terms.points(float(gaps[column].median())) for column in ("gap_top1_pp", "gap_any_of_pp"))
+    low, high = interval if middle >= 0 else (-interval[1], -interval[0])
     return (
-        f"Any-of scoring {verb} {size} {off} the gap between {original} and {other} for the median of {len(gaps)} "
-        f"models (removed: {ends} pp; above zero beyond chance for {clear.count('more')}). The median gap is {before} "
-        f"by the original label and {after} by any label."
+        f"Any-of scoring {verb} {size} [{low:.1f}, {high:.1f}] {off} the gap between {original} and {other} for the "
+        f"median of {len(gaps)} models (removed: {ends} across models; above zero beyond chance for "
+        f"{clear.count('more')}). The median gap is {before} by the original label and {after} by any label."
+    )
+
+
+def exclusions(now: float, then: float, scored: tuple[str, str], sides: list[tuple[str, float]]) -> str:
+    """What images without labels do to the removed part of a gap, for the median model.
+
+    now, then: removed as the images are scored here and the other way, `scored` says how; sides: name and share of
+    the images without labels, of each set.
+    """
+    shares = " and ".join(f"{terms.percent(share)} of {name}" for name, share in sides)
+    return (
+        f"Images without labels are {scored[0]} here. With them {scored[1]}, {terms.points(then)} would be removed for "
+        f"the median model in place of {terms.points(now)}. The difference comes from those images alone: {shares}. "
+        "Neither number is the part of the gap that is due to labels; each is a bound under its own scoring only."
     )

@@ -11,11 +11,14 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import db, state
+from dashboard import db, state, terms
 from dashboard.frames import Frame, records
 
 TILE = 92
 """Pixels a side of an image in a grid."""
+
+REMARKS = 5
+"""Models whose remarks a page repeats."""
 
 LONG = 30
 """Rows of a matrix above which it scrolls in a box of its own."""
@@ -185,6 +188,16 @@ def grid(
                 opener(caption, sample_id, f"open:{key}:{sample_id}")
 
 
+def remarks(catalogue: db.Catalogue, models: Sequence[str]) -> None:
+    """What to mind of the answers of some models, where their origin says so; of many, the first ones."""
+    said = [(catalogue.model_name(model), catalogue.remarks[model]) for model in models if model in catalogue.remarks]
+    lines = [f"{name}: {about}" for name, about in said[:REMARKS]]
+    if len(said) > REMARKS:
+        lines.append(f"{len(said) - REMARKS} more are on the page Snapshot")
+    if lines:
+        st.caption(f":material/warning: To mind. {'; '.join(lines)}.")
+
+
 def strip(
     source: db.Source, view: state.View, dataset: str, model: str = "", *, subset: str = "all", limit: int = 12
 ) -> None:
@@ -206,7 +219,7 @@ def strip(
     elif len(frame):
         keep &= (frame["n_right"] < frame["n_models"]).to_numpy()
         behind["right"] = (0, len(chosen) - 1)
-    frame = frame.loc[keep, ["sample_id", "label", "n_right", "n_models"]]
+    frame = frame.loc[keep, ["sample_id", "label", "n_right", "n_models", "labelled"]]
     worst = frame.sort_values(["n_right", "sample_id"]).head(limit)
     name = catalogue.dataset_name(dataset)
     st.markdown(f"**Images of {name} {what}**")
@@ -214,11 +227,7 @@ def strip(
         st.caption("There is none.")
         return
     names = catalogue.class_names(dataset)
-    captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in records(worst)]
-    alts = [
-        f"image of {name}, label {names[row.label]}, {row.n_right} of {row.n_models} models right"
-        for row in records(worst)
-    ]
+    captions, alts = captions_of(worst, names, labels)
     st.caption("Below each: its original label and how many of the models shown get it right.")
     instead = instead_of(catalogue, dataset, worst["label"].tolist())
     grid(source, worst["sample_id"].tolist(), captions, alts, f"strip:{dataset}", instead)
@@ -229,6 +238,26 @@ def strip(
         kwargs=behind,
         icon=":material/arrow_forward:",
     )
+
+
+def captions_of(frame: Frame, names: Mapping[int, str], labels: str) -> tuple[list[str], list[str]]:
+    """What stands below images, and what is read out in place of them: their label and how many models are right.
+
+    frame: sample_id, label, n_right, n_models, labelled; `labels`: the source by which an answer is right.
+    """
+    rows = list(records(frame))
+    short = [
+        f"{row.n_right}/{row.n_models}" if row.labelled else f"no {terms.labels_name(labels)} label" for row in rows
+    ]
+    long = [
+        f"{row.n_right} of {row.n_models} models right"
+        if row.labelled
+        else f"no label of the source {terms.labels_name(labels)}"
+        for row in rows
+    ]
+    captions = [f"{names[row.label]} · {text}" for row, text in zip(rows, short, strict=True)]
+    alts = [f"image {row.sample_id}, label {names[row.label]}, {text}" for row, text in zip(rows, long, strict=True)]
+    return captions, alts
 
 
 def matrix(

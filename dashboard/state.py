@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,6 +34,7 @@ class View:
     scoring: str = "top1"
     strat: str = "pooled"
     empty: str = "excluded"
+    pair: str = ""
     corruption: str = ""
     label: str = ""
     wrong: str = ""
@@ -119,9 +121,21 @@ def _value(key: str, text: str, choices: Choices) -> Any:
     values = tuple(map(_unquoted, text.split(","))) if key in LISTS else (text,)
     for value in values:
         if key in choices and value not in choices[key]:
-            said = ", ".join(choices[key][:12]) or "nothing"
-            raise ValueError(f"there is no {_plain(value)!r} here; there is {said}")
+            raise ValueError(f"there is no {_plain(value)!r} here; {_instead(value, choices[key])}")
     return values if key in LISTS else text
+
+
+def _instead(value: str, known: Sequence[str]) -> str:
+    """What there is in place of a value; of many, the names nearest to it (tokens of groups are no names)."""
+    names = [name for name in known if not name.startswith("@")]
+    if len(names) <= _FEW:
+        return f"there is {', '.join(names) or 'nothing'}"
+    close = get_close_matches(value[:60], names, 5, cutoff=0.4)
+    return f"the nearest are {', '.join(close)}" if close else f"there is {', '.join(names[:_FEW])} and more"
+
+
+_FEW = 12
+"""Values up to which a message lists all of them."""
 
 
 def _quoted(name: str) -> str:
@@ -198,9 +212,19 @@ def settle(view: View, catalogue: db.Catalogue) -> tuple[View, list[str]]:
         )
         view = replace(view, labels=db.ORIGINAL)
     if view.label and int(view.label) not in catalogue.class_names(view.dataset):
+        problems.append(f"{name} has no class number {view.label}: images of all classes are shown.")
         view = replace(view, label="")
-    if catalogue.corruptions and view.corruption not in catalogue.corruptions:
-        view = replace(view, corruption=catalogue.corruptions[0])
+    here = catalogue.answering.get(view.dataset, frozenset())
+    for field, words in (("wrong", "Wrong by"), ("right_by", "Right by")):
+        model = getattr(view, field)
+        if model and model not in here:
+            problems.append(
+                f"{catalogue.model_name(model)} did not answer to {name}: the filter “{words}” is taken back."
+            )
+            view = replace(view, **{field: ""})
+    if view.dataset not in catalogue.measured and (view.unsure is not None or view.sort == "unsure"):
+        problems.append(f"No uncertainty is known of {name}: images are neither chosen nor ordered by it.")
+        view = replace(view, unsure=None, sort="id" if view.sort == "unsure" else view.sort)
     return view, problems
 
 
@@ -251,17 +275,21 @@ def apart() -> View:
 
 
 def bound(widget: Callable[..., Any], label: str, field: str, *, value: Any = None, **options: Any) -> Any:
-    """Show a widget whose value is a field of the view (`value` stands for a limit that is not set)."""
+    """Show a widget whose value is a field of the view; only what was chosen is kept in the view and the URL.
+
+    `value` is shown where nothing is chosen, or what is chosen is none of the options.
+    """
     key = f"w:{field}"
     now = getattr(current(), field)
-    now = value if now is None else now
+    if value is not None and (now is None or now not in options.get("options", [now])):
+        now = value
     st.session_state[key] = list(now) if field in LISTS else now
 
     def changed() -> None:
         new = st.session_state[key]
         if field in LISTS or field in RANGES:
             new = tuple(new)
-        change(**{field: None if field in RANGES and new == value else new})
+        change(**{field: getattr(View(), field) if value is not None and new == value else new})
 
     return widget(label, key=key, on_change=changed, **options)
 

@@ -71,9 +71,9 @@ PROBE = {"linear": "Linear probe", "knn": "kNN"}
 
 HELP = {
     "accuracy": "Share of images for which the model's first answer is right: the label itself, or with a label source "
-    "of several labels an image any of them. In percent, with Wilson's 95 % interval.",
+    "of several labels an image any of them. In percent, with Wilson's interval.",
     "interval": "The range that fits the data: an experiment repeated with other images of the same kind would give "
-    "ranges that hold the true value 95 times in 100.",
+    "ranges that hold the true value 95 times in 100, unless params.yaml sets another level of confidence.",
     "place": "Place among all models on all images of the set. Models whose order cannot be told apart share a place: "
     "exact McNemar test of each pair on the same images, adjusted by Holm over all pairs.",
     "gap": "Accuracy on the original minus accuracy on the other set, in percentage points (pp). Positive: the other "
@@ -164,6 +164,11 @@ def labels_within(source: str) -> str:
     return labels_name(source) if source in ("real", "refined_v2") else labels_name(source).lower()
 
 
+def measure_name(measure: str) -> str:
+    """A measure of uncertainty with its unit, where it has one."""
+    return MEASURE[measure] + (", nats" if measure in ("entropy_nats", "mutual_information") else "")
+
+
 def corruption_name(name: str) -> str:
     """A corruption for people."""
     return name.replace("_", " ").capitalize()
@@ -173,6 +178,11 @@ def percent(value: float, low: float | None = None, high: float | None = None) -
     """A proportion as `93.1 %`, with its interval as `93.1 % [91.4, 94.6]`."""
     text = f"{100 * value:.1f} %"
     return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def level(confidence: float) -> str:
+    """A level of confidence as `95 %`."""
+    return f"{100 * confidence:g} %"
 
 
 def points(value: float, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
@@ -205,6 +215,8 @@ HELP |= {
     "classes, ranks are centred in each original class first.",
     "removed": "Gap by top-1 (original labels, all images) minus gap by any-of, in percentage points, with a bootstrap "
     "interval that keeps both scorings of an image together.",
+    "median": "The interval in brackets comes from resampling models: it says how the median depends on which models "
+    "there are, no more.",
     "line": "Least squares over models, ensembles left out. Its interval comes from resampling models: it says how the "
     "line depends on which models there are, no more.",
 }

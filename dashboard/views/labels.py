@@ -126,6 +126,7 @@ def show_accuracies(frame: Frame, counts: Frame, key: str, where: str, confidenc
     if frame.empty:
         st.caption("No model of this choice answered to this set.")
         return
+    level = terms.level(confidence)
     values = frame.pivot(index="model", columns="metric", values=["value", "ci_low", "ci_high", "n"])
     first = frame.drop_duplicates("model").set_index("model")
     columns: dict[str, object] = {"Model": first["name"], "Family": first["family"].map(terms.FAMILY)}
@@ -136,11 +137,12 @@ def show_accuracies(frame: Frame, counts: Frame, key: str, where: str, confidenc
             continue
         ends = [100 * values[end, metric] for end in ("ci_low", "ci_high")]
         columns[name] = 100 * values["value", metric]
-        columns[f"{name}, 95 %"] = [
+        between = f"{name}, {level}"
+        columns[between] = [
             f"{low:.1f} to {high:.1f}" if np.isfinite(low) else None for low, high in zip(*ends, strict=True)
         ]
         config[name] = st.column_config.NumberColumn(format="%.2f %%", help=terms.HELP[metric])
-        config[f"{name}, 95 %"] = st.column_config.TextColumn(help=terms.HELP["interval"])
+        config[between] = st.column_config.TextColumn(help=terms.HELP["interval"])
         least, most = int(values["n", metric].min()), int(values["n", metric].max())
         counted.append(f"{name} {least:,}" + (f" to {most:,}" if most > least else ""))
     for scoring, name in terms.SCORING.items():
@@ -152,9 +154,9 @@ def show_accuracies(frame: Frame, counts: Frame, key: str, where: str, confidenc
         low, high = stats.wilson(right, n, confidence)
         column = f"{name}, two or more"
         columns[column] = 100 * right / n
-        columns[f"{column}, 95 %"] = [f"{100 * a:.1f} to {100 * b:.1f}" for a, b in zip(low, high, strict=True)]
+        columns[f"{column}, {level}"] = [f"{100 * a:.1f} to {100 * b:.1f}" for a, b in zip(low, high, strict=True)]
         config[column] = st.column_config.NumberColumn(format="%.2f %%", help="On images with two labels or more.")
-        config[f"{column}, 95 %"] = st.column_config.TextColumn(help=terms.HELP["interval"])
+        config[f"{column}, {level}"] = st.column_config.TextColumn(help=terms.HELP["interval"])
         counted.append(f"{column} {int(n.max()):,}")
     by = "Any-of" if "Any-of" in columns else "Top-1"
     shown = pd.DataFrame(columns).sort_values([by, "Model"], ascending=[False, True])
@@ -310,31 +312,47 @@ def pick_pair(
         f"{catalogue.dataset_name(pair[1])}, {terms.labels_name(pair[3])}"
         for pair in mine
     }
-    first = next((i for i, pair in enumerate(mine) if pair[1] == view.against), 0)
     if len(mine) == 1:
         return mine[0]
     key = "labels:pair"
+    asked = (pair for pair in mine if token(pair) == view.pair)
+    against = (pair for pair in mine if pair[1] == view.against)
+    st.session_state[key] = next(asked, None) or next(against, mine[0])
     return st.selectbox(
         "Which gap",
         mine,
-        index=first,
         format_func=lambda pair: names[pair],
         key=key,
-        on_change=lambda: state.change(against=st.session_state[key][1]),
+        on_change=lambda: state.change(pair=token(st.session_state[key])),
     )
 
 
-def bound(catalogue: db.Catalogue, pair: tuple[str, str, str, str]) -> str:
-    """What the removed part of a gap may be called."""
+def token(pair: tuple[str, str, str, str]) -> str:
+    """A gap in an address: both of its sides, each a set and a source of labels."""
+    original, other, ours, theirs = pair
+    return f"{original}:{ours}~{other}:{theirs}"
+
+
+def bound(catalogue: db.Catalogue, pair: tuple[str, str, str, str], scored: str) -> str:
+    """What the removed part of a gap may be called; `scored` says how images without labels count, if there are any."""
     original, other, ours, theirs = pair
     if "relabelled" in (str(catalogue.datasets.at[side, "synthetic"]) for side in (original, other)):
         return (
             "Labels were changed here on purpose, and the other source holds them as they were before: "
             "what is removed is the doing of those labels."
         )
+    start = f"With images without labels {scored}, this is" if scored else "This is"
     if ours == theirs:
-        return "This is **an upper bound** of what labels explain: the labels of two sets are never made quite alike."
-    return f"This is **{BOUND}**."
+        return f"{start} **an upper bound** of what labels explain: the labels of two sets are never made quite alike."
+    return f"{start} **{BOUND}**."
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def median_interval(values: tuple[float, ...], draws: int, confidence: float) -> tuple[float, float]:
+    """Percentile bootstrap interval of the median over models."""
+    rng = compute.rng("median over models")
+    picked = rng.integers(0, len(values), (draws, len(values)))
+    return stats.percentile_interval(np.median(np.array(values)[picked], axis=1), confidence)
 
 
 def show_gaps(source: db.Source, catalogue: db.Catalogue, view: state.View, pair: tuple[str, str, str, str]) -> None:
@@ -366,14 +384,22 @@ def show_gaps(source: db.Source, catalogue: db.Catalogue, view: state.View, pair
         )
     frame = every.loc[every["empty"] == chosen].reset_index(drop=True)
     opposite = every.loc[every["empty"] != chosen]
-    st.markdown(f"{findings.removed(frame, name, other_name)} {bound(catalogue, pair)}")
+    how = {"excluded": ("left out", "counted wrong"), "wrong": ("counted wrong", "left out")}[chosen]
+    numbers = db.statistics(source)
+    interval = median_interval(tuple(frame["removed_pp"]), int(numbers["bootstrap"]), numbers["confidence"])
+    said = findings.removed(frame, name, other_name, interval)
+    st.markdown(f"{said} {bound(catalogue, pair, how[0] if empty else '')}", help=terms.HELP["median"])
     if empty:
-        how = {"excluded": ("left out", "counted wrong"), "wrong": ("counted wrong", "left out")}[chosen]
         now, then = (float(rows["removed_pp"].median()) for rows in (frame, opposite))
-        st.caption(
-            f"Images without labels are {how[0]} here. With them {how[1]}, {terms.points(then)} would be removed for "
-            f"the median model in place of {terms.points(now)}."
-        )
+        counts = [
+            (
+                catalogue.dataset_name(dataset),
+                int(facts.get((dataset, labels), 0)) / catalogue.datasets.at[dataset, "n_test"],
+            )
+            for dataset, labels in ((original, pair[2]), (other, pair[3]))
+        ]
+        st.caption(findings.exclusions(now, then, how, counts))
+    parts.remarks(catalogue, frame["model"].tolist())
     show_sides(source, catalogue, pair)
     parts.figure(
         plots.label_gaps(frame, f"Gap between {name} and {other_name}"),
@@ -455,10 +481,10 @@ def main() -> None:
     low, high = stats.wilson(several or other, n, numbers["confidence"])
     said = findings.several(name, labels_name, n, several, other, (float(low), float(high)))
     said += f" {findings.by_labels(frame.loc[frame['name'] == best], best)}"
-    parts.head(QUESTION, said.strip(), str(catalogue.datasets.at[dataset, "about"]))
     note = instead(catalogue, view, dataset, labels)
     if note:
         st.info(note, icon=":material/info:")
+    parts.head(QUESTION, said.strip(), str(catalogue.datasets.at[dataset, "about"]))
 
     show_facts(source, catalogue, facts, numbers["confidence"])
     key = f"labels-{dataset}-{labels}"

@@ -16,11 +16,11 @@ def best_of(frame: Frame, family: str, dataset: str) -> Frame | None:
     return None if mine.empty else mine.loc[mine["value"].idxmax()]
 
 
-def three(source: db.Source) -> list[tuple[str, str]]:
-    """(heading, sentence) of each finding that the snapshot supports: about the first original and what is held
-    against it, over all models and images, whatever the filters say."""
+def three(source: db.Source, chosen: str) -> list[tuple[str, str]]:
+    """(heading, sentence) of each finding that the snapshot supports: about the original of the chosen set and what is
+    held against it, over all models and images, whatever the other filters say."""
     catalogue = db.catalogue(source)
-    original = catalogue.datasets.index[0]
+    original = catalogue.original_of(chosen)
     every = tuple(catalogue.choose((), (), original))
     frame = db.accuracies(source, "all", db.ORIGINAL, every)
     numbers = db.statistics(source)
@@ -46,6 +46,8 @@ def three(source: db.Source) -> list[tuple[str, str]]:
         frame = db.under(source, "attack", attack, every)
         frame = frame.loc[(frame["level"] > 0)]
         frame = frame.loc[frame["level"] == frame["level"].min()]
+        spaces = catalogue.datasets["label_space"]
+        frame = frame.loc[frame["dataset"].map(spaces) == spaces[original]]
         dataset = str(frame["dataset"].iloc[0]) if len(frame) else ""
         a, b = best_of(frame, "supervised", dataset), best_of(frame, "ssl", dataset)
         if a is not None and b is not None:
@@ -91,13 +93,15 @@ def main() -> None:
     with st.container(border=True):
         facts = db.snapshot(source)
         answers = int(facts.get("count:predictions", 0))
+        about = catalogue.dataset_name(catalogue.original_of(view.dataset))
+        known = [one for one in catalogue.answering.values() if one]
         st.markdown(
-            f"**What these results support** · {len(catalogue.models)} models, {len(catalogue.datasets)} sets of images"
-            + (f", {answers:,} answers" if answers else ""),
-            help="Sentences made from the tables, over all models and images, whatever the filters say. "
+            f"**What these results support** about {about} · in all {len(frozenset().union(*known))} models, "
+            f"{len(known)} sets of images" + (f", {answers:,} answers" if answers else ""),
+            help="Sentences made from the tables, over all models and images, whatever the filters but the set say. "
             + terms.HELP["interval"],
         )
-        for heading, sentence in three(source):
+        for heading, sentence in three(source, view.dataset):
             st.markdown(f"- **{heading}.** {sentence}")
 
     if rows.empty:
@@ -113,11 +117,12 @@ def main() -> None:
         f"accuracy-{view.dataset}",
         f"Accuracy of {len(rows)} models on {where}, with intervals",
     )
+    parts.remarks(catalogue, rows["model"].tolist())
 
     st.subheader("Every model on every set", anchor=False, help=f"{terms.HELP['place']} {terms.HELP['interval']}")
     note = "Place among all models in brackets; models that cannot be told apart share it."
     st.caption(
-        "Accuracy in %, below it the 95 % interval"
+        f"Accuracy in %, below it the {terms.level(db.statistics(source)['confidence'])} interval"
         + ("; a cell leads to the images that the model gets wrong. " if db.has_images(source) else ". ")
         + (note if view.subset == "all" else "Places are for all images only.")
     )
@@ -138,6 +143,7 @@ def matrix(source: db.Source, view: state.View, frame: Frame) -> None:
         places = "" if pd.isna(row.rank) else f", place {int(row.rank_low)} to {int(row.rank_high)}"
         hover = f"{row.name}, {catalogue.dataset_name(row.dataset)}: n = {row.n:,}{places}."
         hover += " Open the images it gets wrong." if linked else ""
+        hover += f" To mind: {catalogue.remarks[row.model]}." if row.model in catalogue.remarks else ""
         address = state.address(
             "samples",
             state.replace(

@@ -49,18 +49,17 @@ def choose(source: db.Source, catalogue: db.Catalogue, view: state.View) -> tupl
         return None
     own = str(catalogue.datasets.at[view.dataset, "replicates"])
     original = view.dataset if view.dataset in pairs else own if own in pairs else next(iter(pairs))
-    against = view.against if view.against in pairs[original] else ""
-    if not against:
-        against = view.dataset if view.dataset in pairs[original] else pairs[original][0]
+    first = view.dataset if view.dataset in pairs[original] else pairs[original][0]
+    against = view.against if view.against in pairs[original] else first
     scorings = db.scorings(source, original, against)
     scoring = view.scoring if view.scoring in scorings else scorings[0]
-    state.store(state.replace(view, against=against, scoring=scoring))
     left, right = st.columns([2, 1.4])
     with left:
         state.bound(
             st.selectbox,
             f"Held against {catalogue.dataset_name(original)}",
             "against",
+            value=first,
             options=pairs[original],
             format_func=catalogue.dataset_name,
             help="; ".join(f"{terms.ROLE[role]}: {terms.HELP[terms.ROLE[role]]}" for role in ("shifted", "control")),
@@ -71,6 +70,7 @@ def choose(source: db.Source, catalogue: db.Catalogue, view: state.View) -> tupl
                 st.selectbox,
                 "What counts as right",
                 "scoring",
+                value=scorings[0],
                 options=scorings,
                 format_func=SCORING.get,
                 help="Where an image has several labels, any of them may count as right.",
@@ -144,6 +144,7 @@ def main() -> None:
         f"gaps-{original}-{other}-{scoring}",
         f"Gap of {len(gaps)} models with intervals",
     )
+    parts.remarks(catalogue, gaps["model"].tolist())
     shown = pd.DataFrame(
         {
             "Model": gaps["name"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,10 @@ def select(source: db.Source, frame: Frame, view: state.View) -> np.ndarray:
         return found if known is None else found[np.argsort(-known[0][found], kind="stable")]
     if view.sort in ORDER:
         column, sign = ORDER[view.sort]
-        return found[np.argsort(sign * frame[column].to_numpy(np.int64)[found], kind="stable")]
+        keys = [sign * frame[column].to_numpy(np.int64)[found]]
+        if view.sort == "wrong":  # what has no label of the source is neither right nor wrong, and comes last
+            keys.append(~frame["labelled"].to_numpy()[found])
+        return found[np.lexsort(keys)]
     return found
 
 
@@ -87,14 +91,11 @@ def browse(source: db.Source, view: state.View) -> None:
     view = state.within(pages)
     shown = frame.iloc[found[(view.page - 1) * PER_PAGE : view.page * PER_PAGE]]
     st.caption("Below each image: its original label and how many models are right. Click for the image's page.")
-    captions = [f"{names[row.label]} · {row.n_right}/{row.n_models}" for row in records(shown)]
-    alts = [
-        f"image {row.sample_id}, label {names[row.label]}, {row.n_right} of {row.n_models} models right"
-        for row in records(shown)
-    ]
+    captions, alts = parts.captions_of(shown, names, view.labels)
     instead = parts.instead_of(catalogue, view.dataset, shown["label"].tolist())
     parts.grid(source, shown["sample_id"].tolist(), captions, alts, "grid", instead)
     state.pager(pages)
+    measure, reference = db.reference_of(source, view.dataset, view.measure, view.reference)
     with st.expander("As a table"):
         if len(found) > ROWS:
             st.caption(f"The first {ROWS:,} of {len(found):,} images; a download holds all of them.")
@@ -108,7 +109,9 @@ def browse(source: db.Source, view: state.View) -> None:
                 "n_models": "Models",
                 "n_answers": st.column_config.NumberColumn("Answers", help=terms.HELP["answers"]),
                 "uncertainty": st.column_config.NumberColumn(
-                    "Uncertainty, nats", format="%.3f", help=terms.HELP["uncertainty"]
+                    terms.measure_name(measure) if measure else "Uncertainty",
+                    format="%.3f",
+                    help=f"Of {catalogue.model_name(reference)}. {terms.HELP['measure']}" if measure else "Not known.",
                 ),
                 "n_labels": st.column_config.NumberColumn("Labels", help=terms.HELP["nlabels"]),
             },
@@ -119,12 +122,22 @@ def browse(source: db.Source, view: state.View) -> None:
 
 
 def rows_of(source: db.Source, view: state.View, limit: int | None = None) -> Frame:
-    """The images that pass the filters of a view, as a table; the first ones, or all."""
+    """The images that pass the filters of a view, as a table; the first ones, or all.
+
+    `n_right` is NULL where an image has no label of the source; the uncertainty is the one that the view asks for.
+    """
     catalogue = db.catalogue(source)
     frame = db.images_of(source, view.dataset, view.labels, state.models(catalogue, view))
-    rows = frame.iloc[select(source, frame, view)[:limit]]
+    found = select(source, frame, view)[:limit]
+    rows = frame.iloc[found]
+    known = db.unsure(source, view.dataset, view.measure, view.reference)
     columns = ["sample_id", "label", "n_right", "n_models", "n_answers", "uncertainty", "n_labels"]
-    return rows[columns].assign(label=rows["label"].map(catalogue.class_names(view.dataset)))
+    shown = rows[columns].assign(
+        label=rows["label"].map(catalogue.class_names(view.dataset)),
+        n_right=rows["n_right"].astype("Int32").where(rows["labelled"]),
+        uncertainty=np.full(len(rows), np.nan, np.float32) if known is None else known[0][found],
+    )
+    return shown if known is not None else shown.drop(columns="uncertainty")
 
 
 def one(source: db.Source, view: state.View) -> None:
@@ -141,13 +154,11 @@ def one(source: db.Source, view: state.View) -> None:
     names = catalogue.class_names(dataset)
     labels = db.labels_of(source, view.sample)
     given = labels.loc[labels["source"] == db.ORIGINAL]["class_id"].tolist()
+    accepted = labels.loc[labels["source"] == view.labels]["class_id"].tolist()
     frame = db.answers(source, view.sample)
-    right = frame["pred"].isin(given)
-    different = int(frame["pred"].nunique())
     parts.head(
         f"What do the models see in this image, labelled {', '.join(names[c] for c in given)}?",
-        f"**{int(right.sum())} of {len(frame)}** models give its original label; "
-        + ("all answers are the same." if different == 1 else f"there are {different} different answers."),
+        verdict(frame["pred"], given, accepted, view.labels),
     )
     picture = db.pictures(source, (view.sample,)).get(view.sample)
     left, right_side = st.columns([1, 2.2], gap="large")
@@ -174,14 +185,12 @@ def one(source: db.Source, view: state.View) -> None:
         parts.table(by_source, "labels", alt="Labels by source")
     with right_side:
         st.markdown("**Every model's answer**")
-        accepted = {name: set(group["class_id"]) for name, group in labels.groupby("source")}
-        chosen = accepted.get(view.labels, accepted.get(db.ORIGINAL, set()))
         shown = pd.DataFrame(
             {
                 "Model": frame["name"],
                 "Family": frame["family"].map(terms.FAMILY),
                 "Answer": frame["pred"].map(names),
-                "Right": frame["pred"].isin(chosen),
+                "Right": frame["pred"].isin(accepted) if accepted else None,
                 "Confidence": 100 * frame["p_top1"],
                 "Probability of the label": 100 * frame["p_true"],
                 "Uncertainty": frame["entropy_nats"],
@@ -200,7 +209,19 @@ def one(source: db.Source, view: state.View) -> None:
                 "Entropy, nats", format="%.2f", help=terms.HELP["uncertainty"]
             ),
         }
-        parts.table(shown, "answers", config, alt="Every model's answer")
+        unknown = [
+            column for column in ("Confidence", "Probability of the label", "Uncertainty") if empty(shown[column])
+        ]
+        if not accepted:
+            st.caption(
+                f"The source “{terms.labels_name(view.labels)}” gives this image no label, so no answer to it is right "
+                "or wrong."
+            )
+        if len(unknown) == 3 and len(shown):
+            st.caption("Of these models only the answers are known, without probabilities.")
+        shown = shown.drop(columns=[*unknown, *(() if accepted else ["Right"])])
+        kept = {column: about for column, about in config.items() if column in shown}
+        parts.table(shown, "answers", kept, alt="Every model's answer")
     near = db.neighbours(source, view.sample)
     if len(near):
         encoder = catalogue.model_name(str(near["model"].iloc[0]))
@@ -210,6 +231,27 @@ def one(source: db.Source, view: state.View) -> None:
         alts = [f"image {r.neighbour_id}, cosine {r.similarity:.2f}" for r in records(near)]
         instead = parts.instead_of(catalogue, dataset, near["label"].tolist())
         parts.grid(source, near["neighbour_id"].tolist(), captions, alts, "near", instead)
+
+
+def empty(column: Any) -> bool:
+    """Whether nothing of a column is known."""
+    return bool(column.isna().all())
+
+
+def verdict(answers: pd.Series, given: list[int], accepted: list[int], labels: str) -> str:
+    """How many answers are right by a source of labels, `accepted`; by the original ones, `given`, if it gives none."""
+    total = len(answers)
+    original = f"**{int(answers.isin(given).sum())} of {total}** models give its original label"
+    if labels == db.ORIGINAL:
+        said = original
+    elif accepted:
+        name = terms.labels_name(labels)
+        said = f"**{int(answers.isin(accepted).sum())} of {total}** models give a label of the source “{name}”"
+    else:
+        said = f"the source “{terms.labels_name(labels)}” gives it no label; {original}"
+    different = int(answers.nunique())
+    said += "; all answers are the same." if different == 1 else f"; there are {different} different answers."
+    return said[0].upper() + said[1:]
 
 
 def main() -> None:

@@ -89,10 +89,16 @@ def main() -> None:
                 "Parameters, M": models["params_m"].round(3),
                 "Epochs": models["epochs"],
                 "In params.yaml": models["model"],
+                "Answers from": models["origin"].fillna("–"),
             }
         ),
         "models",
-        {"Parameters, M": st.column_config.NumberColumn(format="%.3f")},
+        {
+            "Parameters, M": st.column_config.NumberColumn(format="%.3f"),
+            "Answers from": st.column_config.TextColumn(
+                width="large", help="Where the answers of an imported model come from, and what to mind of them."
+            ),
+        },
         alt="Models",
     )
     with st.expander("Parameters (params.yaml)"):

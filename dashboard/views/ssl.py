@@ -19,18 +19,22 @@ def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[Any,
     return [(a, b) for a in ssl for b in supervised if a.arch == b.arch != "unknown"]
 
 
-def against_control(source: db.Source, catalogue: db.Catalogue) -> str:
-    """Whether the self-supervised encoders beat untrained ones of their architecture, on the set of their head."""
+def against_control(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]) -> str:
+    """Whether the self-supervised encoders among some models beat untrained ones of their architecture, on the set of
+    their head; empty where none of them was tested."""
     rows = list(records(catalogue.models))
     control = {row.arch: row.model for row in rows if row.family == "random"}
-    pairs = []
+    pairs, sets = [], {}
     for row in rows:
-        if row.family == "ssl" and isinstance(
-            row.train_dataset, str
-        ):  # imported models have no head that was fitted here
+        if row.family == "ssl" and row.model in models and row.source != "imported":  # its head was fitted here
             pair = row.model, control.get(row.arch, "")
-            pairs.append((row.name, db.pairs(source, row.train_dataset, pair).get(pair)))
-    return findings.controls(pairs, db.statistics(source)["alpha"])
+            found = db.pairs(source, row.train_dataset, pair).get(pair)
+            pairs.append((row.name, found))
+            if found is not None:
+                sets[catalogue.dataset_name(row.train_dataset)] = found.n
+    said = findings.controls(pairs, db.statistics(source)["alpha"])
+    where = " and ".join(f"the test images of {name} (n = {n:,})" for name, n in sets.items())
+    return f"On {where}: {said}" if said else ""
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def main() -> None:
         "Are self-supervised models as accurate and as robust as supervised ones?",
         said or lacking(catalogue, view),
     )
-    control = against_control(source, catalogue)
+    control = against_control(source, catalogue, models)
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
     if set(catalogue.models.loc[catalogue.models["model"].isin(models), "source"]) - {"imported"}:
@@ -178,28 +182,30 @@ def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
 
 def corrupted(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], view: state.View) -> None:
     """Accuracy by severity of one corruption."""
-    if not catalogue.corruptions:
+    if all(db.under(source, "corruption", one, models).empty for one in catalogue.corruptions):
         return
     st.subheader("Corrupted images", anchor=False, help=terms.HELP["severity"])
     state.bound(
         st.segmented_control,
         "Corruption",
         "corruption",
+        value=catalogue.corruptions[0],
         options=catalogue.corruptions,
         format_func=terms.corruption_name,
         required=True,
         label_visibility="collapsed",
     )
-    frame = db.under(source, "corruption", view.corruption, models)
+    corruption = view.corruption or catalogue.corruptions[0]
+    frame = db.under(source, "corruption", corruption, models)
     if frame.empty:
         st.caption("No figures for these models.")
         return
     where = catalogue.dataset_name(str(frame["dataset"].iloc[0]))
-    what = terms.corruption_name(view.corruption)
+    what = terms.corruption_name(corruption)
     parts.figure(
         plots.levels(frame, f"{what}, severity", f"Accuracy on {where} (n = {frame['n'].max():,})"),
         frame,
-        f"corruption-{view.corruption}",
+        f"corruption-{corruption}",
         f"Accuracy by severity of {what}",
     )
     st.caption("Corruptions are simulated on the test images.")

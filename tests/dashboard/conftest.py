@@ -33,6 +33,21 @@ def source(config: Config) -> db.Source:
     return found
 
 
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The same, with imported models and sets without images."""
+    config = factory.make_all(tmp_path_factory.mktemp("imported"), imported=True)
+    database.run(config)
+    return config
+
+
+@pytest.fixture(scope="session")
+def mixed(imported: Config) -> db.Source:
+    found = db.source_of(imported.results / database.FILE)
+    assert found is not None
+    return found
+
+
 @pytest.fixture
 def open_app(monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open a page of the app on some root at an address; `at` is the page."""

@@ -135,6 +135,7 @@ def test_a_relabelled_set_is_not_called_an_upper_bound(labelled: Config, open_ap
 def test_the_gap_is_called_an_upper_bound_with_what_stands_beside_it(labelled: Config, open_app: Open) -> None:
     app = open_app(labelled.root, "labels", dataset="objects-v2", labels="refined_v2")
     words = text(app)
+    assert "With images without labels left out, this is **an upper bound" in words
     assert "**an upper bound of what labels explain: the two label sets come from different processes**" in words
     assert "images without labels (" in words
     assert "original label inside for" in words
@@ -258,14 +259,21 @@ def test_findings_say_what_intervals_support() -> None:
     )
     assert "two or more labels" in findings.by_labels(rows.loc[rows["n_labels"] < 3], "X")
     assert findings.by_labels(rows.loc[rows["n_labels"] < 2], "X") == ""
-    assert findings.removed(gaps_of(3).head(0), "A", "B") == ""
-    several = findings.removed(gaps_of(3), "A", "B")
-    assert "takes **4.0 pp** off the gap between A and B for the median of 3 models" in several
+    assert findings.removed(gaps_of(3).head(0), "A", "B", (0, 0)) == ""
+    several = findings.removed(gaps_of(3).assign(removed_pp=[-1.0, 4.0, 5.0]), "A", "B", (3.5, 4.5))
+    assert "takes **4.0 pp** [3.5, 4.5] off the gap between A and B for the median of 3 models" in several
+    assert "(removed: from -1.0 (model 0) to +5.0 pp (model 2) across models;" in several
     assert "for 3). The median gap is 10.0 pp by the original label and 6.0 pp by any label." in several
     more = gaps_of(1).assign(removed_pp=-2.0, removed_low=-3.0, removed_high=-1.0)
     assert "adds **2.0 pp** to the gap between A and B (removed: -2.0 pp [-3.0, -1.0])." in findings.removed(
-        more, "A", "B"
+        more, "A", "B", (-2.0, -2.0)
     )
+    added = gaps_of(3).assign(removed_pp=-2.0)
+    assert "adds **2.0 pp** [1.0, 3.0] to the gap" in findings.removed(added, "A", "B", (-3.0, -1.0))
+    said = findings.exclusions(5.3, 9.6, ("left out", "counted wrong"), [("A", 0.063), ("B", 0.013)])
+    assert "With them counted wrong, 9.6 pp would be removed for the median model in place of 5.3 pp." in said
+    assert "from those images alone: 6.3 % of A and 1.3 % of B." in said
+    assert "Neither number is the part of the gap that is due to labels" in said
 
 
 def test_a_line_over_models_is_on_linear_axes() -> None:

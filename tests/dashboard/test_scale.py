@@ -17,26 +17,10 @@ from bench.config import Config
 from bench.store import bits, database
 from dashboard import db, filters, parts, plots, state
 from dashboard.state import View
-from tests import factory
 from tests.dashboard.conftest import Open, text
 
 PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "labels", "snapshot")
 FETCHED_BY = "bench data fetch imagenet"
-
-
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Results with imported models and sets without images."""
-    config = factory.make_all(tmp_path_factory.mktemp("imported"), imported=True)
-    database.run(config)
-    return config
-
-
-@pytest.fixture(scope="module")
-def mixed(imported: Config) -> db.Source:
-    found = db.source_of(imported.results / database.FILE)
-    assert found is not None
-    return found
 
 
 @pytest.fixture(scope="module")

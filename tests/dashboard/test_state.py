@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +80,7 @@ def test_the_default_view_has_no_address() -> None:
         ({"page": "0"}, "not a whole number"),
         ({"page": "²"}, "not a whole number"),
         ({"label": "11"}, "no '11' here"),
+        ({"models": "org/resnet50"}, "no 'org/resnet50' here; there is pixels"),
         ({"colour": "red"}, "`colour` is not part of an address"),
     ],
 )
@@ -104,10 +107,35 @@ def test_messages_hold_no_markup_from_the_address() -> None:
 def test_settle_fills_in_and_takes_back(source: db.Source) -> None:
     catalogue = db.catalogue(source)
     view, problems = state.settle(View(), catalogue)
-    assert (view.dataset, view.corruption, problems) == ("digits", "gaussian_blur", [])
+    assert (view, problems) == (View(dataset="digits"), [])
     view, problems = state.settle(View(dataset="digits", subset="multi-label", labels="true"), catalogue)
     assert (view.subset, view.labels) == ("all", "original")
     assert len(problems) == 2
+
+
+def test_an_unknown_name_among_many_brings_the_nearest_ones() -> None:
+    names = [f"resnet{k}" for k in range(20)] + ["vgg16", "@family:ssl"]
+    _, [said] = state.parse({"models": "resnet1000"}, {"models": names})
+    assert "the nearest are resnet10" in said
+    assert "@" not in said
+    assert "vgg16" not in said
+    _, [said] = state.parse({"models": "¬"}, {"models": names})
+    assert "there is resnet0" in said
+    assert said.endswith("and more.")
+
+
+def test_filters_that_cannot_apply_are_taken_back_and_that_is_said(mixed: db.Source) -> None:
+    catalogue = db.catalogue(mixed)
+    view, problems = state.settle(View(dataset="objects", wrong="pixels", right_by="plain"), catalogue)
+    assert (view.wrong, view.right_by) == ("", "plain")
+    assert problems == ["Raw pixels did not answer to Objects: the filter “Wrong by” is taken back."]
+    bare = dataclasses.replace(catalogue, measured=frozenset())
+    view, problems = state.settle(View(dataset="objects", unsure=(90, 100), sort="unsure"), bare)
+    assert (view.unsure, view.sort) == (None, "id")
+    assert problems == ["No uncertainty is known of Objects: images are neither chosen nor ordered by it."]
+    view, problems = state.settle(View(dataset="objects", unsure=(90, 100), sort="unsure"), catalogue)
+    assert (view.unsure, view.sort, problems) == ((90, 100), "unsure", [])
+    assert state.settle(View(dataset="objects", label="99"), catalogue)[0].label == ""
 
 
 def test_choices_are_those_of_the_snapshot(source: db.Source) -> None:
