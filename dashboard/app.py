@@ -199,16 +199,30 @@ def warming() -> threading.Thread:
     return thread
 
 
+def to_overview() -> None:
+    """Nothing: the page of an address that leads to another one."""
+
+
 def main() -> None:
     """Pick page and snapshot, bring the URL and the view into line, show the filter bar, run the page."""
     st.set_page_config(page_title="Second Look", page_icon=str(HERE / "icon.svg"), layout="wide")
     st.logo(str(HERE / "logo.svg"), size="large")
     st.html(STYLE)
     pages = {
-        name: st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
+        name: st.Page(
+            f"views/{name}.py",
+            title=title,
+            icon=icon,
+            url_path=name if name != "overview" else "",
+            default=name == "overview",
+        )
         for name, (title, icon, _) in PAGES.items()
     }
-    page = st.navigation(list(pages.values()), position="top")
+    # The page at `/` has no other address in Streamlit; who asks for `/overview` is led there.
+    alias = st.Page(to_overview, url_path="overview", title="Overview", visibility="hidden")
+    page = st.navigation([*pages.values(), alias], position="top")
+    if page == alias:
+        st.switch_page(pages["overview"], query_params=dict(st.query_params))
     goto = st.session_state.pop("goto", None)
     if goto and pages[goto] != page:
         st.session_state["touched"] = True

@@ -36,6 +36,8 @@ LOGIT_TICKS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.
 GREY = "#8a8f98"
 COMPACT = 40
 """Names on an axis above which they are set small and close."""
+NAMED = 25
+"""Models above which a matrix names them on one axis only."""
 RANKED = 150
 """Models above which a figure names none of them on its axis, but sorts them along it."""
 POINTS = 3000
@@ -247,7 +249,10 @@ def sweep(frame: Frame, axis: str) -> go.Figure:
 
 
 def heatmap(values: np.ndarray, names: Sequence[str], title: str) -> go.Figure:
-    """A square matrix (M, M) of shares between models, in percent; NaN stays empty."""
+    """A square matrix (M, M) of shares between models, in percent; NaN stays empty.
+
+    Above NAMED models only the vertical axis names them.
+    """
     trace: Trace = {
         "type": "heatmap",
         "z": np.round(100 * values, 1),
@@ -258,7 +263,9 @@ def heatmap(values: np.ndarray, names: Sequence[str], title: str) -> go.Figure:
         "hovertemplate": "%{y}<br>%{x}<br>%{z:.1f} %<extra></extra>",
     }
     size = {"size": 9 if len(names) > 20 else 11}
-    x = {"tickangle": -60, "dtick": 1, "tickfont": size, "automargin": True}
+    x: dict[str, Any] = {"tickangle": -60, "dtick": 1, "tickfont": size, "automargin": True}
+    if len(names) > NAMED:  # two such figures stand side by side; hovering names both models
+        x = {"showticklabels": False, "title": "the same models in the same order"}
     y = {"autorange": "reversed", "dtick": 1, "tickfont": size, "automargin": True}
     heading = {"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left"}
     return _figure([trace], 260 + 14 * max(len(names), 8), x, y, title=heading)
@@ -300,7 +307,7 @@ def replication(frame: Frame, line: stats.Line | None, role: str, original: str,
         grid, fit, low, high = (stats.transform(v, "logit") for v in (line.x, line.y, line.low, line.high))
         band = {"x": np.concatenate([grid, grid[::-1]]), "y": np.concatenate([high, low[::-1]])}
         band |= {"fill": "toself", "fillcolor": "rgba(138,143,152,0.22)", "line": {"width": 0}}
-        traces.append(quiet | band | {"name": "95 % band of the line"})
+        traces.append(quiet | band | {"name": "band of the line"})
         traces.append(quiet | {"x": grid, "y": fit, "line": {"color": GREY}, "name": f"line over {line.n} models"})
     for family, rows in _families(frame):
         (x, error_x), (y, error_y) = _logit(rows, "x"), _logit(rows, "y")
@@ -540,7 +547,7 @@ def any_against_top1(frame: Frame, line: stats.Line | None, role: str, x_axis: s
         grid, fit, under, over = (100 * values for values in (line.x, line.y, line.low, line.high))
         band = {"x": np.concatenate([grid, grid[::-1]]), "y": np.concatenate([over, under[::-1]])}
         band |= {"fill": "toself", "fillcolor": "rgba(138,143,152,0.22)", "line": {"width": 0}}
-        traces.append(quiet | band | {"name": "95 % band of the line"})
+        traces.append(quiet | band | {"name": "band of the line"})
         traces.append(quiet | {"x": grid, "y": fit, "line": {"color": GREY}, "name": f"line over {line.n} models"})
     size, bars = (11, {}) if len(frame) <= COMPACT else (7, {"thickness": 0.7, "width": 0})
     for family, rows in _families(frame):

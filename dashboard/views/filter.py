@@ -41,6 +41,7 @@ def controls(source: db.Source, catalogue: db.Catalogue, view: state.View, model
             st.selectbox,
             "Measure of uncertainty",
             "measure",
+            value=db.reference_of(source, view.dataset)[0],
             options=list(known),
             format_func=terms.MEASURE.get,
             help=terms.HELP["measure"],
@@ -50,6 +51,7 @@ def controls(source: db.Source, catalogue: db.Catalogue, view: state.View, model
             st.selectbox,
             "Uncertainty of",
             "reference",
+            value=db.reference_of(source, view.dataset, view.measure)[1],
             options=list(known[view.measure]),
             format_func=catalogue.model_name,
             help=terms.HELP["reference"],
@@ -61,7 +63,8 @@ def page() -> None:
     """All of the page: only this runs again where one of its own widgets changes."""
     if "goto" in st.session_state:
         st.rerun()
-    source, view = st.session_state["source"], with_reference(st.session_state["source"], state.apart())
+    source, view = st.session_state["source"], state.apart()
+    view = with_reference(source, view)
     catalogue = db.catalogue(source)
     models = state.models(catalogue, view)
     top, bar, middle = st.container(), st.container(), st.container()
@@ -79,13 +82,18 @@ def page() -> None:
                 f"Accuracy of {len(frame)} models on {n:,} images, with intervals; grey: on all images of the set",
             )
     with top:
-        parts.head(QUESTION, answer(frame, n, len(keep), name), unscored(view, int(keep.sum()) - n))
+        without = unscored(view, int(keep.sum()) - n)
+        parts.head(QUESTION, answer(frame, n, len(keep), name, view), f"{circular(view)} {without}".strip())
     with bar:
         controls(source, catalogue, view, len(models))
     with st.container(horizontal=True):
         if keep.any():
             st.button(f"See these {int(keep.sum()):,} images", icon=":material/grid_view:", on_click=see)
         st.button("Clear the filters", icon=":material/filter_alt_off:", on_click=clear)
+        if not models:
+            show_all = {"families": (), "models": ()}
+            st.button("Show all models", icon=":material/groups:", on_click=state.change, kwargs=show_all)
+    parts.remarks(catalogue, frame["model"].tolist())
     if frame.empty:
         return
     state.bound(
@@ -96,7 +104,7 @@ def page() -> None:
         format_func=state.PARTS.get,
         required=True,
     )
-    view = state.current()
+    view = with_reference(source, state.current())
     if view.part == "hard":
         difficulty(source, view, models, keep)
     elif view.part == "table":
@@ -108,10 +116,12 @@ def page() -> None:
 
 
 def with_reference(source: db.Source, view: state.View) -> state.View:
-    """The view, with the measure and the model filled in by which images are told to be uncertain."""
+    """The view, with the measure and the model filled in by which images are told to be uncertain.
+
+    What was not chosen is not stored: an address that grew by itself would be a page that nobody can go back from.
+    """
     measure, reference = db.reference_of(source, view.dataset, view.measure, view.reference)
-    state.store(state.replace(view, measure=measure, reference=reference))
-    return state.current()
+    return state.replace(view, measure=measure, reference=reference)
 
 
 def clear() -> None:
@@ -125,18 +135,30 @@ def see() -> None:
     st.session_state["goto"] = "samples"
 
 
-def answer(frame: Frame, n: int, total: int, name: str) -> str:
-    """How many images there are, and who is best on them."""
+def answer(frame: Frame, n: int, total: int, name: str, view: state.View) -> str:
+    """How many images there are, and who is best on them, but for models by whose answers they were chosen."""
     if not n:
         return f"No image of {name} with labels passes all filters."
     said = f"**{n:,}** of {total:,} images of {name}"
     if frame.empty:
         return f"{said}; none of the chosen models has answered to them."
+    if view.right is not None:  # the answers of all models chose the images
+        return f"{said}."
+    frame = frame.loc[~frame["model"].isin([view.wrong, view.right_by])]
+    if frame.empty:
+        return f"{said}; no other model is shown."
     best, worst = frame.iloc[0], frame.iloc[-1]
     said += f": **{best['name']}** is right on {terms.percent(best['value'], best['ci_low'], best['ci_high'])}"
     if len(frame) == 1:
         return said + "."
     return f"{said}, {worst['name']} on {terms.percent(worst['value'], worst['ci_low'], worst['ci_high'])}."
+
+
+def circular(view: state.View) -> str:
+    """A sentence where the models' own answers chose the images."""
+    if not view.wrong and not view.right_by and view.right is None:
+        return ""
+    return "These images were chosen by the models' answers: the accuracies on them are no estimate of accuracy."
 
 
 def unscored(view: state.View, without: int) -> str:
@@ -213,7 +235,7 @@ def sweep(source: db.Source, catalogue: db.Catalogue, view: state.View, frame: F
         format_func=state.OWN.get,
         required=True,
     )
-    view = state.current()
+    view = with_reference(source, state.current())
     found = db.block(source, view.dataset, view.labels)
     mask = mask & found.valid
     own = view.own == "own"

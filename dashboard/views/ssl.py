@@ -246,7 +246,7 @@ def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
     frame = frame.assign(
         ci_low=frame["lowest"].where(~one, low),
         ci_high=frame["highest"].where(~one, high),
-        about=[f"lowest and highest of {k} draws" if k > 1 else "95 % interval" for k in frame["seeds"]],
+        about=[f"lowest and highest of {k} draws" if k > 1 else "interval" for k in frame["seeds"]],
     ).sort_values(
         ["probe", "labels_per_class"], key=lambda c: c.map({"linear": "0"}).fillna(c) if c.name == "probe" else c
     )

@@ -225,3 +225,41 @@ def test_very_many_models_are_one_line_a_family(mixed: db.Source) -> None:
     assert len(plot.data[0].x) == 4 * len(many)
     assert np.isnan(plot.data[0].y[3::4]).all()
     assert plot.data[0].text[1].startswith(f"<b>model {plots.RANKED}</b>")
+
+
+def test_models_whose_answers_chose_the_images_are_not_compared(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "filter", dataset="digits", wrong="pixels")
+    headline = app.markdown[0].value
+    assert "Raw pixels" not in headline
+    assert "is right on" in headline
+    assert "chosen by the models' answers" in text(app)
+    app = open_app(imported.root, "filter", dataset="digits", right="0-3")
+    assert "is right on" not in app.markdown[0].value
+    assert "chosen by the models' answers" in text(app)
+    app = open_app(imported.root, "filter", dataset="digits", label="3")
+    assert "chosen by the models' answers" not in text(app)
+
+
+def test_models_that_did_not_answer_to_a_set_leave_a_way_out(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "filter", dataset="objects", models="pixels")
+    assert "none of the chosen models has answered to them" in text(app)
+    next(button for button in app.button if button.label == "Show all models").click().run()
+    assert app.session_state["view"].models == ()
+    assert "is right on" in text(app)
+
+
+def test_a_chosen_measure_is_in_the_address_and_its_default_is_not(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "filter", dataset="digits")
+    default = app.selectbox(key="w:measure").value
+    app.selectbox(key="w:measure").set_value("margin").run()
+    assert app.session_state["view"].measure == "margin"
+    app.selectbox(key="w:measure").set_value(default).run()
+    assert app.session_state["view"].measure == ""
+    assert not app.exception
+
+
+def test_a_large_matrix_names_its_models_once() -> None:
+    few, many = (plots.heatmap(np.eye(n), [f"model {i}" for i in range(n)], "Agreement") for n in (10, plots.NAMED + 1))
+    assert few.layout.xaxis.showticklabels is None
+    assert many.layout.xaxis.showticklabels is False
+    assert many.layout.yaxis.showticklabels is None
