@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,6 +33,8 @@ app.add_typer(snapshot_app, name="snapshot")
 INTERRUPTED = 130
 """The exit status that typer turns Ctrl-C into."""
 ModelName = Annotated[str, typer.Argument(help="a name under `models` in params.yaml")]
+ClassKind = Literal["index", "name", "wnid"]
+ScoreKind = Literal["logits", "probabilities"]
 
 
 def _run(name: str, work: Callable[[Config], dict[str, int]]) -> None:
@@ -126,7 +128,9 @@ def import_predictions(
     in_order: Annotated[bool, typer.Option("--in-order", help="rows are in the order of the dataset")] = False,
     one_based: Annotated[bool, typer.Option("--one-based", help="class indices are counted from 1")] = False,
     percent: Annotated[bool, typer.Option("--percent", help="probabilities are in percent")] = False,
-    classes: Annotated[str | None, typer.Option(help="what classes are given as: index, name or wnid")] = None,
+    classes: Annotated[ClassKind | None, typer.Option(help="what classes are given as")] = None,
+    scores: Annotated[ScoreKind | None, typer.Option(help="what scores of all classes are")] = None,
+    as_is: Annotated[bool, typer.Option("--as-is", help="even if other classes or another order fit better")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only check, and say what was understood")] = False,
 ) -> None:
     """Check one model's answers to a dataset, keep them in data/imported and list the model in params.yaml."""
@@ -138,7 +142,7 @@ def import_predictions(
             files,
             model,
             dataset,
-            predictions.Options(order, in_order, one_based, percent, classes),
+            predictions.Options(order, in_order, one_based, percent, classes, scores, as_is),
             predictions.Origin(origin, family, method, arch),
             dry_run=dry_run,
         )
@@ -154,8 +158,10 @@ def import_labels(
     order: Annotated[Path | None, typer.Option(help="a file with the ids that rows without a key are of")] = None,
     in_order: Annotated[bool, typer.Option("--in-order", help="rows are in the order of the dataset")] = False,
     one_based: Annotated[bool, typer.Option("--one-based", help="class indices are counted from 1")] = False,
-    classes: Annotated[str | None, typer.Option(help="what classes are given as: index, name or wnid")] = None,
-    min_share: Annotated[float, typer.Option(min=0, max=1, help="keep classes with a share of votes above this")] = 0,
+    classes: Annotated[ClassKind | None, typer.Option(help="what classes are given as")] = None,
+    min_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="keep classes with a share of votes above this")
+    ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="images that are left out have no labels")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only check, and say what was understood")] = False,
 ) -> None:

@@ -6,7 +6,7 @@ This module imports neither torch nor pandas, so that every command starts fast.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
@@ -22,7 +22,7 @@ Method = Literal["supervised", "simclr", "swav", "byol", "dino", "vicreg", "barl
 Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels"]
 Device = Literal["cpu", "cuda", "auto"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\x00-\x1f\x7f]*$", max_length=120)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=120)]
 """A model whose predictions were made elsewhere keeps its published name, e.g. `org/resnet50.a1_in1k`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -129,6 +129,11 @@ class Model(Frozen):
         return self
 
 
+def family_of(method: str | None) -> Literal["supervised", "ssl"] | None:
+    """The family that a method tells, if it does."""
+    return "ssl" if method in SSL_FAMILY else "supervised" if method == "supervised" else None
+
+
 class Imported(Frozen):
     """A model whose predictions were made elsewhere. `datasets`: each with the sha256 of its file of predictions.
 
@@ -141,8 +146,15 @@ class Imported(Frozen):
     origin: Annotated[str, Field(min_length=1)]
     family: Literal["supervised", "ssl", "unknown"] = "unknown"
     method: Name = "unknown"
-    arch: str = "unknown"
+    arch: ModelName = "unknown"
     fetched: Name | None = None
+
+    @model_validator(mode="after")
+    def _family_fits_method(self) -> Imported:
+        family = family_of(self.method)
+        if family not in (None, self.family):
+            raise ValueError(f"method {self.method!r} does not belong to family {self.family!r}, but to {family!r}")
+        return self
 
 
 class Probes(Frozen):
@@ -330,6 +342,11 @@ class Config(Frozen):
                 known(dataset, self.datasets_of(model.suite), f"imported.{name}.datasets")
             if name in self.models or name in self.uncertainty.ensembles:
                 raise ValueError(f"imported.{name}: a model has this name already")
+        named = {"imported": [*self.models, *self.uncertainty.ensembles, *self.imported]}
+        named |= {f"datasets.{name}.labels": list(dataset.labels) for name, dataset in self.datasets.items()}
+        for where, names in named.items():
+            if (pair := same_file(names)) is not None:
+                raise ValueError(f"{where}: {pair[0]!r} and {pair[1]!r} differ only in upper and lower case")
         known(self.corruptions.datasets, self.datasets, "corruptions.datasets")
         for name, members in self.uncertainty.ensembles.items():
             known(members, self.models, f"uncertainty.ensembles.{name}")
@@ -352,6 +369,15 @@ class Config(Frozen):
 def file_stem(model: str) -> str:
     """The name of a model's files: its own, with what no file name may hold as %XX."""
     return quote(model, safe=" ()+,=@")
+
+
+def same_file(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names whose files differ only in upper and lower case, which some file systems take for one."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(file_stem(name).casefold(), name)) != name:
+            return other, name
+    return None
 
 
 T = TypeVar("T")

@@ -104,6 +104,18 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         r"imported\.ensemble-supervised: a model has this name already",
     ),
     "an imported model of an unknown kind": (elsewhere(family="pixels"), r"`imported\.org/net\.family`"),
+    "an imported model's method of another family": (
+        elsewhere(family="unknown", method="dino"),
+        r"imported\.org/net`: method 'dino' does not belong to family 'unknown', but to 'ssl'",
+    ),
+    "an imported model without its method's family": (elsewhere(method="supervised"), "but to 'supervised'"),
+    "an imported model with a line break": (elsewhere("a\u2028b"), r"`imported\.a"),
+    "an arch with a line break": (elsewhere(arch="a\x85b"), r"`imported\.org/net\.arch`"),
+    "names that differ in case": (elsewhere("Pixels"), "'pixels' and 'Pixels' differ only in upper and lower case"),
+    "label sources that differ in case": (
+        dataset("digits", labels={"a": {"sha256": PIN}, "A": {"sha256": PIN}}),
+        r"datasets\.digits\.labels: 'a' and 'A' differ only",
+    ),
     "an unknown key of an imported model": (
         elsewhere(origins=1),
         r"`imported\.org/net\.origins` \(did you mean 'origin",

@@ -30,13 +30,13 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 @dataclass(frozen=True)
 class Options:
     """How to read the file where it does not say it itself. Of votes, classes with a share above `min_share` are kept;
-    with `partial`, images that a map or table of counts leaves out have no labels."""
+    with `partial`, images that the file leaves out have no labels."""
 
     order: Path | None = None
     in_order: bool = False
     one_based: bool = False
     classes: str | None = None
-    min_share: float = 0.0
+    min_share: float | None = None
     partial: bool = False
 
 
@@ -108,7 +108,7 @@ def _check_source(config: Config, source: str, dataset: str) -> None:
     path = config.folder(dataset) / samples.LABELS
     if path.is_file():
         taken |= set(tables.read("labels", path)["source"])
-    if source in taken:
+    if source.casefold() in {name.casefold() for name in taken}:
         again = f" (an imported one can be removed: `bench import remove --source {source} --dataset {dataset}`)"
         raise BenchError(
             f"{dataset!r} has labels from {source!r} already.",
@@ -125,8 +125,9 @@ def understand(goal: Target, raw: Raw, options: Options) -> tuple[pd.DataFrame, 
     values = None if counts is not None else _values(raw)
     is_long = values is not None and values[1].ndim == 1 and values[0] != VALUE and not _is_lists(values[1])
     keyed = target.keyed(goal, raw, options.order, options.in_order, once=not is_long)
-    if not (is_long or options.partial):
-        remedy = "Give every image (an empty list where it has no label), or say --partial."
+    if not options.partial:
+        empty = "" if is_long else " (an empty list where it has no label)"
+        remedy = f"Give every image{empty}, or say --partial where those left out have no label."
         target.check_complete(goal, keyed.place, raw.where, remedy)
     if counts is not None:
         rows, classes, weight, about = _from_counts(counts, raw.where, options.min_share)
@@ -253,7 +254,7 @@ def _weights(raw: Raw) -> np.ndarray:
     return weight
 
 
-def _from_counts(counts: np.ndarray, where: str, min_share: float) -> Labels:
+def _from_counts(counts: np.ndarray, where: str, min_share: float | None) -> Labels:
     """Labels from (N, K) numbers: 0 and 1 say which classes an image has, others are votes or shares of them."""
     if counts.dtype.kind not in "iufb":
         raise BenchError("the counts are no numbers.", where=where, remedy="Give numbers, 0 for no vote.")
@@ -269,9 +270,15 @@ def _from_counts(counts: np.ndarray, where: str, min_share: float) -> Labels:
     plain = bool(np.isin(counts, (0, 1)).all())
     if plain and min_share:
         raise BenchError("has no votes, only 0 and 1.", where=where, remedy="Leave --min-share out.")
+    if min_share is None and (counts % 1 != 0).any():
+        raise BenchError(
+            "holds shares or probabilities, in which nearly every class has a part.",
+            where=where,
+            remedy="Say with --min-share above what share a class is a label, e.g. 0.1 (0 for all that have a part).",
+        )
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts if plain else np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    rows, classes = np.nonzero(shares > min_share)
+    rows, classes = np.nonzero(shares > (min_share or 0))
     above = f", those with a share above {min_share:g}" if min_share else ""
     about = "0 or 1 for each class" if plain else f"votes for each class, as shares of an image's votes{above}"
     return rows, classes, shares[rows, classes], about

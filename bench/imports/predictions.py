@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from bench.config import SSL_FAMILY, Config, file_stem
+from bench.config import Config, Imported, ModelName, family_of, file_stem, same_file
 from bench.errors import BenchError
 from bench.imports import params, target
-from bench.imports.read import KEYS, SHOWN, VALUE, Raw, listed, offending, read
+from bench.imports.read import KEYS, SCORES, SHOWN, VALUE, Raw, listed, offending, read
 from bench.imports.target import Target
 from bench.presets import merge
 from bench.store import tables
@@ -26,11 +27,12 @@ CLASSES = (
 """Names of the column with the answer, the first one that is there counts. The same for the next three."""
 CONFIDENCES = ("p_top1", "confidence", "probability", "prob")
 TOPS = ("top5", "topk", "top_k")
-SCORES = {"logits": ("logits",), "probabilities": ("probabilities", "probs", "softmax")}
 PREFIXES = {"logits": "logit_", "probabilities": "p_"}
 KEPT = 5
 TOLERANCE = 1e-3
 """How far the sum of a row of probabilities may be from 1, and a confidence from the probability of the answer."""
+PERCENT_TOLERANCE = 2
+"""How far the middle sum of rows of percentages, which may be rounded, may be from 100."""
 CHUNK = 4096
 MAX_STEM = 200
 MEASURES = ("msp", "entropy_nats", "margin", "energy")
@@ -38,13 +40,15 @@ MEASURES = ("msp", "entropy_nats", "margin", "energy")
 
 @dataclass(frozen=True)
 class Options:
-    """How to read the files where they do not say it themselves."""
+    """How to read the files where they do not say it themselves; `as_is`: even where that seems to be wrong."""
 
     order: Path | None = None
     in_order: bool = False
     one_based: bool = False
     percent: bool = False
     classes: str | None = None
+    scores: str | None = None
+    as_is: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,16 +141,23 @@ def _entry(config: Config, files: list[Path], model: str, dataset: str, origin: 
         raise BenchError(f"{model!r} is the name of {kind}.", where="params.yaml", remedy="Choose another --model.")
     if len(file_stem(model).encode()) > MAX_STEM:
         raise BenchError(f"{model!r} is too long for a file name.", where="--model", remedy="Choose a shorter name.")
+    if (pair := same_file([*config.models, *config.uncertainty.ensembles, *config.imported, model])) is not None:
+        raise BenchError(
+            f"{model!r} differs from {pair[0]!r} only in upper and lower case, which not all file systems tell apart.",
+            where="--model",
+            remedy="Choose another name.",
+        )
     said = " ".join(origin.origin.split()) or ", ".join(file.name for file in files)
     given = {"family": origin.family, "method": origin.method, "arch": origin.arch}
-    if origin.family is None and origin.method is not None:
-        given["family"] = "ssl" if origin.method in SSL_FAMILY else None
+    if origin.family is None:
+        given["family"] = family_of(origin.method)
     if given["family"] == "supervised" and given["method"] is None:
         given["method"] = "supervised"
-    _check_family(given["family"], given["method"])
+    entry = {"suite": suite, "origin": said, **{key: value for key, value in given.items() if value is not None}}
+    _check_entry(model, {**entry, "datasets": {dataset: "0" * 64}})
     known = config.imported.get(model)
     if known is None:
-        return {"suite": suite, "origin": said, **{key: value for key, value in given.items() if value is not None}}
+        return entry
     if dataset in known.datasets:
         raise BenchError(
             f"{model!r} has predictions for {dataset!r} already.",
@@ -174,20 +185,20 @@ def _entry(config: Config, files: list[Path], model: str, dataset: str, origin: 
     return {"origin": known.origin if said in parts else f"{known.origin}; {said}"}
 
 
-def _check_family(family: str | None, method: str | None) -> None:
-    if family not in (None, "supervised", "ssl", "unknown"):
+def _check_entry(model: str, entry: dict[str, Any]) -> None:
+    """BenchError where params.yaml could not hold the model's name or what is said of it."""
+    try:
+        TypeAdapter(ModelName).validate_python(model)
+        Imported(**entry)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        named = "the name" if fault.title != "Imported" else " ".join(map(str, first["loc"])) or "the model"
         raise BenchError(
-            f"there is no family {family!r}.", where="--family", remedy="Use supervised or ssl, or leave it out."
-        )
-    wrong = (family == "supervised" and method not in (None, "supervised")) or (
-        family == "ssl" and method == "supervised"
-    )
-    if wrong:
-        raise BenchError(
-            f"method {method!r} does not belong to family {family!r}.",
-            where="--method",
-            remedy=f"Methods of family ssl are, for example, {', '.join(SSL_FAMILY)}.",
-        )
+            f"{named} is not valid: {first['msg'].removeprefix('Value error, ')}.",
+            where=repr(model),
+            remedy="A name begins with a letter or digit, and has at most 120 characters and no control characters; "
+            "correct --model, --family, --method or --arch.",
+        ) from None
 
 
 def understand(goal: Target, raw: Raw, options: Options) -> tuple[pd.DataFrame, list[str]]:
@@ -203,11 +214,13 @@ def understand(goal: Target, raw: Raw, options: Options) -> tuple[pd.DataFrame, 
     confidence, kind = None, ""
     if options.percent and not found.confidence and found.scores is None:
         raise BenchError("has no confidences.", where=raw.where, remedy="Leave --percent out.")
+    if options.scores and found.scores is None:
+        raise BenchError("has no scores of all classes.", where=raw.where, remedy="Leave --scores out.")
     if found.confidence:
         confidence = _numbers(raw, found.confidence)
         confidence = _shares(confidence, options.percent, f"`{found.confidence}`", raw.where)
     if found.scores is not None:
-        scores, kind = _scores(raw, found, goal, options.percent)
+        scores, kind = _scores(raw, found, goal, options)
         scored = _from_scores(scores, kind == "logits", labels, pred)
         if pred is not None:
             _check_answers(goal, scores, pred, raw.where)
@@ -235,7 +248,7 @@ def understand(goal: Target, raw: Raw, options: Options) -> tuple[pd.DataFrame, 
         f"Answers: {about}. {_optional(found, kind, top)}",
         *([f"Not used: {listed(unused)}."] if unused else []),
         f"Accuracy on the original labels: {np.mean(pred == labels):.2%}.",
-        *_suspicions(goal, keyed.place, pred, labels),
+        *_suspicions(goal, keyed.place, pred, labels, None if options.as_is else raw.where),
     ]
     return frame, said
 
@@ -401,14 +414,16 @@ def _short(values: Any) -> str:
 
 def _shares(values: np.ndarray, percent: bool, name: str, where: str) -> np.ndarray:
     """Confidences as shares. BenchError where they are none, or seem to be percentages and nothing says so."""
+    large = bool(np.median(values) > 1)
     if percent:
-        if values.max() <= 1:
-            raise BenchError(f"{name} has no value above 1.", where=where, remedy="Leave --percent out.")
+        if not large:
+            said = "the median is at most 1"
+            raise BenchError(f"{name} is not in percent, {said}.", where=where, remedy="Leave --percent out.")
         values = values / 100
     bad = np.flatnonzero((values < 0) | (values > 1 + TOLERANCE))
     if len(bad):
         said = offending(bad, map(_short, values[bad[:SHOWN]]))
-        if not percent and values.min() >= 0 and values.max() <= 100 * (1 + TOLERANCE):
+        if not percent and large and values.min() >= 0 and values.max() <= 100 * (1 + TOLERANCE):
             raise BenchError(
                 f"{name} seems to be in percent: {len(bad):,} rows are above 1: {said}.",
                 where=where,
@@ -422,7 +437,7 @@ def _shares(values: np.ndarray, percent: bool, name: str, where: str) -> np.ndar
     return np.minimum(values, 1)
 
 
-def _scores(raw: Raw, found: _Found, goal: Target, percent: bool) -> tuple[np.ndarray, str]:
+def _scores(raw: Raw, found: _Found, goal: Target, options: Options) -> tuple[np.ndarray, str]:
     """(N, K) `logits`, or `probabilities` whose rows sum to 1, and which. BenchError with the first rows at fault."""
     assert found.scores is not None, "asked for where there are some"
     columns = [raw.columns[name] for name in found.scores]
@@ -436,15 +451,22 @@ def _scores(raw: Raw, found: _Found, goal: Target, percent: bool) -> tuple[np.nd
             remedy="Give one number for each class of this label space.",
         )
     _check_finite(scores, name, raw.where)
-    kind = found.kind
+    kind = options.scores or found.kind
     sums = scores.sum(axis=1, dtype=np.float64)
+    middle = float(np.median(sums))
+    in_percent = abs(middle - 100) <= PERCENT_TOLERANCE
     if kind == "scores":
-        low, high = float(scores.min()), float(scores.max())
-        in_percent = low >= 0 and np.median(np.abs(sums - 100)) <= 100 * TOLERANCE
-        kind = "probabilities" if (low >= 0 and high <= 1 + TOLERANCE) or in_percent else "logits"
+        sure = scores.min() < 0 and abs(middle - 1) > TOLERANCE and not in_percent
+        kind = "logits" if sure else "probabilities"
     if kind == "logits":
         return scores, kind
-    if percent:
+    if options.percent:
+        if middle <= 1 + TOLERANCE:
+            raise BenchError(
+                f"{name} is not in percent, its rows sum to {middle:g}.",
+                where=raw.where,
+                remedy="Leave --percent out.",
+            )
         scores, sums = scores / 100, sums / 100
     negative = np.flatnonzero((scores < 0).any(axis=1))
     if len(negative):
@@ -452,12 +474,12 @@ def _scores(raw: Raw, found: _Found, goal: Target, percent: bool) -> tuple[np.nd
         raise BenchError(
             f"{name} has negative probabilities in {len(negative):,} rows: {said}.",
             where=raw.where,
-            remedy="Call the column `logits` if it holds logits.",
+            remedy="Say `--scores logits` if it holds logits.",
         )
     bad = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
     if len(bad):
         said = offending(bad, (f"sum {_short(total)}" for total in sums[bad[:SHOWN]]))
-        if np.median(np.abs(sums - 100)) <= 100 * TOLERANCE and not percent:
+        if in_percent and not options.percent:
             raise BenchError(
                 f"{name} seems to be in percent, rows sum to 100: {said}.",
                 where=raw.where,
@@ -466,7 +488,7 @@ def _scores(raw: Raw, found: _Found, goal: Target, percent: bool) -> tuple[np.nd
         raise BenchError(
             f"{name} does not sum to 1 in {len(bad):,} rows: {said}.",
             where=raw.where,
-            remedy="Give the probabilities of all classes, or call the column `logits` if it holds logits.",
+            remedy="Give the probabilities of all classes, or say `--scores logits` if it holds logits.",
         )
     return scores, kind
 
@@ -537,8 +559,8 @@ def _optional(found: _Found, kind: str, top: Any) -> str:
     return f"Also: {', '.join(names)}." if names else "No confidence, best classes or scores."
 
 
-def _suspicions(goal: Target, place: np.ndarray, pred: np.ndarray, labels: np.ndarray) -> list[str]:
-    """A line where few answers are right, and what would make more right."""
+def _suspicions(goal: Target, place: np.ndarray, pred: np.ndarray, labels: np.ndarray, where: str | None) -> list[str]:
+    """A line where few answers are right. BenchError, but for `where` None, where a change would make many right."""
     accuracy = float(np.mean(pred == labels))
     chance = float(np.bincount(labels).max() / len(labels))
     others = {
@@ -556,4 +578,10 @@ def _suspicions(goal: Target, place: np.ndarray, pred: np.ndarray, labels: np.nd
     if accuracy > 2 * chance and not better:
         return []
     said = f"; it would be {max(better.values()):.2%} {max(better, key=lambda what: better[what])}" if better else ""
+    if better and where is not None:
+        raise BenchError(
+            f"an accuracy of {accuracy:.2%} is suspiciously low{said}.",
+            where=where,
+            remedy="Correct the classes or the order of the rows; if they are right, say --as-is.",
+        )
     return [f"Warning: {accuracy:.2%} is suspiciously low (the largest class has {chance:.2%}){said}."]

@@ -6,7 +6,9 @@ Nothing is executed or unpickled; a file that is not what its name says is a Ben
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +25,15 @@ KEYS = ("sample_id", "file", "filename", "path")
 """Names of the column that says which image a row is about, the first one that is there counts."""
 VALUE = "value"
 """The column of files that name none: a JSON list or map, a .npy array."""
+SCORES = {"logits": ("logits",), "probabilities": ("probabilities", "probs", "softmax")}
+"""Names of the column with a number for every class, and what they say of these."""
 DELIMITERS = (";", "\t", "|", " ")
 SHOWN = 5
+_DAMAGED = (
+    ValueError, OSError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError, zipfile.BadZipFile,
+    zlib.error, struct.error,
+)  # fmt: skip
+"""What reading numpy's files and JSON raises where they are damaged, encrypted or made to do harm."""
 _AGAIN = "Save it again, or choose another file."
 
 
@@ -103,9 +112,9 @@ def _read(path: Path) -> Raw:
     suffix = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if head[:4] == b"PAR1" or suffix in (".parquet", ".pq"):
         return _parquet(path)
-    if head[:6] == b"\x93NUMPY" or suffix == ".npy":
+    if head[:6] == b"\x93NUMPY":
         return _npy(path)
-    if suffix == ".npz":
+    if suffix in (".npy", ".npz"):
         return _npz(path)
     if suffix == ".json":
         return _json(path)
@@ -184,7 +193,7 @@ def _column(column: pa.ChunkedArray) -> np.ndarray:
             return values
         try:
             return _lists(json.loads(f"[{','.join(map(str, values))}]"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return values
     array = column.combine_chunks()
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
@@ -203,7 +212,7 @@ def _is_fixed(kind: pa.DataType) -> bool:
 def _npy(path: Path) -> Raw:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as fault:
+    except _DAMAGED as fault:
         raise BenchError(f"cannot be read as an array: {fault}.", where=path.name, remedy=_AGAIN) from None
     return Raw(f"numpy array {array.shape}", {VALUE: _array(array, path)}, path.name)
 
@@ -212,14 +221,14 @@ def _npz(path: Path) -> Raw:
     try:
         with np.load(path, allow_pickle=False) as held:
             arrays = {name: _array(held[name], path) for name in held.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as fault:
+    except _DAMAGED as fault:
         raise BenchError(f"cannot be read as arrays: {fault}.", where=path.name, remedy=_AGAIN) from None
     if not arrays or len({len(array) for array in arrays.values()}) > 1:
         shapes = {name: array.shape for name, array in arrays.items()}
         raise BenchError(
             f"has no arrays of one length: {shapes}.", where=path.name, remedy="Save arrays with a row an image."
         )
-    if len(arrays) == 1:
+    if len(arrays) == 1 and not any(set(arrays) & set(names) for names in SCORES.values()):
         arrays = {VALUE: next(iter(arrays.values()))}
     return Raw("numpy arrays", arrays, path.name)
 
@@ -246,7 +255,7 @@ def _json(path: Path) -> Raw:
 
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+    except _DAMAGED as fault:
         raise BenchError(f"cannot be read as JSON: {fault}.", where=path.name, remedy=_AGAIN) from None
     if repeated:
         raise BenchError(f"names {listed(repeated, SHOWN)} twice.", where=path.name, remedy="Keep one of each.")
@@ -275,8 +284,10 @@ def _lists(values: list[Any]) -> np.ndarray:
                 else _objects(values)
             )
         return _objects(values)
+    if any(type(value) is int and abs(value) >= 2**62 for value in values):
+        return _objects(values)
     if all(type(value) is int for value in values):
-        return np.array(values, np.int64) if all(abs(v) < 2**62 for v in values) else _objects(values)
+        return np.array(values, np.int64)
     if all(type(value) in (int, float) for value in values):
         return np.array(values, np.float64)
     return _objects(values)

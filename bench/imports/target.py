@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IMAGE_SUFFIX = r"(?i)\.(jpe?g|png|webp|bmp|gif|tiff?|ppm)$"
-HOW = ("index", "name", "wnid")
 
 
 @dataclass(frozen=True)
@@ -242,10 +241,14 @@ def class_ids(
     `how` says what they are, else they themselves do. BenchError with the first rows at fault: nothing, a fraction, a
     name that is not known or stands for two classes, an index that is no class, or indices that are counted from 1.
     """
+    if values.dtype.kind == "b":
+        raise BenchError("has true and false in place of classes.", where=where, remedy="Give class indices or names.")
     if values.dtype.kind == "f":
-        values = _whole(values, where, rows)
-    if values.dtype.kind in "iub" and how in (None, "index"):
-        return Classes(_indices(target, values.astype(np.int64), one_based, where, rows), "class index")
+        _check_whole(values, where, rows)
+    if values.dtype.kind in "iuf" and how in (None, "index"):
+        return Classes(_indices(target, values, one_based, where, rows), "class index")
+    if values.dtype.kind == "f":
+        values = np.array([int(value) for value in values], object)
     import pandas as pd
 
     odd = np.array([row for row, value in enumerate(values) if isinstance(value, (dict, list, np.ndarray))], np.int64)
@@ -282,8 +285,10 @@ def class_ids(
     return Classes(table[codes], "class name" if how == "name" else "wnid")
 
 
-def _whole(values: np.ndarray, where: str, rows: np.ndarray) -> np.ndarray:
-    for what, bad in (("no class (NaN or infinite)", ~np.isfinite(values)), ("a fraction", values % 1 != 0)):
+def _check_whole(values: np.ndarray, where: str, rows: np.ndarray) -> None:
+    finite = np.isfinite(values)
+    fraction = finite & (np.where(finite, values, 0) % 1 != 0)
+    for what, bad in (("no class (NaN or infinite)", ~finite), ("a fraction", fraction)):
         if bad.any():
             at = np.flatnonzero(bad)
             raise BenchError(
@@ -292,7 +297,6 @@ def _whole(values: np.ndarray, where: str, rows: np.ndarray) -> np.ndarray:
                 where=where,
                 remedy="Give whole numbers, names or wnids.",
             )
-    return values.astype(np.int64)
 
 
 def _indices(target: Target, values: np.ndarray, one_based: bool, where: str, rows: np.ndarray) -> np.ndarray:
@@ -303,8 +307,8 @@ def _indices(target: Target, values: np.ndarray, one_based: bool, where: str, ro
         low, high, shift = 0, n - 1, 0
     bad = np.flatnonzero((values < low) | (values > high))
     if not len(bad):
-        return values - shift
-    said = offending(rows[bad], map(str, values[bad[:SHOWN]]))
+        return values.astype(np.int64) - shift
+    said = offending(rows[bad], (str(int(value)) for value in values[bad[:SHOWN]]))
     if not one_based and values.min() >= 1 and values.max() == n:
         raise BenchError(
             f"the classes seem to be counted from 1: {n} is there and 0 is not; {said}.",
@@ -325,7 +329,7 @@ def _kind(target: Target, names: list[str], where: str) -> str:
     """Whether texts are indices, wnids or names. BenchError where they may be two of them, to different effect."""
     if target.wnids and all(re.fullmatch(r"n\d{8}", name) for name in names):
         return "wnid"
-    if not all(re.fullmatch(r"[+-]?\d{1,9}", name) for name in names):
+    if not all(re.fullmatch(r"[+-]?\d{1,40}", name) for name in names):
         return "name"
     places = {name: place for place, name in enumerate(target.classes)}
     mixed = [name for name in names if name in places and places[name] != int(name)]
@@ -383,7 +387,7 @@ def flat(values: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
         lengths[row] = len(part)
     rows = np.repeat(np.arange(len(values)), lengths)
     kinds = {type(item) for item in items}
-    if kinds <= {int, np.int64, np.int32, np.int16}:
+    if kinds <= {int, np.int64, np.int32, np.int16} and all(abs(int(item)) < 2**62 for item in items):
         return np.array(items, np.int64), rows
     if any(isinstance(item, (list, dict, bool)) for item in items):
         at = next(n for n, item in enumerate(items) if isinstance(item, (list, dict, bool)))

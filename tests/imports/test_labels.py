@@ -49,9 +49,13 @@ FORMS: dict[str, tuple[str, Any, Options]] = {
         Options(partial=True),
     ),
     "list of lists": ("a.json", SETS, Options(in_order=True)),
-    "long": ("a.csv", long(file=[FILES[r] for r in ROWS], class_id=[c for _, c in LONG]), Options()),
-    "long, wnids": ("a.parquet", long(sample_id=IDS[ROWS], wnid=[WNIDS[c] for _, c in LONG]), Options()),
-    "long, from 1": ("a.csv", long(sample_id=IDS[ROWS], class_id=[c + 1 for _, c in LONG]), Options(one_based=True)),
+    "long": ("a.csv", long(file=[FILES[r] for r in ROWS], class_id=[c for _, c in LONG]), Options(partial=True)),
+    "long, wnids": ("a.parquet", long(sample_id=IDS[ROWS], wnid=[WNIDS[c] for _, c in LONG]), Options(partial=True)),
+    "long, from 1": (
+        "a.csv",
+        long(sample_id=IDS[ROWS], class_id=[c + 1 for _, c in LONG]),
+        Options(one_based=True, partial=True),
+    ),
     "list column": ("a.parquet", long(sample_id=IDS, labels=SETS), Options()),
     "multi-hot column": ("a.parquet", long(sample_id=IDS, counts=ONE_HOT.tolist()), Options()),
     "multi-hot columns": ("a.csv", long(file=FILES, **{f"c_{c}": ONE_HOT[:, c] for c in range(K)}), Options()),
@@ -98,6 +102,13 @@ def test_votes_become_shares(config: Config, tmp_path: Path) -> None:
     assert written(config, "some")["class_id"].unique().tolist() == [0, 2]
 
 
+def test_shares_are_cut_where_it_is_said(config: Config, tmp_path: Path) -> None:
+    path = save(np.tile([0.6, 0.3, 0.1, 0, 0, 0], (N, 1)), tmp_path / "a.npy")
+    for share, kept in ((0.2, {0, 1}), (0.0, {0, 1, 2})):
+        labels.run(config, path, f"m{share}", "small", options=Options(in_order=True, min_share=share))
+        assert set(written(configuration.load(config.root / "params.yaml"), f"m{share}")["class_id"]) == kept
+
+
 def test_weights_of_a_long_table(config: Config, tmp_path: Path) -> None:
     labels.run(
         config,
@@ -120,6 +131,9 @@ BAD: dict[str, tuple[str, Any, Options, str]] = {
         Options(),
         "2 of the 24 test images of 'small' are missing",
     ),
+    "missing in a long table": ("a.csv", single()[:-1], Options(), "say --partial"),
+    "probabilities": ("a.npy", np.full((N, K), 1 / K), Options(in_order=True), "--min-share"),
+    "truth values as classes": ("a.parquet", single(class_id=LABELS > 2), Options(), "true and false"),
     "no class": ("a.json", dict(zip(FILES, changed(SETS, 0, [6]), strict=True)), Options(), "row 1 (6)"),
     "from 1": ("a.csv", single(class_id=LABELS + 1), Options(), "--one-based"),
     "unknown name": (
@@ -180,7 +194,8 @@ def test_sources_have_names_of_their_own(config: Config, tmp_path: Path) -> None
     path = save(single(), tmp_path / "a.csv")
     labels.run(config, path, "mine", "small")
     current = configuration.load(config.root / "params.yaml")
-    for source, said in {"original": "already", "mine": "bench import remove", "a/b": "no name"}.items():
+    faults = {"original": "already", "mine": "bench import remove", "a/b": "no name", "MINE": "already"}
+    for source, said in faults.items():
         with pytest.raises(BenchError, match=said):
             labels.run(current, path, source, "small")
 

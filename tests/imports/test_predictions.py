@@ -250,6 +250,18 @@ BAD: dict[str, tuple[str, Any, Options, str]] = {
     "ragged CSV": ("a.csv", ids().to_csv(index=False) + "small/x,1,2\n", Options(), "cannot be read as CSV"),
     "empty": ("a.csv", "", Options(), "is empty"),
     "only a header": ("a.csv", "sample_id,pred\n", Options(), "holds no rows"),
+    "one row that does not sum to 1": ("a.npy", np.vstack([P[:-1], 2 * P[-1:]]), Options(in_order=True), "does not sum to 1 in 1 rows: row 24 (sum 2)"),
+    "one negative probability": ("a.npy", np.where((np.eye(N, K) > 0) & (np.arange(K) == 0), -1, P), Options(in_order=True), "negative probabilities in 1 rows: row 1"),
+    "rounded percentages": ("a.npy", np.round(100 * P), Options(in_order=True), "say --percent"),
+    "scores that may be logits": ("a.npy", LOGITS + 10, Options(in_order=True), "--scores logits"),
+    "no scores": ("a.csv", ids(), Options(scores="logits"), "Leave --scores out"),
+    "one confidence above 1": ("a.csv", ids(confidence=changed(P.max(axis=1), 2, 73)), Options(), "outside 0 to 1 in 1 rows: row 3 (73)"),
+    "shares said to be percentages": ("a.csv", ids(confidence=changed(P.max(axis=1), 2, 73)), Options(percent=True), "Leave --percent out"),
+    "probabilities said to be percentages": ("a.parquet", ids(probabilities=P.tolist()), Options(percent=True), "Leave --percent out"),
+    "a class beyond all integers": ("a.parquet", ids(pred=changed(PRED.astype(float), 2, 1e20)), Options(), "row 3 (100000000000000000000)"),
+    "the largest integer": ("a.parquet", ids(pred=np.array(changed(PRED, 2, 2**64 - 1), np.uint64)), Options(), "row 3 (18446744073709551615)"),
+    "a large integer in a list": ("a.json", changed(TOP.tolist(), 2, [10**30]), Options(in_order=True), "1 rows have no class index: row 3 (1000000"),
+    "truth values": ("a.parquet", ids(pred=PRED > 2), Options(), "true and false"),
     "a map of maps": ("a.json", {stem: {"pred": 0} for stem in STEMS}, Options(), "no single class: row 1 ({'pred': 0})"),
     "unknown format": ("a.xlsx", "x", Options(), "no known format"),
 }  # fmt: skip
@@ -306,16 +318,24 @@ def test_file_names_that_do_not_tell_images_apart(project: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("pred", "said"),
-    [
-        ((LABELS + 1) % K, "counted from 1"),
-        (LABELS[::-1], "in the order of the sorted ids"),
-        (np.zeros(N, int), "suspiciously low"),
-    ],
+    [((LABELS + 1) % K, "counted from 1"), (LABELS[::-1], "in the order of the sorted ids")],
 )
-def test_low_accuracy_is_said_and_not_refused(config: Config, tmp_path: Path, pred: np.ndarray, said: str) -> None:
-    out = predictions.run(config, [save(pred, tmp_path / "a.npy")], "m", "small", Options(in_order=True))
+def test_what_would_fit_better_is_asked_for(
+    config: Config, tmp_path: Path, pred: np.ndarray, said: str, state: Callable[[], dict[str, bytes]]
+) -> None:
+    path = save(pred, tmp_path / "a.npy")
+    before = state()
+    with pytest.raises(BenchError, match=f"{said}.*--as-is"):
+        predictions.run(config, [path], "m", "small", Options(in_order=True))
+    assert state() == before
+    out = predictions.run(config, [path], "m", "small", Options(in_order=True, as_is=True))
     assert "Warning" in out
     assert said in out
+
+
+def test_low_accuracy_is_said_and_not_refused(config: Config, tmp_path: Path) -> None:
+    path = save(np.zeros(N, int), tmp_path / "a.npy")
+    assert "suspiciously low" in predictions.run(config, [path], "m", "small", Options(in_order=True))
 
 
 def test_params_keep_every_other_line(config: Config, tmp_path: Path) -> None:
@@ -369,15 +389,83 @@ def test_names_that_are_taken_or_no_names(
         "cnn": "trained here",
         "both": "an ensemble",
         "x" * 300: "too long",
-        "-x": "would not be valid",
-        "": "valid",
+        "-x": "the name is not valid",
+        "": "the name is not valid",
+        "CNN": "differs from 'cnn' only in upper and lower case",
+        **{f"a{end}b": "the name is not valid" for end in "\n\x85\u2028\u2029"},
     }
     for name, said in faults.items():
         with pytest.raises(BenchError, match=said):
-            predictions.run(load(config.root), [path], name, "small")
+            predictions.run(load(config.root), [path], name, "small", dry_run=True)
     assert state() == before
-    with pytest.raises(BenchError, match="does not belong"):
-        predictions.run(load(config.root), [path], "m", "small", origin=Origin(family="supervised", method="dino"))
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        (Origin(family="supervised", method="dino"), "'dino' does not belong to family 'supervised', but to 'ssl'"),
+        (Origin(family="unknown", method="dino"), "'dino' does not belong to family 'unknown'"),
+        (Origin(family="ssl", method="supervised"), "'supervised' does not belong to family 'ssl'"),
+        (Origin(family="pixels"), "family is not valid"),
+        (Origin(method="a b"), "method is not valid"),
+        (Origin(arch="a\nb"), "arch is not valid"),
+    ],
+)
+def test_what_cannot_be_said_of_a_model(config: Config, origin: Origin, said: str) -> None:
+    with pytest.raises(BenchError, match=said):
+        predictions.run(config, [Path("none.csv")], "m", "small", origin=origin, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "family", "method"),
+    [
+        (Origin(method="supervised"), "supervised", "supervised"),
+        (Origin(family="supervised"), "supervised", "supervised"),
+        (Origin(method="mae"), "ssl", "mae"),
+        (Origin(family="ssl", method="ours"), "ssl", "ours"),
+        (Origin(method="ours"), "unknown", "ours"),
+    ],
+)
+def test_family_and_method(config: Config, tmp_path: Path, origin: Origin, family: str, method: str) -> None:
+    predictions.run(config, [save(ids(), tmp_path / "a.csv")], "m", "small", origin=origin)
+    held = load(config.root).imported["m"]
+    assert (held.family, held.method) == (family, method)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "options"),
+    [
+        ("a.npy", LOGITS + 10, Options(in_order=True, scores="logits")),
+        ("a.npz", {"logits": LOGITS + 10}, Options(in_order=True)),
+    ],
+)
+def test_positive_logits(config: Config, tmp_path: Path, file: str, content: Any, options: Options) -> None:
+    predictions.run(config, [save(content, tmp_path / file)], "m", "small", options)
+    found = imported(config).set_index("sample_id").loc[list(IDS)]
+    np.testing.assert_allclose(found["p_top1"], P.max(axis=1), rtol=2**-15)
+
+
+def test_damaged_and_hostile_files(config: Config, tmp_path: Path) -> None:
+    good = tmp_path / "good.npz"
+    np.savez_compressed(good, pred=np.arange(10_000))
+    content = bytearray(good.read_bytes())
+    content[len(content) // 2 :][:64] = bytes(64)
+    content[200:264] = b"\xff" * 64
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%d, %d), }"
+    files = {
+        "a.npz": bytes(content),
+        "b.npy": good.read_bytes()[:300],
+        "c.json": b"[" * 200_000,
+        "d.json": b"[" + b"9" * 5000 + b"]",
+        "e.csv": b'sample_id,pred\nx,"' + b"[" * 100_000 + b'"\n',
+    }
+    for n, shape in enumerate([(10**13, 6), (10**18, 10**18)]):
+        text = (header % shape).ljust(117) + b"\n"
+        files[f"{n}.npy"] = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(48)
+    for name, written in files.items():
+        (tmp_path / name).write_bytes(written)
+        with pytest.raises(BenchError):
+            predictions.run(config, [tmp_path / name], "m", "small", Options(in_order=name != "e.csv"))
 
 
 def test_when_dvc_fails_nothing_has_changed(
@@ -428,6 +516,9 @@ def test_the_commands(project: Path, tmp_path: Path, state: Callable[[], dict[st
     CliRunner().invoke(cli.app, ["import", "remove", "--model", "org/m"], catch_exceptions=False)
     assert state() == before
     assert isinstance(CliRunner().invoke(cli.app, ["import", "remove"]).exception, BenchError)
+    for flag in ("--classes", "--scores"):
+        refused = CliRunner().invoke(cli.app, [*arguments, flag, "nme"])
+        assert (refused.exit_code, state()) == (2, before)
 
 
 def test_gzip_is_read(tmp_path: Path, config: Config) -> None:
