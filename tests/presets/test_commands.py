@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,9 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.config import load
-from bench.data import imagenet
+from bench.data import attach, imagenet
 from bench.errors import BenchError
-from bench.presets import pin
+from bench.presets import merge, pin
 from bench.presets import preset as presets
 from bench.presets.preset import Preset
 from tests.data import test_fetch, test_imagenet
@@ -53,6 +55,27 @@ def test_from_nothing_to_pictures_and_back(project: Path) -> None:
     assert "2 imported models removed" in bench("preset", "remove", "imagenet", "--files")
     assert (project / "params.yaml").read_text() == PARAMS
     assert list((project / "fetched").iterdir()) == []
+
+
+def test_each_change_of_params_waits_for_the_other(project: Path) -> None:
+    bench("preset", "add", "imagenet", "--from", "../source")
+    Image.new("RGB", (4, 4)).save(project.parent / f"{'a' * 40}.jpeg")
+    path, config = project / "params.yaml", load()
+    changes: list[Callable[[], object]] = [
+        lambda: attach.run(config, "imagenet", "imagenetv2", project.parent),
+        lambda: merge.add(path, "imagenet"),
+        lambda: merge.remove(path, "imagenet", force=True),
+    ]
+    for change in changes:
+        thread = threading.Thread(target=change)
+        with merge.locked(path):
+            before = path.read_bytes()
+            thread.start()
+            thread.join(timeout=0.5)
+            assert thread.is_alive()
+            assert path.read_bytes() == before
+        thread.join()
+    assert path.read_text() == PARAMS
 
 
 def test_a_source_that_is_not_as_pinned_adds_nothing(project: Path) -> None:
