@@ -497,6 +497,7 @@ def main() -> None:
     if len(metrics):
         role = str(catalogue.datasets.at[dataset, "role"])
         show_line(metrics, dataset, labels, role, name, numbers, key)
+        parts.remarks(catalogue, metrics["model"].drop_duplicates().tolist())
     pair = pick_pair(source, catalogue, view, dataset, labels)
     if pair is not None:
         show_gaps(source, catalogue, view, pair)

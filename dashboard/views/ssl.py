@@ -118,6 +118,7 @@ def side_by_side(catalogue: db.Catalogue, frame: Frame, sets: list[str]) -> None
         "ssl-clean",
         f"Accuracy of the models on {len(sets)} sets",
     )
+    parts.remarks(catalogue, shown["model"].drop_duplicates().tolist())
 
 
 def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], sets: list[str]) -> None:

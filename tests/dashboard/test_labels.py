@@ -290,3 +290,20 @@ def test_a_line_over_models_is_on_linear_axes() -> None:
     np.testing.assert_allclose(dots.error_y.array, 1)
     assert plot.layout.xaxis.range == plot.layout.yaxis.range
     assert len(plots.any_against_top1(frame, None, "original", "Top-1", "Any-of").data) == len(plot.data) - 2
+
+
+def test_a_link_keeps_which_of_two_gaps_was_picked(
+    labelled: Config, facts: db.Source, open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = [pair for pair in db.label_pairs(facts) if pair[:2] == ("objects", "objects-v2")]
+    second = (*first[:3], "machine")
+    monkeypatch.setattr(db, "label_pairs", lambda source: [first, second])
+    query = {"dataset": "objects", "labels": "real"}
+    app = open_app(labelled.root, "labels", **query)
+    assert app.selectbox(key="labels:pair").value == first
+    app.selectbox(key="labels:pair").set_value(second).run()
+    assert not app.exception
+    token = "objects:real~objects-v2:machine"
+    assert app.session_state["view"].pair == token
+    again = open_app(labelled.root, "labels", **query, pair=token)
+    assert again.selectbox(key="labels:pair").value == second
