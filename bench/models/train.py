@@ -63,8 +63,9 @@ def run(config: Config, name: str) -> dict[str, int]:
             f"a {model.family} model has no options.", where=f"params.yaml: models.{name}", remedy="Remove them."
         )
     device = compute.prepare(config.compute.model_copy(update={"threads": config.training.threads}), config.seed)
-    data, test = (samples.load(config, suite.train, part) for part in ("train", "test"))
-    n_classes = len(samples.classes(config, suite.train))
+    dataset = config.original_of(model.suite)
+    data, test = (samples.load(config, dataset, part) for part in ("train", "test"))
+    n_classes = len(samples.classes(config, dataset))
     fit, validation = split(data.labels, config.training.validation_fraction, config.seed)
 
     network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch), name)
