@@ -6,11 +6,9 @@ snapshot. The manifest pins the files as they are written here, whatever source 
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -46,7 +44,7 @@ def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
         return f"{out} is complete: all {len(preset.files)} files are as pinned. Nothing was done."
     if source is not None and not source.is_dir():
         raise BenchError("there is no such folder.", where=source, remedy="Correct --from.")
-    with _building(out) as temporary:
+    with tables.replacing_folder(out) as temporary:
         if source is None:
             imagenet.download(downloads, list(preset.imported), preset.refined_labels)
         counts = imagenet.write(imagenet.read(source or downloads), temporary)
@@ -73,30 +71,6 @@ def wrong_files(preset: Preset, folder: Path) -> list[str]:
 
 def _is(path: Path, pin: str) -> bool:
     return path.is_file() and tables.sha256(path) == pin
-
-
-@contextmanager
-def _building(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that takes its place on success and leaves nothing on failure."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    previous = temporary.with_suffix(".old")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if out.exists():
-            out.rename(previous)
-        temporary.rename(out)
-    except OSError as fault:
-        raise BenchError(
-            f"could not be written: {fault.strerror or fault}.",
-            where=out,
-            remedy="Free some disk space, or correct the permissions, and fetch again; nothing was left half-written.",
-        ) from None
-    finally:
-        if previous.exists() and not out.exists():
-            previous.rename(out)
-        for leftover in (temporary, previous):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def download(

@@ -26,7 +26,7 @@ import hashlib
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -361,24 +361,35 @@ def write(content: Content, out: Path) -> dict[str, int]:
         folder = out / "predictions" / dataset
 
         def one(answer: tuple[str, np.ndarray], folder: Path = folder, ids: Any = ids, order: Any = order) -> str:
-            model, top5 = RENAMED.get(answer[0], answer[0]), answer[1]
-            if model != answer[0]:
-                progress.log.info("%s: %r is joined to %r", folder.name, answer[0], model)
+            model, top5 = answer
             _check_range(top5, f"{model} on {folder.name}")
             path = folder / f"{file_stem(model)}.parquet"
             tables.write("imported", _answers(ids, top5[order]), path, level=tables.FAST_LEVEL)
             return model
 
         with ThreadPoolExecutor(THREADS) as pool:
-            models[dataset] = list(progress.bar(pool.map(one, published.top5()), f"write {dataset}"))
+            models[dataset] = list(progress.bar(pool.map(one, _joined(published.top5(), dataset)), f"write {dataset}"))
     first, second = (set(names) for names in models.values())
-    if first != second or any(len(set(names)) != len(names) for names in models.values()):
+    if first != second:
         raise BenchError(
-            f"not the same models answer both sets: {', '.join(sorted(first ^ second)) or 'one is there twice'}.",
+            f"not the same models answer both sets: {', '.join(sorted(first ^ second))}.",
             where="the source of imagenet",
             remedy=_AGAIN,
         )
     return {"datasets": len(models), "models": len(first), "images": sum(len(s.stems) for s in content.sets.values())}
+
+
+def _joined(answers: Iterable[tuple[str, np.ndarray]], dataset: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The answers under the name that a model has in both sets. BenchError where one is there twice."""
+    seen = set()
+    for name, top5 in answers:
+        model = RENAMED.get(name, name)
+        if model != name:
+            progress.log.info("%s: %r is joined to %r", dataset, name, model)
+        if model in seen:
+            raise BenchError(f"of the models of {dataset} one is there twice: {model}.", remedy=_AGAIN)
+        seen.add(model)
+        yield model, top5
 
 
 def _check_range(indices: np.ndarray, what: str) -> None:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bench.data.samples import LABELS, META, SAMPLES, DatasetMeta, schema
-from bench.errors import BenchError
 from bench.store import tables
 
 COMPRESSION_LEVEL = 19
@@ -44,27 +41,9 @@ def write(content: Content, out: Path) -> int:
 
     Raises BenchError where the folder cannot be written: no space, no permission.
     """
-    folder, temporary = out / content.name, out / f".{content.name}.{os.getpid()}.tmp"
-    previous = temporary.with_suffix(".old")
-    try:
-        temporary.mkdir(parents=True)
+    with tables.replacing_folder(out / content.name) as temporary:
         _write_files(content, temporary)
-        size = sum(path.stat().st_size for path in temporary.iterdir())
-        if folder.exists():
-            folder.rename(previous)
-        temporary.rename(folder)
-    except OSError as fault:
-        raise BenchError(
-            f"could not be written: {fault.strerror}.",
-            where=folder,
-            remedy="Free some disk space, or correct the permissions, and build again; nothing was left half-written.",
-        ) from None
-    finally:
-        if previous.exists() and not folder.exists():
-            previous.rename(folder)
-        for leftover in (temporary, previous):
-            shutil.rmtree(leftover, ignore_errors=True)
-    return size
+        return sum(path.stat().st_size for path in temporary.iterdir())
 
 
 def png(image: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,33 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` that takes its place on success and leaves nothing on failure.
+
+    What the system refuses (no space, no permission) becomes a BenchError that names the folder.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    previous = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            folder.rename(previous)
+        temporary.rename(folder)
+    except OSError as fault:
+        raise BenchError(
+            f"could not be written: {fault.strerror or fault}.",
+            where=folder,
+            remedy="Free some disk space, or correct the permissions, and try again; nothing was left half-written.",
+        ) from None
+    finally:
+        if previous.exists() and not folder.exists():
+            previous.rename(folder)
+        for leftover in (temporary, previous):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def stacked(name: str, parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -13,33 +13,17 @@ from bench import stats
 from bench.config import Config
 from bench.store import database
 from dashboard import db, findings, plots
-from tests import factory
 from tests.dashboard.conftest import Open, text
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Results with imported models on sets without images that have empty and multiple labels."""
-    config = factory.make_all(tmp_path_factory.mktemp("labels"), imported=True)
-    database.run(config)
-    return config
-
-
-@pytest.fixture(scope="module")
-def facts(labelled: Config) -> db.Source:
-    found = db.source_of(labelled.results / database.FILE)
-    assert found is not None
-    return found
-
-
-@pytest.fixture(scope="module")
-def aggregates(labelled: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def aggregates(imported: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a snapshot that holds no rows of single images."""
     root = tmp_path_factory.mktemp("aggregates")
     (root / "results").mkdir()
-    (root / "params.yaml").write_text((labelled.root / "params.yaml").read_text())
-    kept = {name: paths for name, paths in database.sources(labelled).items() if name not in database.PER_IMAGE}
-    stored = database.read_snapshot(labelled.results / database.FILE) or {}
+    (root / "params.yaml").write_text((imported.root / "params.yaml").read_text())
+    kept = {name: paths for name, paths in database.sources(imported).items() if name not in database.PER_IMAGE}
+    stored = database.read_snapshot(imported.results / database.FILE) or {}
     said = {key: value for key, value in stored.items() if key in ("snapshot_id", "params")} | {"per_image": "no"}
     database.build_file(root / "results" / database.FILE, kept, said)
     return root
@@ -63,25 +47,25 @@ def said(words: str) -> None:
         {"dataset": "optdigits"},
     ],
 )
-def test_it_shows_without_a_fault(labelled: Config, open_app: Open, query: dict[str, str]) -> None:
-    app = open_app(labelled.root, "labels", **query)
+def test_it_shows_without_a_fault(imported: Config, open_app: Open, query: dict[str, str]) -> None:
+    app = open_app(imported.root, "labels", **query)
     assert not app.exception
     assert not app.warning
     said(text(app))
     assert app.title[0].value == "How many labels do images have, and what does that do to accuracy?"
 
 
-def test_it_needs_no_single_images(labelled: Config, aggregates: Path, open_app: Open) -> None:
+def test_it_needs_no_single_images(imported: Config, aggregates: Path, open_app: Open) -> None:
     query = {"dataset": "objects-v2", "labels": "refined_v2"}
-    whole, bare = (open_app(root, "labels", **query) for root in (labelled.root, aggregates))
+    whole, bare = (open_app(root, "labels", **query) for root in (imported.root, aggregates))
     assert not bare.exception
     assert text(bare) == text(whole)
     assert len(bare.dataframe) == len(whole.dataframe) == 4
 
 
-def test_it_says_both_shares_with_their_interval(labelled: Config, facts: db.Source, open_app: Open) -> None:
-    app = open_app(labelled.root, "labels", dataset="objects-v2", labels="refined_v2")
-    row = db.label_facts(facts).set_index("dataset").loc["objects-v2"]
+def test_it_says_both_shares_with_their_interval(imported: Config, mixed: db.Source, open_app: Open) -> None:
+    app = open_app(imported.root, "labels", dataset="objects-v2", labels="refined_v2")
+    row = db.label_facts(mixed).set_index("dataset").loc["objects-v2"]
     low, high = stats.wilson(row["n_several"], row["n_images"])
     share = 100 * row["n_several"] / row["n_images"]
     assert f"**{share:.2f} %** [{100 * low:.2f}, {100 * high:.2f}] of the images of Objects v2" in text(app)
@@ -95,9 +79,9 @@ def test_it_says_both_shares_with_their_interval(labelled: Config, facts: db.Sou
     assert shown["Original inside, of all"] < shown["Original inside, of labelled"]
 
 
-def test_every_accuracy_has_its_name_definition_and_interval(labelled: Config, open_app: Open) -> None:
-    app = open_app(labelled.root, "labels", dataset="objects", labels="real")
-    metrics = pd.read_parquet(labelled.results / "metrics.parquet")
+def test_every_accuracy_has_its_name_definition_and_interval(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "labels", dataset="objects", labels="real")
+    metrics = pd.read_parquet(imported.results / "metrics.parquet")
     mine = metrics.loc[(metrics["model"] == "org/resnet50.a1") & (metrics["dataset"] == "objects")]
     mine = mine.loc[(mine["subset"] == "all") & (mine["condition"] == "clean")].set_index(["label_source", "metric"])
     shown = app.dataframe[1].value.set_index("Model").loc["org/resnet50.a1"]
@@ -108,38 +92,38 @@ def test_every_accuracy_has_its_name_definition_and_interval(labelled: Config, o
         assert shown[f"{name}, 95 %"] == f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}"
         assert f"**{name}**" in text(app) or f"**{name.lower()}**" in text(app)
     assert shown["Empty wrong"] < shown["Any-of"]
-    counts = pd.read_parquet(labelled.results / "label_accuracy.parquet")
+    counts = pd.read_parquet(imported.results / "label_accuracy.parquet")
     counts = counts.loc[(counts["model"] == "org/resnet50.a1") & (counts["dataset"] == "objects")]
     several = counts.loc[(counts["scoring"] == "any_of") & (counts["n_labels"] > 1)]
     pooled = 100 * (several["value"] * several["n"]).sum() / several["n"].sum()
     assert shown["Any-of, two or more"] == pytest.approx(pooled)
 
 
-def test_original_labels_give_way_and_that_is_said(labelled: Config, open_app: Open) -> None:
-    app = open_app(labelled.root, "labels", dataset="objects")
+def test_original_labels_give_way_and_that_is_said(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "labels", dataset="objects")
     assert app.info[0].value == "Original labels are one an image; shown are those of the source “ReaL”."
-    app = open_app(labelled.root, "labels", dataset="optdigits")
+    app = open_app(imported.root, "labels", dataset="optdigits")
     assert "Optdigits (shifted) has only its original labels" in app.info[0].value
     assert "Digits mosaic (composed)" in app.info[0].value
     assert "of the images of Digits mosaic (composed)" in text(app)
 
 
-def test_a_relabelled_set_is_not_called_an_upper_bound(labelled: Config, open_app: Open) -> None:
-    words = text(open_app(labelled.root, "labels", dataset="digits-noisy", labels="true"))
+def test_a_relabelled_set_is_not_called_an_upper_bound(imported: Config, open_app: Open) -> None:
+    words = text(open_app(imported.root, "labels", dataset="digits-noisy", labels="true"))
     assert "upper bound" not in words
     assert "Labels were changed here on purpose" in words
     assert "it is not the original one" in words
     assert "there is nothing to compare" in words
 
 
-def test_the_gap_is_called_an_upper_bound_with_what_stands_beside_it(labelled: Config, open_app: Open) -> None:
-    app = open_app(labelled.root, "labels", dataset="objects-v2", labels="refined_v2")
+def test_the_gap_is_called_an_upper_bound_with_what_stands_beside_it(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "labels", dataset="objects-v2", labels="refined_v2")
     words = text(app)
     assert "With images without labels left out, this is **an upper bound" in words
     assert "**an upper bound of what labels explain: the two label sets come from different processes**" in words
     assert "images without labels (" in words
     assert "original label inside for" in words
-    gaps = pd.read_parquet(labelled.results / "label_gaps.parquet")
+    gaps = pd.read_parquet(imported.results / "label_gaps.parquet")
     gaps = gaps.loc[gaps["replication"] == "objects-v2"].set_index(["model", "empty"])
     shown = app.dataframe[-1].value.set_index("Model")
     assert shown.loc["plain", "Removed"] == pytest.approx(gaps.loc[("plain", "excluded"), "removed_pp"])
@@ -151,8 +135,8 @@ def test_the_gap_is_called_an_upper_bound_with_what_stands_beside_it(labelled: C
     assert shown.loc["plain", "Removed"] == pytest.approx(gaps.loc[("plain", "wrong"), "removed_pp"])
 
 
-def test_within_classes_is_another_table_and_figure(labelled: Config, open_app: Open) -> None:
-    app = open_app(labelled.root, "labels", dataset="digits-mosaic", labels="composed")
+def test_within_classes_is_another_table_and_figure(imported: Config, open_app: Open) -> None:
+    app = open_app(imported.root, "labels", dataset="digits-mosaic", labels="composed")
     pooled = app.dataframe[2].value
     app.button_group(key="w:strat").set_value("class").run()
     assert not app.exception
@@ -161,11 +145,11 @@ def test_within_classes_is_another_table_and_figure(labelled: Config, open_app: 
     assert not app.dataframe[2].value.set_index("Model").equals(pooled.set_index("Model"))
 
 
-def test_without_further_labels_it_says_how_to_bring_some(labelled: Config, tmp_path: Path, open_app: Open) -> None:
+def test_without_further_labels_it_says_how_to_bring_some(imported: Config, tmp_path: Path, open_app: Open) -> None:
     (tmp_path / "results").mkdir()
-    parameters = yaml.safe_load((labelled.root / "params.yaml").read_text())
+    parameters = yaml.safe_load((imported.root / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
-    found = {name: paths for name, paths in database.sources(labelled).items() if not name.startswith("label_")}
+    found = {name: paths for name, paths in database.sources(imported).items() if not name.startswith("label_")}
     database.build_file(tmp_path / "results" / database.FILE, found, {"snapshot_id": "some", "params": ""})
     app = open_app(tmp_path, "labels")
     assert not app.exception
@@ -293,17 +277,17 @@ def test_a_line_over_models_is_on_linear_axes() -> None:
 
 
 def test_a_link_keeps_which_of_two_gaps_was_picked(
-    labelled: Config, facts: db.Source, open_app: Open, monkeypatch: pytest.MonkeyPatch
+    imported: Config, mixed: db.Source, open_app: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [first] = [pair for pair in db.label_pairs(facts) if pair[:2] == ("objects", "objects-v2")]
+    [first] = [pair for pair in db.label_pairs(mixed) if pair[:2] == ("objects", "objects-v2")]
     second = (*first[:3], "machine")
     monkeypatch.setattr(db, "label_pairs", lambda source: [first, second])
     query = {"dataset": "objects", "labels": "real"}
-    app = open_app(labelled.root, "labels", **query)
+    app = open_app(imported.root, "labels", **query)
     assert app.selectbox(key="labels:pair").value == first
     app.selectbox(key="labels:pair").set_value(second).run()
     assert not app.exception
     token = "objects:real~objects-v2:machine"
     assert app.session_state["view"].pair == token
-    again = open_app(labelled.root, "labels", **query, pair=token)
+    again = open_app(imported.root, "labels", **query, pair=token)
     assert again.selectbox(key="labels:pair").value == second
