@@ -217,6 +217,25 @@ class Subsets(Frozen):
     reference_model: Name | None = None
 
 
+class Protocol(Frozen):
+    """Study 3: the coverages and measures of uncertainty whose rows are stored (bench/evaluate/protocol.py).
+
+    `references`: models and ensembles by whose first measure images are chosen too; empty means every ensemble. `bins`
+    of uncertainty hold equally many images of the original; `pool_share` is the share of the other models that must be
+    certain, or agree, under rule R4.
+    """
+
+    coverages: list[Fraction] = [0.5, 0.6, 0.7, 0.8, 0.9]
+    measures: Annotated[list[Literal["msp", "entropy_nats", "margin", "energy"]], Field(min_length=1)] = [
+        "entropy_nats",
+        "msp",
+        "margin",
+    ]
+    references: list[Name] = []
+    bins: Annotated[int, Field(ge=2, le=1000)] = 20
+    pool_share: Fraction = 0.9
+
+
 class Proposals(Frozen):
     """Ranked labels per image from an ensemble; the original label is always among them."""
 
@@ -262,6 +281,7 @@ class Config(Frozen):
     uncertainty: Uncertainty = Uncertainty()
     attacks: Attacks = Attacks()
     subsets: Subsets = Subsets()
+    protocol: Protocol = Protocol()
     proposals: Proposals = Proposals()
     neighbours: Neighbours = Neighbours()
     statistics: Statistics = Statistics()
@@ -360,6 +380,7 @@ class Config(Frozen):
                 raise ValueError(f"attacks.runs.{name}.n_images: runs on one dataset attack the same images")
         reference = [*self.models, *self.uncertainty.ensembles]
         known(self.subsets.reference_model, reference, "subsets.reference_model")
+        known(self.protocol.references, [*reference, *self.imported], "protocol.references")
         known(self.proposals.ensemble, self.uncertainty.ensembles, "proposals.ensemble")
         known(self.proposals.datasets, self.datasets, "proposals.datasets")
         known(self.neighbours.model, self.models, "neighbours.model")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Column:
     """One column. `kind` is a type of `arrow`; bounds are inclusive; `allowed` lists every legal value.
 
-    `bits`: significant bits that are stored of a float, all where None.
+    `bits`: significant bits that are stored of a float, all where None. `earlier`: what stands in the place of a column
+    that results of an earlier version do not have; None: NULL, where that may be.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Column:
     high: float | None = None
     allowed: tuple[str, ...] | None = None
     bits: int | None = None
+    earlier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,14 @@ def _output(about: str = "", **more: Any) -> Column:
     return Column("float32", about, bits=OUTPUT_BITS, **more)
 
 
+BOUND_BITS = 20
+"""Significant bits kept of the ends of bootstrapped intervals and what else is shown to two digits: within 1e-6."""
+
+
+def _bound(about: str = "", **more: Any) -> Column:
+    return Column("float64", about, nullable=True, bits=BOUND_BITS, **more)
+
+
 ROLES = ("original", "replication", "shifted", "composite", "control")
 FAMILIES = ("supervised", "ssl", "random", "pixels", "unknown")
 SSL_FAMILIES = (
@@ -94,6 +104,7 @@ SSL_FAMILIES = (
     "information_maximisation",
     "masked_image_modelling",
 )
+RULES = ("R0", "R1", "R2", "R3", "R4", "R5")
 METRICS = (
     "top1",
     "any_of",
@@ -114,6 +125,7 @@ _DATASET = _str("name as in params.yaml")
 _CONDITION = _str("clean | corruption:<name>:<severity> | attack:<name>:<eps_255>")
 _CLASS = _int("index into the label space", low=0)
 _CI = {"ci_low": _double("lower end of the interval", nullable=True), "ci_high": _double("upper end", nullable=True)}
+_BOUNDS = {"ci_low": _bound("lower end of the interval"), "ci_high": _bound("upper end")}
 _CELL = {"model": _MODEL, "dataset": _DATASET, "condition": _CONDITION}
 
 TABLES: dict[str, Table] = {
@@ -255,29 +267,103 @@ TABLES: dict[str, Table] = {
         },
     ),
     "replication": Table(
-        "the gap of one model between two sets under one rule",
-        ("model", "original", "replication", "rule", "uncertainty", "coverage_q", "scoring"),
+        "the gap of one model between two sets under one rule (bench/evaluate/protocol.py)",
+        ("model", "original", "replication", "rule", "uncertainty", "uncertainty_of", "coverage_q", "scoring"),
         {
             "model": _MODEL,
             "original": _DATASET,
             "replication": _DATASET,
-            "rule": _str(allowed=("R0", "R1", "R2", "R3", "R4", "R5")),
-            "uncertainty": _str("measure that the rule selects by; `none` for R0"),
-            "coverage_q": _double("", low=0, high=1),
+            "rule": _str(allowed=RULES),
+            "uncertainty": _str("measure that the rule selects by; `none` for R0, `agreement` of a pool's answers"),
+            "uncertainty_of": _str("self | pool (the other models) | a model | none for R0", earlier="none"),
+            "coverage_q": _double("share of the original that makes tau; 1: no tau", low=0, high=1),
             "scoring": _str(allowed=("top1", "any_of")),
             "labels_original": _str("label source on the original"),
             "labels_replication": _str("label source on the other set"),
             "gap_pp": _double("accuracy on the original minus on the other, percentage points"),
-            **_CI,
-            "composition_pp": _double(nullable=True),
+            **_BOUNDS,
+            "composition_pp": _double("gap_pp = composition_pp + within_pp", nullable=True),
+            "composition_low": _bound(),
+            "composition_high": _bound(),
             "within_pp": _double(nullable=True),
+            "within_low": _bound(),
+            "within_high": _bound(),
             "label_pp": _double("gap(top1) - gap(any_of)", nullable=True),
-            "placebo_gap_pp": _double(nullable=True),
-            "error_ratio": _double(nullable=True),
-            "coverage_original": _double("", low=0, high=1),
+            "label_low": _bound(),
+            "label_high": _bound(),
+            "placebo_gap_pp": _bound("gap on a random subset of the same sizes"),
+            "placebo_low": _bound("where the gaps of most such subsets lie"),
+            "placebo_high": _bound(),
+            "accuracy_original": _double("of the images kept", nullable=True, low=0, high=1),
+            "accuracy_replication": _double("of the images kept (R3: weighted)", nullable=True, low=0, high=1),
+            "error_ratio": _bound("errors on the other set over errors on the original"),
+            "logit_gap": _bound("logit of the one accuracy minus logit of the other"),
+            "coverage_original": _double("share of its images that is kept", low=0, high=1),
             "coverage_replication": _double("", low=0, high=1),
-            "n_original": _count(),
-            "n_replication": _count(),
+            "n_original": _count("images kept"),
+            "n_replication": _count("images kept"),
+            "classes_original": _count("classes that the images kept have", nullable=True),
+            "classes_replication": _count(nullable=True),
+        },
+    ),
+    "effective_robustness": Table(
+        "accuracy of one model on another set, against the line of the other models",
+        ("model", "original", "replication", "scoring", "scale"),
+        {
+            "model": _MODEL,
+            "original": _DATASET,
+            "replication": _DATASET,
+            "scoring": _str(allowed=("top1", "any_of")),
+            "scale": _str("axes on which the line is fitted", allowed=("linear", "logit", "probit")),
+            "value_pp": _double("accuracy minus what the line gives, percentage points"),
+            **_BOUNDS,
+            "accuracy_original": _share(),
+            "accuracy_replication": _share(),
+            "predicted": _float("what the line of the other models gives; a straight line may leave 0 to 1"),
+            "n_models": _count("models that the line is fitted to"),
+        },
+    ),
+    "gap_shrinkage": Table(
+        "for how many models a gap is smaller under a rule than over all images",
+        ("original", "replication", "rule", "uncertainty", "uncertainty_of", "coverage_q", "scoring", "family"),
+        {
+            "original": _DATASET,
+            "replication": _DATASET,
+            "rule": _str(allowed=RULES),
+            "uncertainty": _str(),
+            "uncertainty_of": _str(),
+            "coverage_q": _double(low=0, high=1),
+            "scoring": _str(allowed=("top1", "any_of")),
+            "family": _str("all | a family"),
+            "n_models": _count("models, no ensembles"),
+            "n_shrinks": _count("models whose gap is smaller"),
+            "n_grows": _count("models whose gap is larger"),
+            "n_ratio": _count("models whose error ratio is known under the rule: the original has errors left"),
+            "n_ratio_falls": _count("of these, models whose error ratio is smaller: what saturation alone does not do"),
+            "p_sign": _double("two-sided sign test; models share images, so it is too small", low=0, high=1),
+            "median_shrink_pp": _double("median over models of gap over all minus gap under the rule"),
+            **_BOUNDS,
+        },
+    ),
+    "gap_contrasts": Table(
+        "the gap of a self-supervised model minus that of a supervised one of the same architecture",
+        ("model", "baseline", "original", "replication", "scoring"),
+        {
+            "model": _MODEL,
+            "baseline": _MODEL,
+            "original": _DATASET,
+            "replication": _DATASET,
+            "scoring": _str(allowed=("top1", "any_of")),
+            "ssl_family": _str(nullable=True, allowed=SSL_FAMILIES),
+            "arch": _str(),
+            "gap_pp": _double("difference of the gaps; below 0: the self-supervised one loses less"),
+            **_BOUNDS,
+            "composition_pp": _double("of that, by composition; NULL without confidences", nullable=True),
+            "composition_low": _bound(),
+            "composition_high": _bound(),
+            "within_pp": _double("of that, at equal uncertainty", nullable=True),
+            "within_low": _bound(),
+            "within_high": _bound(),
         },
     ),
     "comparisons": Table(

@@ -40,6 +40,9 @@ SINGLE = (
     "classes",
     "comparisons",
     "datasets",
+    "effective_robustness",
+    "gap_contrasts",
+    "gap_shrinkage",
     "images",
     "label_accuracy",
     "label_correlation",
@@ -241,20 +244,23 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, paths: list[Path], 
     _create(connection, table)
     for path in paths:
         present = tables.check_schema(table, path, earlier=earlier)
-        columns = ", ".join(f'"{c}"' if c in present else "NULL" for c in schemas.TABLES[table].columns)
+        columns = ", ".join(
+            f'"{name}"' if name in present else "NULL" if column.earlier is None else f"'{column.earlier}'"
+            for name, column in schemas.TABLES[table].columns.items()
+        )
         try:
             connection.execute(f"INSERT INTO {table} SELECT {columns} FROM read_parquet(?)", [str(path)])
         except duckdb.ConstraintException as fault:
             said = str(fault).splitlines()[0]
             raise BenchError(f"table `{table}`: {said}", where=path, remedy=_REMEDY) from None
-        _check_keys(connection, table, path)
+        _check_keys(connection, table, path, present)
     _check_files(connection, table, paths)
     return _count(connection, table)
 
 
-def _check_keys(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None:
-    """No two rows of a file share a key."""
-    key = _key(table)
+def _check_keys(connection: duckdb.DuckDBPyConnection, table: str, path: Path, present: list[str]) -> None:
+    """No two rows of a file share a key, as far as the file has its columns."""
+    key = ", ".join(f'"{column}"' for column in schemas.TABLES[table].key if column in present)
     sql = f"SELECT {key} FROM read_parquet(?) GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
     repeated = connection.execute(sql, [str(path)]).fetchone()
     if repeated:
@@ -329,10 +335,6 @@ def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
         for name, column in schemas.TABLES[table].columns.items()
     ]
     connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
-
-
-def _key(table: str) -> str:
-    return ", ".join(f'"{column}"' for column in schemas.TABLES[table].key)
 
 
 def _quoted(path: Path) -> str:

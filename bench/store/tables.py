@@ -176,17 +176,18 @@ def read_shards(name: str, folder: Path, expected: Iterable[str]) -> pd.DataFram
 def check_schema(name: str, path: Path, *, earlier: bool = False) -> list[str]:
     """Check the columns and types of a Parquet file against table `name`, not its rows; return its columns.
 
-    With `earlier`, columns that may be NULL may be missing: another version wrote the file. BenchError if it differs.
+    With `earlier`, columns that may be NULL, or for which something else may stand, may be missing: another version
+    wrote the file. BenchError if it differs.
     """
     import pyarrow.parquet as pq
 
     with _readable(path):
         found = [(field.name, field.type) for field in pq.read_schema(path)]
-    present = {column for column, _ in found}
+    present, columns = {column for column, _ in found}, schemas.TABLES[name].columns
     wanted = [
         (field.name, field.type)
         for field in schemas.arrow(name)
-        if not (earlier and field.nullable and field.name not in present)
+        if not (earlier and field.name not in present and (field.nullable or columns[field.name].earlier is not None))
     ]
     if found != wanted:
         raise BenchError(

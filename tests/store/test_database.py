@@ -197,12 +197,17 @@ def test_results_of_an_earlier_version_are_read_with_what_they_had(own: Config) 
         (own.results / f"{name}.parquet").unlink()
     path = own.results / "classes.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["definition"]), path)
+    gaps = own.results / "replication.parquet"
+    held = pq.read_table(gaps, filters=[("rule", "=", "R0")])
+    pq.write_table(held.drop_columns(["uncertainty_of", "label_low", "accuracy_original"]), gaps)
     with pytest.raises(BenchError, match="label_gaps"):
         database.build(own)
     with duckdb.connect() as opened:
         opened.execute(f"ATTACH '{database.build_earlier(own, {})}' AS bench (READ_ONLY)")
         assert opened.execute("SELECT count(*) FROM bench.label_gaps").fetchone() == (0,)
         assert opened.execute("SELECT count(*), count(definition) FROM bench.classes").fetchone() == (10, 0)
+        said = "SELECT count(*), count(label_low), min(uncertainty_of), max(uncertainty_of) FROM bench.replication"
+        assert opened.execute(said).fetchone() == (held.num_rows, 0, "none", "none")
     pq.write_table(pq.read_table(path).drop_columns(["name"]), path)
     with pytest.raises(BenchError, match=r"classes\.parquet.*columns of table `classes`"):
         database.build_earlier(own, {})
