@@ -20,6 +20,7 @@ import pandas as pd
 import streamlit as st
 import yaml
 
+from bench import config as configuration
 from bench import schemas, stats
 from bench.store import bits
 from dashboard import terms
@@ -37,6 +38,9 @@ NEEDED = (
     "uncertainty",
     "metrics",
     "replication",
+    "effective_robustness",
+    "gap_shrinkage",
+    "gap_contrasts",
     "comparisons",
     "ranks",
     "representations",
@@ -238,6 +242,14 @@ def statistics(source: Source) -> dict[str, float]:
     return {"alpha": 0.05, "confidence": 0.95, "bootstrap": 1000} | said.get("statistics", {})
 
 
+@st.cache_data(max_entries=8, show_spinner=False)
+def protocol(source: Source) -> tuple[configuration.Protocol, dict[str, list[str]]]:
+    """What the parameters behind the figures say of study 3's protocol, and the ensembles with their members."""
+    said = yaml.safe_load(snapshot(source).get("params", "")) or {}
+    asked = configuration.Protocol(**said.get("protocol", {}))
+    return asked, configuration.Uncertainty(**said.get("uncertainty", {})).ensembles
+
+
 @st.cache_resource(max_entries=8, show_spinner=False)
 def catalogue(source: Source) -> Catalogue:
     """Everything there is to choose from. Not copied on each use, so nobody writes into it."""
@@ -304,7 +316,7 @@ def has_images(source: Source) -> bool:
     return snapshot(source).get("per_image", "yes") != "no"
 
 
-def _with_models(frame: Frame, source: Source) -> Frame:
+def with_models(frame: Frame, source: Source) -> Frame:
     """Adds name, family and arch; drops rows of models that are not listed."""
     models = catalogue(source).models[["model", "name", "family", "method", "ssl_family", "arch"]]
     return frame.merge(models, on="model")
@@ -332,7 +344,7 @@ def accuracies(source: Source, subset: str, label_source: str, models: tuple[str
         """,
         [subset, subset, *models, label_source, label_source],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
 
 
 @st.cache_data(max_entries=128, show_spinner=False, hash_funcs=KEYS)
@@ -349,7 +361,86 @@ def gaps(source: Source, original: str, other: str, scoring: str, models: tuple[
         """,
         [original, other, scoring, *models],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
+
+
+_OF_PAIR = "original = ? AND replication = ? AND scoring = ?"
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def gap_choices(source: Source, original: str, other: str) -> Frame:
+    """What is stored of a pair of sets under rules: rule, uncertainty, uncertainty_of, coverage_q; nothing of R0."""
+    sql = """
+        SELECT DISTINCT rule, uncertainty, uncertainty_of, coverage_q FROM replication
+        WHERE original = ? AND replication = ? AND rule <> 'R0' ORDER BY ALL"""
+    return query(source, sql, [original, other])
+
+
+@st.cache_data(max_entries=128, show_spinner=False, hash_funcs=KEYS)
+def gap_rows(
+    source: Source,
+    original: str,
+    other: str,
+    scoring: str,
+    rule: str,
+    uncertainty: str,
+    whose: str,
+    models: tuple[str, ...],
+) -> Frame:
+    """Stored rows of table `replication` of some models under one rule at every stored coverage, and the model's."""
+    frame = query(
+        source,
+        f"""
+        SELECT * FROM replication WHERE {_OF_PAIR} AND rule = ? AND model IN ({_marks(models)})
+          AND (rule = 'R0' OR (uncertainty = ? AND uncertainty_of = ?))
+        ORDER BY coverage_q, gap_pp, model
+        """,
+        [original, other, scoring, rule, *models, uncertainty, whose],
+    )
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
+def robustness(source: Source, original: str, other: str, scoring: str, scale: str, models: tuple[str, ...]) -> Frame:
+    """Stored effective robustness of some models, each against the line of all others: columns of the table, and the
+    model's; the most robust first."""
+    frame = query(
+        source,
+        f"""
+        SELECT model, value_pp, ci_low, ci_high, accuracy_original, accuracy_replication, predicted, n_models
+        FROM effective_robustness WHERE {_OF_PAIR} AND scale = ? AND model IN ({_marks(models)})
+        ORDER BY value_pp DESC, model
+        """,
+        [original, other, scoring, scale, *models],
+    )
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def shrinkage(
+    source: Source, original: str, other: str, scoring: str, rule: str, uncertainty: str, whose: str, coverage: float
+) -> Frame:
+    """Stored rows of table `gap_shrinkage` of one rule: family, n_models, n_shrinks, ..., `all` first."""
+    sql = f"""
+        SELECT family, n_models, n_shrinks, n_grows, n_ratio, n_ratio_falls, p_sign, median_shrink_pp, ci_low, ci_high
+        FROM gap_shrinkage
+        WHERE {_OF_PAIR} AND rule = ? AND uncertainty = ? AND uncertainty_of = ? AND abs(coverage_q - ?) < 1e-9
+        ORDER BY family <> 'all', family"""
+    return query(source, sql, [original, other, scoring, rule, uncertainty, whose, coverage])
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
+def contrasts(source: Source, original: str, other: str, scoring: str, models: tuple[str, ...]) -> Frame:
+    """Stored rows of table `gap_contrasts` between some models, by family of self-supervision."""
+    return query(
+        source,
+        f"""
+        SELECT * FROM gap_contrasts
+        WHERE {_OF_PAIR} AND model IN ({_marks(models)}) AND baseline IN ({_marks(models)})
+        ORDER BY ssl_family, gap_pp, model, baseline
+        """,
+        [original, other, scoring, *models, *models],
+    )
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -383,7 +474,7 @@ def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Fram
         """,
         [f"{kind}:{name}:", metric, subset, *models, subset, *models, f"{kind}:{name}:", metric],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
@@ -445,7 +536,7 @@ def heads(source: Source, models: tuple[str, ...]) -> Frame:
         """,
         models,
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
 
 
 @dataclass(frozen=True)
@@ -456,6 +547,8 @@ class Images:
     """(N,) str"""
     labels: np.ndarray
     """(N,) int32, the original labels"""
+    origins: np.ndarray
+    """(N,) str, the image that each is made from, else its own id"""
 
 
 @dataclass(frozen=True)
@@ -514,9 +607,10 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def images(source: Source, dataset: str) -> Images:
     """The test images of a set."""
-    sql = "SELECT sample_id, label FROM samples WHERE dataset = ? AND split = 'test' ORDER BY sample_id"
+    sql = "SELECT sample_id, label, source_id FROM samples WHERE dataset = ? AND split = 'test' ORDER BY sample_id"
     frame = query(source, sql, [dataset])
-    return Images(_frozen(frame["sample_id"].to_numpy(object)), _frozen(frame["label"].to_numpy(np.int32)))
+    ids, origins = (_frozen(frame[column].to_numpy(object)) for column in ("sample_id", "source_id"))
+    return Images(ids, _frozen(frame["label"].to_numpy(np.int32)), origins)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -746,7 +840,7 @@ def answers(source: Source, sample_id: str) -> Frame:
         [sample_id],
     )
     order = {model: i for i, model in enumerate(catalogue(source).models["model"])}
-    frame = _with_models(frame, source)
+    frame = with_models(frame, source)
     return frame.sort_values("model", key=lambda column: column.map(order), ignore_index=True)
 
 
@@ -851,7 +945,7 @@ def label_metrics(source: Source, dataset: str, label_source: str, models: tuple
         """,
         [dataset, *models, label_source],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
@@ -867,7 +961,7 @@ def label_accuracy(source: Source, dataset: str, label_source: str, models: tupl
         """,
         [dataset, label_source, *models],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
@@ -881,7 +975,7 @@ def label_correlation(source: Source, dataset: str, label_source: str, within: s
         """,
         [dataset, label_source, within, *models],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -909,4 +1003,4 @@ def label_gaps(source: Source, pair: tuple[str, str, str, str], models: tuple[st
         """,
         [*pair, *models],
     )
-    return _with_models(frame, source)
+    return with_models(frame, source)

@@ -64,6 +64,78 @@ def gap(gaps: Frame, best: str, original: str, other: str) -> str:
     return f"{first} ({n}). {_tally(gaps)}"
 
 
+def parts(row: Frame, doubt: str) -> str:
+    """What a gap is made of: composition and within.
+
+    row: gap_pp, ci_low, ci_high, composition_pp, composition_low, composition_high, within_pp, within_low, within_high;
+    `doubt`: the images that composition is about, such as `images of which it is unsure`.
+    """
+    composition = _part(row["composition_pp"], row["composition_low"], row["composition_high"])
+    within = _part(row["within_pp"], row["within_low"], row["within_high"])
+    if verdict(row["ci_low"], row["ci_high"]) == "tied":
+        return (
+            f"The parts of its gap: composition (shares of {doubt}) {composition}, within (images of equal "
+            f"uncertainty) {within}."
+        )
+    more = "more" if row["composition_pp"] >= 0 else "fewer"
+    rest = "is lost" if row["within_pp"] >= 0 else "is gained back"
+    return (
+        f"Of this gap of {terms.points(row['gap_pp'])}, {composition} goes with {more} {doubt} (composition); {within} "
+        f"{rest} on images of equal uncertainty (within)."
+    )
+
+
+def _part(value: float, low: float, high: float) -> str:
+    known = low == low and high == high  # NaN differs from itself
+    return f"**{terms.points(value)}**" + (f" [{low:.1f}, {high:.1f}]" if known else "")
+
+
+def shrinks(counts: Frame, where: str) -> str:
+    """For how many models the gap is smaller on some images, and by how much for the median one.
+
+    counts: n_models, n_shrinks, p_sign, median_shrink_pp, ci_low, ci_high (NaN where not known).
+    """
+    n = int(counts["n_models"])
+    verb = "smaller" if counts["median_shrink_pp"] >= 0 else "larger"
+    size, ends = abs(counts["median_shrink_pp"]), sorted((counts["ci_low"], counts["ci_high"]), key=abs)
+    if counts["median_shrink_pp"] < 0:
+        ends = [-ends[0], -ends[1]]
+    many = (
+        f"**{int(counts['n_shrinks'])} of {n}** models" if n > 1 else "the model" if counts["n_shrinks"] else "no model"
+    )
+    p = f" (sign test, p {_p(float(counts['p_sign']))})" if n > 1 else ""
+    said = f"{where}, the gap is smaller than over all images for {many}{p}"
+    return f"{said}; for the median one it is {verb} by {_part(size, *ends)}." if n > 1 else f"{said}."
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
+
+
+SATURATED = 0.99
+"""Accuracy on the original above which a gap in points cannot be large on the side of the model."""
+
+
+def saturation(counts: Frame, accuracy: float, original: str) -> str:
+    """A warning where gaps shrink because accuracy is near 100 %, and not because the sets are more alike there.
+
+    counts: n_models, n_shrinks, n_ratio, n_ratio_falls; accuracy: on the original, of the median model.
+    """
+    n, known, falls = (int(counts[key]) for key in ("n_models", "n_ratio", "n_ratio_falls"))
+    few = falls <= known / 2 and counts["n_shrinks"] > n / 2
+    if not few and accuracy < SATURATED:
+        return ""
+    ratio = (
+        f"the ratio of errors falls for {falls} of the {known} that have errors left on {original}"
+        if known
+        else f"no model has an error left on {original}, so there is no ratio of errors either"
+    )
+    return (
+        f"**Mind saturation.** The median model is right on {terms.percent(accuracy)} of these images of {original}: "
+        f"near 100 % a gap in points shrinks by itself, and {ratio}. See the ratio and the logit gap in the table."
+    )
+
+
 def _tally(gaps: Frame) -> str:
     said = [verdict(low, high) for low, high in zip(gaps["ci_low"], gaps["ci_high"], strict=True)]
     words = {"more": "lose accuracy", "less": "gain accuracy", "tied": "show no gap that could be told from chance"}

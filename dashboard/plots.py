@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from bench import stats
@@ -99,11 +100,12 @@ def _dots(rows: Frame, value: str, scale: float, says: Sequence[str], **more: An
 
 
 def _bars(at: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """Intervals; none where an end is not known."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": np.maximum(high - at, 0),
-        "arrayminus": np.maximum(at - low, 0),
+        "array": np.fmax(high - at, 0),
+        "arrayminus": np.fmax(at - low, 0),
         "thickness": 1.3,
         "width": 3,
     }
@@ -271,46 +273,52 @@ def heatmap(values: np.ndarray, names: Sequence[str], title: str) -> go.Figure:
     return _figure([trace], 260 + 14 * max(len(names), 8), x, y, title=heading)
 
 
-def _logit_axis(frame: Frame, side: str, title: str) -> dict[str, Any]:
-    values = frame[[f"value_{side}", f"low_{side}", f"high_{side}"]].to_numpy(float)
-    placed = stats.transform(values, "logit", frame[f"n_{side}"].to_numpy()[:, None])
-    low, high = float(placed.min()) - 0.2, float(placed.max()) + 0.2
-    at = stats.transform(np.array(LOGIT_TICKS), "logit")
-    shown = [(float(x), p) for x, p in zip(at, LOGIT_TICKS, strict=True) if low <= x <= high]
+def _axis(frame: Frame, side: str, title: str, scale: stats.Scale) -> dict[str, Any]:
+    """An axis of accuracies on a linear, logit or probit scale, its ticks in percent."""
+    at, bars = _placed(frame, side, scale)
+    low, high = float((at - bars["arrayminus"]).min()), float((at + bars["array"]).max())
+    edge = 0.03 * (high - low) + (0.004 if scale == "linear" else 0.06)
+    low, high = low - edge, high + edge
+    ticks = np.arange(0, 1.001, 0.1 if high - low > 0.25 else 0.02) if scale == "linear" else np.array(LOGIT_TICKS)
+    shown = [(x, p) for x, p in zip(stats.transform(ticks, scale).tolist(), ticks.tolist(), strict=True)]
+    shown = [(x, p) for x, p in shown if low <= x <= high]
     return {
         "title": title,
         "tickvals": [x for x, _ in shown],
-        "ticktext": [f"{100 * p:g} %" for _, p in shown],
+        "ticktext": [f"{100 * p:.3g} %" for _, p in shown],
         "range": [low, high],
         "zeroline": False,
     }
 
 
-def _logit(rows: Frame, side: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """Places of accuracies on a logit axis, and their intervals."""
+def _placed(rows: Frame, side: str, scale: stats.Scale) -> tuple[np.ndarray, dict[str, Any]]:
+    """Places of accuracies on the axis of a scale, and their intervals."""
     n = rows[f"n_{side}"].to_numpy()
-    at, low, high = (stats.transform(rows[f"{end}_{side}"], "logit", n) for end in ("value", "low", "high"))
+    at, low, high = (stats.transform(rows[f"{end}_{side}"], scale, n) for end in ("value", "low", "high"))
     return at, _bars(at, low, high)
 
 
-def replication(frame: Frame, line: stats.Line | None, role: str, original: str, other: str) -> go.Figure:
-    """Accuracy on the other set against that on the original, on logit axes, with the fitted line and its band.
+def replication(
+    frame: Frame, line: stats.Line | None, role: str, original: str, other: str, scale: stats.Scale = "logit"
+) -> go.Figure:
+    """Accuracy on the other set against that on the original, with the fitted line and its band, on axes of a scale.
 
     frame: name, family, value_x, low_x, high_x, n_x, value_y, low_y, high_y, n_y (proportions), one row a model.
     """
-    axis_x = _logit_axis(frame, "x", f"Accuracy on {original}, logit axis")
-    axis_y = _logit_axis(frame, "y", f"Accuracy on {other}, logit axis")
+    words = f"{terms.AXIS[scale].lower()} axis"
+    axis_x = _axis(frame, "x", f"Accuracy on {original}, {words}", scale)
+    axis_y = _axis(frame, "y", f"Accuracy on {other}, {words}", scale)
     ends = [min(axis_x["range"][0], axis_y["range"][0]), max(axis_x["range"][1], axis_y["range"][1])]
     quiet = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
     traces = [quiet | {"x": ends, "y": ends, "name": "no gap", "line": {"color": GREY, "dash": "dot", "width": 1}}]
     if line is not None:
-        grid, fit, low, high = (stats.transform(v, "logit") for v in (line.x, line.y, line.low, line.high))
+        grid, fit, low, high = (stats.transform(v, scale) for v in (line.x, line.y, line.low, line.high))
         band = {"x": np.concatenate([grid, grid[::-1]]), "y": np.concatenate([high, low[::-1]])}
         band |= {"fill": "toself", "fillcolor": "rgba(138,143,152,0.22)", "line": {"width": 0}}
         traces.append(quiet | band | {"name": "band of the line"})
         traces.append(quiet | {"x": grid, "y": fit, "line": {"color": GREY}, "name": f"line over {line.n} models"})
     for family, rows in _families(frame):
-        (x, error_x), (y, error_y) = _logit(rows, "x"), _logit(rows, "y")
+        (x, error_x), (y, error_y) = _placed(rows, "x", scale), _placed(rows, "y", scale)
         says = [
             _hover(
                 row.name,
@@ -328,8 +336,109 @@ def replication(frame: Frame, line: stats.Line | None, role: str, original: str,
     return _figure(traces, 520, axis_x, axis_y)
 
 
-def gaps(frame: Frame, null: Frame, role: str, axis: str) -> go.Figure:
-    """The gap of each model with its interval, and beside it the gap between two random halves (may be empty).
+def decomposition(frame: Frame, panels: Sequence[tuple[str, str]], axis: str) -> go.Figure:
+    """A gap and its parts as bars with intervals, side by side: a row a model, a panel a part, all on one scale.
+
+    frame: name, family, n_original, n_replication, and of each panel (prefix, title) the columns <prefix>_pp,
+    <prefix>_low, <prefix>_high (NaN where not known); the first row is drawn on top.
+    """
+    place = np.arange(len(frame))[::-1]
+    few = len(frame) <= COMPACT
+    ends = [frame[f"{part}_{end}"].to_numpy(float) for part, _ in panels for end in ("pp", "low", "high")]
+    low, high = (
+        min(0.0, *(float(np.nanmin(v)) for v in ends if np.isfinite(v).any())),
+        max(0.0, *(float(np.nanmax(v)) for v in ends if np.isfinite(v).any())),
+    )
+    edge = 0.04 * (high - low) + 0.2
+    traces, axes, notes = [], {}, []
+    width = (1 - 0.02 * (len(panels) - 1)) / len(panels)
+    for i, (part, title) in enumerate(panels):
+        number = "" if i == 0 else str(i + 1)
+        start = i * (width + 0.02)
+        across = {"range": [low - edge, high + edge], "domain": [start, start + width], "ticksuffix": " pp"}
+        axes[f"xaxis{number}"] = across | {"zeroline": False, "nticks": 5, "title": axis if i == 0 else None}
+        notes.append(
+            {"text": title, "x": start, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left"}
+            | {"yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
+        )
+        for family, rows in _families(frame.assign(place=place)):
+            at, under, over = (rows[f"{part}_{end}"].to_numpy(float) for end in ("pp", "low", "high"))
+            known = np.isfinite(under) & np.isfinite(over)
+            says = [
+                _hover(
+                    row.name,
+                    f"{title}: {terms.points(a, b, c) if k else terms.points(a)}",
+                    f"n = {row.n_original:,} and {row.n_replication:,}",
+                )
+                for row, a, b, c, k in zip(records(rows), at, under, over, known, strict=True)
+            ]
+            bars = _bars(at, np.where(known, under, at), np.where(known, over, at))
+            look = {"color": COLOUR[family], "opacity": 1 if i == 0 else 0.62}
+            trace: Trace = {"type": "bar", "orientation": "h", "x": at, "y": rows["place"].to_numpy(), "text": says}
+            trace |= {"textposition": "none", "hoverinfo": "text", "marker": look, "width": 0.72}
+            trace |= {"error_x": bars | {"color": GREY, "width": 2 if few else 0, "thickness": 1}}
+            trace |= {"name": terms.FAMILY[family], "legendgroup": family, "showlegend": i == 0}
+            traces.append(trace | ({"xaxis": f"x{number}"} if number else {}))
+    y: dict[str, Any] = {"range": [-0.7, len(frame) - 0.3], "automargin": True, "zeroline": False, "showgrid": False}
+    named = {"tickvals": place, "ticktext": frame["name"].tolist(), "tickfont": {"size": 12 if few else 10}}
+    y |= named if len(frame) <= RANKED else {"showticklabels": False, "title": f"{len(frame)} models by their gap"}
+    shapes = [_zero() | ({"xref": f"x{i + 1}"} if i else {}) for i in range(len(panels))]
+    first = axes.pop("xaxis")
+    return _figure(
+        traces,
+        min(130 + (24 if few else 14) * len(frame), 2400),
+        first,
+        y,
+        **axes,
+        shapes=shapes,
+        annotations=notes,
+        barmode="overlay",
+        margin={"l": 8, "r": 16, "t": 72, "b": 8},
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
+    )
+
+
+def gap_sweep(frame: Frame, x_axis: str, y_axis: str, marked: float | None) -> go.Figure:
+    """The gap against the share of the original that is kept, one line a model, its colour the family's.
+
+    frame: name, family, coverage, coverage_other, gap_pp, error_ratio (NaN where not known), n_original, n_replication.
+    `marked`: the coverage that the rest of the page is about, a vertical line.
+    """
+    lines = [
+        (family, i, str(name), line)
+        for family, rows in _families(frame)
+        for i, (name, line) in enumerate(rows.groupby("name", sort=False))
+    ]
+    few = len(lines) <= len(DASHES) * 2 + 2
+    traces = []
+    for at, (family, i, name, line) in enumerate(lines):
+        line = line.sort_values("coverage")
+        says = [
+            _hover(
+                name,
+                terms.points(row.gap_pp),
+                f"{terms.percent(row.coverage)} and {terms.percent(row.coverage_other)} kept, "
+                f"n = {row.n_original:,} and {row.n_replication:,}",
+                f"error ratio {row.error_ratio:.2f}" if np.isfinite(row.error_ratio) else "no error on the original",
+            )
+            for row in records(line)
+        ]
+        look = {"line": {"color": COLOUR[family], "width": 1.6, "dash": DASHES[i % len(DASHES)] if few else "solid"}}
+        first = at == 0 or lines[at - 1][0] != family
+        named = {"name": name if few else terms.FAMILY[family], "showlegend": few or first, "legendgroup": family}
+        data = {"x": 100 * line["coverage"].to_numpy(float), "y": line["gap_pp"].to_numpy(float), "text": says}
+        more = {"mode": "lines" if len(line) > 1 else "markers", "hoverinfo": "text", "opacity": 1 if few else 0.55}
+        traces.append({"type": _kind(len(frame))} | more | look | named | data)
+    legend = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top", "font": {"size": 11}}
+    x = {"title": x_axis, "ticksuffix": " %", "range": [0, 101], "zeroline": False}
+    y = {"title": y_axis, "ticksuffix": " pp", "zeroline": True, "zerolinecolor": GREY, "zerolinewidth": 1}
+    here = _zero() | {"x0": 100 * (marked or 0), "x1": 100 * (marked or 0), "line": {"color": GREY, "dash": "dot"}}
+    shapes = [] if marked is None else [here]
+    return _figure(traces, 400, x, y, legend=legend, margin={"l": 8, "r": 16, "t": 12, "b": 8}, shapes=shapes)
+
+
+def gaps(frame: Frame, null: Frame, role: str, axis: str, beside: str = "Null halves (chance)") -> go.Figure:
+    """The gap of each model with its interval, and beside it what chance gives (may be empty), called `beside`.
 
     Both frames: name, family, gap_pp, ci_low, ci_high, n_original, n_replication.
     """
@@ -340,8 +449,10 @@ def gaps(frame: Frame, null: Frame, role: str, axis: str) -> go.Figure:
         says = [
             _hover(
                 row.name,
-                "Null halves" if kind == "null" else "",
-                terms.points(row.gap_pp, row.ci_low, row.ci_high),
+                beside if kind == "null" else "",
+                terms.points(row.gap_pp, row.ci_low, row.ci_high)
+                if np.isfinite(row.ci_low)
+                else terms.points(row.gap_pp),
                 f"n = {row.n_original:,} and {row.n_replication:,}",
             ).replace("<br><br>", "<br>")
             for row in records(rows)
@@ -349,9 +460,10 @@ def gaps(frame: Frame, null: Frame, role: str, axis: str) -> go.Figure:
         marker = {"color": COLOUR.get(family, GREY), "symbol": SYMBOL[role], "size": 10 if len(order) <= COMPACT else 7}
         if kind == "null":
             marker |= {"symbol": SYMBOL["control"], "size": 8}
-        name = terms.FAMILY.get(family, "Null halves (chance)")
+        name = terms.FAMILY.get(family, beside)
         traces.append(_dots(rows, "gap_pp", 1, says, marker=marker, name=name, offsetgroup=kind))
-    ends = frame if null.empty else frame[["ci_low", "ci_high"]].merge(null[["ci_low", "ci_high"]], how="outer")
+    both = pd.concat([frame, null]) if len(null) else frame
+    ends = pd.DataFrame({end: both[end].fillna(both["gap_pp"]) for end in ("ci_low", "ci_high")})
     return _figure(
         traces,
         110 + (30 if len(order) <= COMPACT else 14 if null.empty else 20) * len(order),

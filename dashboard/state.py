@@ -48,6 +48,10 @@ class View:
     sort: str = "id"
     part: str = "hard"
     own: str = "reference"
+    rule: str = ""
+    whose: str = "self"
+    coverage: str = "50"
+    axis: str = "logit"
     page: int = 1
     sample: str = ""
 
@@ -73,6 +77,8 @@ PARTS = {
     "agreement": "Agreement of models",
 }
 OWN = {"reference": "The reference, the same images for all", "own": "Each model itself"}
+COVERAGES = tuple(str(share) for share in range(5, 100, 5))
+"""Percent of the original that a rule keeps."""
 MOST = 50
 """Models that can be picked one by one; groups have any number."""
 
@@ -189,7 +195,11 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "wrong": catalogue.models["model"].tolist(),
         "right_by": catalogue.models["model"].tolist(),
         "reference": catalogue.models["model"].tolist(),
-        "measure": list(terms.MEASURE),
+        "measure": [*terms.MEASURE, terms.AGREEMENT],
+        "rule": list(terms.RULE),
+        "whose": ["self", *catalogue.models["model"]],
+        "coverage": list(COVERAGES),
+        "axis": list(terms.AXIS),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

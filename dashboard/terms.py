@@ -58,6 +58,19 @@ MEASURE = {
     "mutual_information": "Disagreement in the ensemble",
 }
 """Measure of uncertainty -> its name, in the order in which measures are offered; higher is less sure in all."""
+AGREEMENT = "agreement"
+AGREE = "Disagreement of the other models"
+"""What stands in the place of a measure where nothing but answers is known."""
+RULE = {
+    "R0": "All images",
+    "R1": "Same threshold",
+    "R2": "Same coverage",
+    "R3": "Matched",
+    "R4": "Sure for others",
+    "R5": "Quadrants",
+}
+"""Rule of study 3 -> its name."""
+AXIS = {"linear": "Linear", "logit": "Logit", "probit": "Probit"}
 SUBSET = {
     "all": "All test images",
     "suitable": "Right by all models before an attack",
@@ -219,4 +232,45 @@ HELP |= {
     "there are, no more.",
     "line": "Least squares over models, ensembles left out. Its interval comes from resampling models: it says how the "
     "line depends on which models there are, no more.",
+}
+
+HELP |= {
+    "decomposition": "Images of both sets are sorted into 20 bins by uncertainty, each with a twentieth of the "
+    "original. **Composition**: what the gap would be if the model were as accurate in each bin as on the original, "
+    "and only the shares of the bins differed. **Within**: the rest, errors on images of which it is as sure as of "
+    "images that it gets right on the original. The two add up to the gap exactly. Kitagawa's decomposition (1955); "
+    "its use here is this benchmark's own. It says what the model knows of its doubt, not why images are harder.",
+    "composition": "The part of the gap that goes with a larger share of images of which the model is unsure, at the "
+    "accuracies that it has on the original.",
+    "within": "The part of the gap at equal uncertainty: the model is less accurate there than on the original.",
+    "label_term": "Gap by the original label minus gap by any label of the image. Gap by the original label = "
+    "composition + within (by any label) + this. An upper bound of what labels explain, unless only labels differ.",
+    "rule": "Definitions of this benchmark: the paper's abstract names no more than subsets chosen by uncertainty. "
+    "**Same threshold** (R1): images at least as certain as the threshold that keeps the chosen share of the "
+    "original; the other set may keep fewer. **Same coverage** (R2): the most certain share of each set by itself; "
+    "it hides that the other set is less certain. **Matched** (R3): the images of R1, the other set weighted to the "
+    "original's distribution of uncertainty. **Sure for others** (R4): images of which at least 90 % of the other "
+    "models are certain, or on which they agree; nearly the same images for every model. **Quadrants** (R5): all "
+    "images, as certain or not, right or wrong. Thresholds come from the original alone; ties are broken by the "
+    "sha256 of the image's id.",
+    "whose": "Whose uncertainty chooses the images: that of each model itself, or of one for all, which leaves the "
+    "same images to every model.",
+    "keep": "Share of the original's images that the rule keeps, the most certain first.",
+    "kept": "Share of the images of a set that the rule keeps.",
+    "error_ratio": "Errors on the other set over errors on the original, both in percent of the images kept. Where a "
+    "subset is so easy that accuracy is near 100 % on both sides, a gap in points must shrink; this ratio need not. "
+    "Empty where no error is left on the original.",
+    "logit_gap": "Log-odds of being right on the original minus on the other set: a difference that does not shrink "
+    "by itself near 100 %. Empty where one of the accuracies is 0 or 100 %.",
+    "placebo": "The gap on images drawn at random, as many of each set as the rule keeps. The line spans where 95 % "
+    "of such draws fall.",
+    "shrinks": "Models whose gap is smaller on these images than on all of them, ensembles left out; p by the sign "
+    "test. Models share images and kin, so the p-value is too small.",
+    "robustness": "Accuracy on the other set minus what a line gives for a model of its accuracy on the original "
+    "(Taori et al. 2020). The line is fitted to the other models shown, anew for every choice of models; ensembles "
+    "are in no line. Intervals: images of both sets resampled, lines fitted anew.",
+    "contrast": "Gap of the self-supervised model minus gap of the supervised one of the same architecture, on the "
+    "same resampled images. Below zero: it loses less.",
+    "quadrants": "Certain: at least as sure as the threshold that keeps the chosen share of the original.",
+    "axis": "On which axes a line is fitted: shares as they are, log-odds, or quantiles of the normal distribution.",
 }
