@@ -79,6 +79,21 @@ def data_attach(
     typer.echo(attach.run(load(), preset, dataset, images))
 
 
+@data_app.command("check")
+def data_check(
+    original: Annotated[str, typer.Argument(help="a name under `datasets` in params.yaml")],
+    other: Annotated[str, typer.Argument(help="the dataset to hold against it, e.g. its replication")],
+    strict: Annotated[bool, typer.Option("--strict", help="exit status 1 where a check finds something")] = False,
+) -> None:
+    """Tell whether two sets are balanced, share images, and are encoded and labelled alike."""
+    from bench.data import pair
+
+    report = pair.check(load(), original, other)
+    typer.echo(report.text())
+    if strict and report.found:
+        raise typer.Exit(1)
+
+
 @preset_app.command("add")
 def preset_add(
     name: Annotated[str, typer.Argument(help="a preset of `bench preset list`")],

@@ -18,11 +18,19 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 Scale = Literal["linear", "logit", "probit"]
 
+MIN_EXPECTED = 5
+"""The smallest expected count of a table for which the chi-square distribution is used (Cochran 1954)."""
+
 _CELLS_AT_ONCE = 4_000_000
-"""Resampled counts held in memory at a time (32 MB)."""
+"""Resampled counts, or other numbers, held in memory at a time (32 MB)."""
 
 _WEIGHTS_AT_ONCE = 8_000_000
 """Weights of rows held in memory at a time (32 MB in float32)."""
+
+
+def normal_quantile(confidence: float) -> float:
+    """z such that a standard normal variable is within -z ... z with probability `confidence`: 1.96 for 0.95."""
+    return float(special.ndtri((1 + confidence) / 2))
 
 
 def wilson(k: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
@@ -31,7 +39,7 @@ def wilson(k: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tupl
     k successes of n trials, any broadcastable shapes. Source: Wilson 1927, as in Brown, Cai & DasGupta 2001.
     """
     k, n = np.broadcast_arrays(np.asarray(k, float), np.asarray(n, float))
-    z2 = float(special.ndtri((1 + confidence) / 2)) ** 2
+    z2 = normal_quantile(confidence) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
         p = k / n
         middle = (p + z2 / (2 * n)) / (1 + z2 / n)
@@ -81,6 +89,22 @@ def percentile_interval(draws: npt.ArrayLike, confidence: float = 0.95) -> Inter
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.asarray(draws, float), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def percentiles(draws: npt.ArrayLike, confidence: float = 0.95) -> Floats:
+    """`percentile_interval` of many statistics, (..., draws) each: (2, ...), low and high. Draws that are NaN are left
+    out; (NaN, NaN) where all are."""
+    ordered = np.sort(draws, axis=-1)  # NaN last; numpy's sort is faster than its quantile here
+    n = ordered.shape[-1] - np.isnan(ordered).sum(axis=-1, keepdims=True)
+    tail = (1 - confidence) / 2
+    ends = []
+    for q in (tail, 1 - tail):
+        at = q * np.maximum(n - 1, 0)
+        below = np.floor(at).astype(np.int64)
+        above = np.minimum(below + 1, np.maximum(n - 1, 0))
+        low, high = (np.take_along_axis(ordered, place, axis=-1).astype(float) for place in (below, above))
+        ends.append((low + (at - below) * (high - low))[..., 0])
+    return np.array(ends)
 
 
 def bootstrap_mean(
@@ -181,17 +205,25 @@ def mantel_haenszel(
         p = ((n**2 * k_ref - n_ref**2 * k + n * n_ref * (n_ref - n) / 2) * share**2).sum(axis=-1)
         q = ((k * (n_ref - k_ref) + k_ref * (n - k)) * share / 2).sum(axis=-1)
         variance = (difference * p + q) / weight**2
-        half = float(special.ndtri((1 + confidence) / 2)) * np.sqrt(np.where(variance > 0, variance, np.nan))
+        half = normal_quantile(confidence) * np.sqrt(np.where(variance > 0, variance, np.nan))
     return difference, np.maximum(difference - half, -1.0), np.minimum(difference + half, 1.0)
+
+
+def sign_test(up: npt.ArrayLike, down: npt.ArrayLike) -> Floats:
+    """Two-sided exact p-values of the sign test, elementwise: `up` of up + down signs at 1/2; 1 where there is none.
+
+    Zeros are not counted. Source: Arbuthnot 1710; Dixon & Mood 1946.
+    """
+    a, b = np.asarray(up, float), np.asarray(down, float)
+    return np.minimum(1.0, 2 * special.bdtr(np.minimum(a, b), a + b, 0.5))
 
 
 def mcnemar(only_a: npt.ArrayLike, only_b: npt.ArrayLike) -> Floats:
     """Two-sided exact McNemar p-values, elementwise, from the counts of images that only one of two models gets right.
 
-    The binomial test of only_a in only_a + only_b trials at 1/2; 1 where there is no such image. Source: McNemar 1947.
+    The sign test of only_a against only_b; 1 where there is no such image. Source: McNemar 1947.
     """
-    a, b = np.asarray(only_a, float), np.asarray(only_b, float)
-    return np.minimum(1.0, 2 * special.bdtr(np.minimum(a, b), a + b, 0.5))
+    return sign_test(only_a, only_b)
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
@@ -318,6 +350,34 @@ def fit_line(
     )
 
 
+def predicted_by_others(
+    x: npt.ArrayLike, y: npt.ArrayLike, fitted: npt.ArrayLike, scale: Scale = "logit", n: tuple[int, int] | None = None
+) -> Floats:
+    """Accuracies (M, ...) that the line of the other models gives at `x` (M, ...), for each column by itself.
+
+    Least squares of y on x, after `transform`, over the models that are `fitted` (M,), each of which is left out of its
+    own line (its residual over 1 - leverage); `n`: images behind x and behind y. y minus this is effective robustness,
+    Taori et al. 2020, with the other models as the baseline. NaN where x does not vary. Raises ValueError for fewer
+    than four models to fit: a line through two points leaves nothing to compare with.
+    """
+    fitted = np.asarray(fitted, bool)
+    if fitted.sum() < 4:
+        raise ValueError("effective robustness needs at least four models with a line through the others")
+    ends = (None, None) if n is None else n
+    u, v = transform(x, scale, ends[0]), transform(y, scale, ends[1])
+    mean_u, mean_v = u[fitted].mean(axis=0), v[fitted].mean(axis=0)
+    du, dv = u - mean_u, v - mean_v
+    square = (du[fitted] ** 2).sum(axis=0)
+    square = np.where(square > 1e-12 * np.maximum(1.0, (u[fitted] ** 2).max(axis=0)), square, np.nan)
+    slope = (du[fitted] * dv[fitted]).sum(axis=0) / square
+    residual = dv - slope * du
+    leverage = 1 / fitted.sum() + du**2 / square
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left_out = residual / np.where(leverage < 1 - 1e-12, 1 - leverage, np.nan)
+    shape = (-1, *[1] * (u.ndim - 1))
+    return untransform(v - np.where(fitted.reshape(shape), left_out, residual), scale)
+
+
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike, rng: np.random.Generator, permutations: int = 9999) -> Interval:
     """Spearman's rank correlation of x and y (N,), and its two-sided permutation p = (1 + hits) / (1 + permutations).
 
@@ -381,6 +441,95 @@ def spearman_flags(
             ends[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
         out.append(Correlations(rho, *ends))
     return out[0], out[1]
+
+
+@dataclass(frozen=True)
+class Homogeneity:
+    """A test of equal shares: its p, the smallest expected count, and the random tables that p was counted in; 0 where
+    it is the chi-square approximation."""
+
+    p: float
+    least_expected: float
+    permutations: int
+
+
+def homogeneity(counts: npt.ArrayLike, rng: np.random.Generator, permutations: int = 9999) -> Homogeneity | None:
+    """Do two sets have the same shares? Counts (2, C) of C classes; classes that neither set has are left out.
+
+    Pearson's chi-square without continuity correction; where an expected count is below MIN_EXPECTED, p is that of the
+    same statistic over random tables with the same margins, (1 + hits) / (1 + permutations) (Phipson & Smyth 2010).
+    None where there is nothing to compare: fewer than two classes, or an empty set.
+    """
+    table = np.asarray(counts, np.int64)
+    table = table[:, table.sum(axis=0) > 0]
+    sizes, totals = table.sum(axis=1), table.sum(axis=0)
+    if len(totals) < 2 or not sizes.all():
+        return None
+    expected = np.outer(sizes, totals) / sizes.sum()
+    least = float(expected.min())
+    if least >= MIN_EXPECTED:
+        square = ((table - expected) ** 2 / expected).sum()
+        return Homogeneity(float(special.chdtrc(len(totals) - 1, square)), least, 0)
+    # With both margins fixed the statistic is a rising function of the sum over classes of n_1^2 / total.
+    observed = float((table[0] ** 2 / totals).sum()) * (1 - 1e-12)
+    hits, step = 0, max(1, _CELLS_AT_ONCE // len(totals))
+    for start in range(0, permutations, step):
+        size = min(step, permutations - start)
+        drawn = rng.multivariate_hypergeometric(totals, int(sizes[0]), size=size, method="marginals")
+        hits += int(((drawn**2 / totals).sum(axis=1) >= observed).sum())
+    return Homogeneity((1 + hits) / (1 + permutations), least, permutations)
+
+
+def standardised_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, clusters_a: npt.ArrayLike, clusters_b: npt.ArrayLike, confidence: float = 0.95
+) -> tuple[float, float, float] | None:
+    """mean(b) - mean(a) for two sets (N,) and (M,), in pooled standard deviations (Cohen 1988): its value, low, high.
+
+    A normal interval whose variance sums over clusters, (N,) and (M,): rows made from one source image, in either set,
+    vary together (Liang & Zeger 1986). Where no rows share one it is Welch's. None where nothing varies within a set.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    off_a, off_b = a - a.mean(), b - b.mean()
+    n, m, spread = len(a), len(b), float(off_a @ off_a + off_b @ off_b)
+    if spread < 1e-12 * (n + m):
+        return None
+    _, position = np.unique(np.concatenate([np.asarray(clusters_a), np.asarray(clusters_b)]), return_inverse=True)
+    share = np.bincount(position, np.concatenate([-off_a / n, off_b / m]))
+    deviation = np.sqrt(spread / (n + m - 2))
+    difference = float((b.mean() - a.mean()) / deviation)
+    half = float(normal_quantile(confidence) * np.sqrt(share @ share) / deviation)
+    return difference, difference - half, difference + half
+
+
+def rarefied(counts: npt.ArrayLike, n: int, m: int) -> Floats:
+    """The chance (N,) to meet at least one of k things among m random ones of n; k is `counts` (N,), at most n.
+
+    1 - C(n - k, m) / C(n, m), the rarefaction of Hurlbert 1971: so sets of unlike size compare.
+    """
+    kinds, position = np.unique(np.asarray(counts), return_inverse=True)
+    left = np.maximum(n - kinds - m, 0)
+    log = special.gammaln(n - kinds + 1) + special.gammaln(n - m + 1)
+    log -= special.gammaln(left + 1) + special.gammaln(n + 1)
+    chance = np.where(n - kinds < m, 1.0, np.where(kinds > 0, 1 - np.exp(log), 0.0))
+    return np.clip(chance, 0.0, 1.0)[position]
+
+
+def row_correlations(a: npt.ArrayLike, b: npt.ArrayLike, row: npt.ArrayLike, column: npt.ArrayLike) -> Floats:
+    """Pearson's correlation (P,) of row `row` (P,) of `a` (N, D) with row `column` (P,) of `b` (M, D).
+
+    0 where one of the two does not vary. Memory is bounded.
+    """
+    a, b, row, column = (np.asarray(part) for part in (a, b, row, column))
+    out = np.zeros(len(row))
+    step = max(1, _CELLS_AT_ONCE // a.shape[1])
+    for start in range(0, len(row), step):
+        here = slice(start, start + step)
+        x, y = a[row[here]].astype(float), b[column[here]].astype(float)
+        x -= x.mean(axis=1, keepdims=True)
+        y -= y.mean(axis=1, keepdims=True)
+        length = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+        np.divide((x * y).sum(axis=1), length, out=out[here], where=length > 1e-6)
+    return out
 
 
 def _per_cluster(values: Floats, clusters: npt.ArrayLike | None) -> tuple[Floats, Floats]:
