@@ -37,6 +37,10 @@ def elsewhere(name: str = "org/net", **changes: object) -> Callable[[dict[str, A
     return lambda parameters: parameters.setdefault("imported", {}).update({name: keys})
 
 
+def protocol(**changes: object) -> Callable[[dict[str, Any]], object]:
+    return lambda parameters: parameters.update(protocol=changes)
+
+
 def dataset(name: str, **changes: object) -> Callable[[dict[str, Any]], object]:
     return lambda parameters: parameters["datasets"][name].update(changes)
 
@@ -85,6 +89,21 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "undeclared corrupted set": (lambda p: p["corruptions"].update(datasets=["x"]), r"corruptions\.datasets: 'x'"),
     "severity out of range": (lambda p: p["corruptions"].update(severities=[6]), r"`corruptions\.severities\.0`"),
     "undeclared reference": (lambda p: p["subsets"].update(reference_model="x"), r"subsets\.reference_model: 'x'"),
+    "unknown key of the protocol": (protocol(bin=3), r"unknown key `protocol\.bin` \(did you mean 'bins'\?\)"),
+    "undeclared reference of the protocol": (
+        protocol(references=["pixels", "supervised-cn"]),
+        r"protocol\.references: 'supervised-cn' is not declared \(did you mean 'supervised-cnn'\?\)",
+    ),
+    "a coverage of nothing": (protocol(coverages=[0.5, 0]), r"`protocol\.coverages\.1`: .*greater than 0.*got 0"),
+    "a coverage of more than all": (protocol(coverages=[1.5]), r"`protocol\.coverages\.0`: .*equal to 1.*got 1\.5"),
+    "one bin": (protocol(bins=1), r"`protocol\.bins`: .*equal to 2.*got 1"),
+    "too many bins": (protocol(bins=1001), r"`protocol\.bins`: .*equal to 1000"),
+    "no measure": (protocol(measures=[]), r"`protocol\.measures`: .*at least 1"),
+    "a measure that is none": (
+        protocol(measures=["entropy"]),
+        r"`protocol\.measures\.0`: .*'entropy_nats'.*got 'entropy'",
+    ),
+    "a share of nobody": (protocol(pool_share=0), r"`protocol\.pool_share`: .*greater than 0"),
     "undeclared proposals": (lambda p: p["proposals"].update(ensemble="pixels"), r"proposals\.ensemble: 'pixels'"),
     "undeclared neighbours": (lambda p: p["neighbours"].update(model="x"), r"neighbours\.model: 'x'"),
     "a replication of nothing": (
@@ -185,6 +204,17 @@ def test_looking_up_a_name(tmp_path: Path) -> None:
         loaded.model("pixel")
     with pytest.raises(BenchError, match="no 'mnist' under `datasets`"):
         loaded.dataset("mnist")
+
+
+def test_images_may_be_chosen_by_any_model_of_which_confidences_may_be_known(tmp_path: Path) -> None:
+    names = ["pixels", factory.ENSEMBLE, "net"]
+
+    def edit(parameters: dict[str, Any]) -> None:
+        elsewhere("net")(parameters)
+        protocol(references=names, coverages=[0.5, 1], measures=["energy"], bins=2, pool_share=1)(parameters)
+
+    assert load(tmp_path, edit).protocol.references == names
+    assert load(tmp_path, lambda p: None).protocol == config.Protocol()
 
 
 def test_where_the_files_of_imported_models_are(tmp_path: Path) -> None:

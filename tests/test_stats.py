@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -18,6 +21,11 @@ from bench import stats
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 0.8, 0.95, 0.999])
+def test_normal_quantile_is_scipys(confidence: float) -> None:
+    assert stats.normal_quantile(confidence) == pytest.approx(scipy_stats.norm.interval(confidence)[1], abs=1e-12)
 
 
 class TestWilson:
@@ -150,6 +158,52 @@ class TestBootstrap:
         assert (low, high) == pytest.approx((p.mean() - 1.96 * error, p.mean() + 1.96 * error), abs=0.006)
 
 
+class TestPercentiles:
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    @pytest.mark.parametrize("missing", [0.0, 0.3, 0.9])
+    @pytest.mark.parametrize(("draws", "confidence"), [(1, 0.95), (2, 0.5), (40, 0.95), (41, 0.9), (2000, 0.99)])
+    def test_are_numpys(self, draws: int, confidence: float, missing: float, dtype: type) -> None:
+        values = rng(draws).normal(size=(3, 4, draws)).astype(dtype)
+        values[rng(1).random(values.shape) < missing] = np.nan
+        values[..., 0] = np.where(np.isnan(values).all(axis=-1), dtype(0.5), values[..., 0])
+        tail = (1 - confidence) / 2
+        expected = np.nanquantile(values.astype(np.float64), [tail, 1 - tail], axis=-1)
+        found = stats.percentiles(values, confidence)
+        assert found.shape == (2, 3, 4)
+        assert found.dtype == np.float64
+        assert np.allclose(found, expected, rtol=0, atol=1e-12)
+
+    def test_one_statistic_has_the_interval_of_its_draws(self) -> None:
+        values = rng().normal(size=(2, 333))
+        for one, *ends in zip(values, *stats.percentiles(values, 0.9), strict=True):
+            assert ends == pytest.approx(stats.percentile_interval(one, 0.9), abs=1e-12)
+
+    def test_no_draw_that_is_known_has_no_interval(self) -> None:
+        found = stats.percentiles([[np.nan, np.nan], [np.nan, 3.0]])
+        assert np.isnan(found[:, 0]).all()
+        assert found[:, 1].tolist() == [3, 3]
+
+    def test_leaves_the_draws_as_they_are(self) -> None:
+        values = np.array([3.0, 1.0, np.nan, 2.0])
+        stats.percentiles(values)
+        assert values.tolist()[:2] == [3, 1]
+
+
+class TestSignTest:
+    def test_is_scipys_binomial_test(self) -> None:
+        pairs = [(up, down) for up in range(0, 40, 3) for down in range(0, 60, 7) if up + down]
+        expected = [scipy_stats.binomtest(up, up + down, 0.5).pvalue for up, down in pairs]
+        assert np.allclose(stats.sign_test(*np.transpose(pairs)), expected, rtol=1e-9)
+
+    def test_by_hand(self) -> None:
+        # 2 (1 + 5) / 32: none or one of five
+        assert stats.sign_test([5, 4, 1], [0, 1, 4]) == pytest.approx([2 / 32, 12 / 32, 12 / 32])
+        assert stats.sign_test(3, 3) == 1
+
+    def test_no_sign_is_no_evidence(self) -> None:
+        assert stats.sign_test(0, 0) == 1
+
+
 class TestMcNemar:
     def test_is_scipys_binomial_test(self) -> None:
         pairs = [(b, c) for b in range(0, 30, 3) for c in range(0, 30, 4) if b + c]
@@ -261,6 +315,80 @@ class TestLine:
     def test_too_little_for_a_line(self, x: list[float]) -> None:
         with pytest.raises(ValueError, match="three models"):
             stats.fit_line(x, x, rng())
+
+
+@pytest.mark.parametrize("scale", get_args(stats.Scale))
+class TestPredictedByOthers:
+    @staticmethod
+    def refitted(
+        x: np.ndarray, y: np.ndarray, fitted: np.ndarray, scale: stats.Scale, n: tuple[int, int] | None
+    ) -> list[float]:
+        """One least-squares fit a model, without it."""
+
+        def axis(p: np.ndarray, size: int | None) -> np.ndarray:
+            edge = 1e-6 if size is None else 1 / (2 * size)
+            ways = {"linear": lambda p: p, "logit": special.logit, "probit": scipy_stats.norm.ppf}
+            return ways[scale](p if scale == "linear" else np.clip(p, edge, 1 - edge))
+
+        u, v = axis(x, n[0] if n else None), axis(y, n[1] if n else None)
+        back = {"linear": lambda z: z, "logit": special.expit, "probit": scipy_stats.norm.cdf}[scale]
+        out = []
+        for m in range(len(x)):
+            others = fitted & (np.arange(len(x)) != m)
+            line = sm.OLS(v[others], sm.add_constant(u[others])).fit()
+            out.append(float(back(line.params @ [1, u[m]])))
+        return out
+
+    @pytest.mark.parametrize("n", [None, (400, 200)])
+    @pytest.mark.parametrize("models", [4, 5, 30])
+    def test_is_statsmodels_without_the_model(self, models: int, n: tuple[int, int] | None, scale: stats.Scale) -> None:
+        x = rng(models).uniform(0.5, 0.99, models)
+        y = np.clip(x - 0.1 + rng(2).normal(0, 0.03, models), 0.01, 1)
+        y[0] = 1.0  # drawn in on the curved axes
+        fitted = np.ones(models, bool)
+        found = stats.predicted_by_others(x, y, fitted, scale, n)
+        assert found == pytest.approx(self.refitted(x, y, fitted, scale, n), abs=1e-9)
+
+    def test_models_that_are_not_fitted_move_no_line(self, scale: stats.Scale) -> None:
+        x, y = rng(1).uniform(0.6, 0.9, 9), rng(2).uniform(0.5, 0.8, 9)
+        fitted = np.arange(9) % 4 != 1
+        found = stats.predicted_by_others(x, y, fitted, scale)
+        assert found == pytest.approx(self.refitted(x, y, fitted, scale, None), abs=1e-9)
+        alone = stats.predicted_by_others(x[fitted], y[fitted], np.ones(7, bool), scale)
+        assert found[fitted] == pytest.approx(alone, abs=1e-12)
+        y[~fitted] = 0.1
+        assert stats.predicted_by_others(x, y, fitted, scale) == pytest.approx(found, abs=1e-12)
+
+    def test_each_draw_has_a_line_of_its_own(self, scale: stats.Scale) -> None:
+        x, y = rng(3).uniform(0.6, 0.9, (6, 4, 3)), rng(4).uniform(0.5, 0.8, (6, 4, 3))
+        fitted = np.array([True] * 5 + [False])
+        found = stats.predicted_by_others(x, y, fitted, scale, (90, 80))
+        assert found.shape == (6, 4, 3)
+        for i, j in itertools.product(range(4), range(3)):
+            one = self.refitted(x[:, i, j], y[:, i, j], fitted, scale, (90, 80))
+            assert found[:, i, j] == pytest.approx(one, abs=1e-9)
+
+    def test_points_on_a_line_are_predicted_exactly(self, scale: stats.Scale) -> None:
+        x = rng(5).uniform(0.6, 0.95, 8)
+        y = stats.untransform(0.9 * stats.transform(x, scale) - 0.1, scale)
+        assert stats.predicted_by_others(x, y, np.ones(8, bool), scale) == pytest.approx(y, abs=1e-9)
+
+    def test_one_accuracy_for_all_makes_no_line(self, scale: stats.Scale) -> None:
+        x = np.column_stack([np.full(5, 0.8), [0.5, 0.6, 0.7, 0.8, 0.9]])
+        found = stats.predicted_by_others(x, rng().uniform(0.5, 0.9, (5, 2)), np.ones(5, bool), scale)
+        assert np.isnan(found[:, 0]).all()
+        assert np.isfinite(found[:, 1]).all()
+
+    def test_whoever_alone_makes_the_line_has_no_line_of_the_others(self, scale: stats.Scale) -> None:
+        x = np.array([0.8, 0.8, 0.8, 0.8, 0.9])
+        found = stats.predicted_by_others(x, rng().uniform(0.5, 0.9, 5), np.ones(5, bool), scale)
+        assert np.isnan(found).tolist() == [False] * 4 + [True]
+
+    @pytest.mark.parametrize("fitted", [[True] * 3, [True, True, True, False, False]])
+    def test_fewer_than_four_are_refused(self, fitted: list[bool], scale: stats.Scale) -> None:
+        x = rng().uniform(0.5, 0.9, len(fitted))
+        with pytest.raises(ValueError, match="four models"):
+            stats.predicted_by_others(x, x, fitted, scale)
 
 
 class TestSpearman:
