@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError
 
@@ -38,6 +38,10 @@ SSL_FAMILY: dict[str, str] = {
     "mae": "masked_image_modelling",
 }
 """Method -> family of the survey "Know Your Self-supervised Learning" (TMLR 2023), in the terms of its abstract."""
+
+
+RESERVED = {"self": "each model itself", "pool": "all other models", "none": "no model"}
+"""Words of table `replication` (column `uncertainty_of`)."""
 
 
 class Frozen(BaseModel):
@@ -225,13 +229,13 @@ class Protocol(Frozen):
     certain, or agree, under rule R4.
     """
 
-    coverages: list[Fraction] = [0.5, 0.6, 0.7, 0.8, 0.9]
+    coverages: Annotated[list[Fraction], AfterValidator(lambda shares: sorted(set(shares)))] = [0.5, 0.6, 0.7, 0.8, 0.9]
     measures: Annotated[list[Literal["msp", "entropy_nats", "margin", "energy"]], Field(min_length=1)] = [
         "entropy_nats",
         "msp",
         "margin",
     ]
-    references: list[Name] = []
+    references: list[ModelName] = []
     bins: Annotated[int, Field(ge=2, le=1000)] = 20
     pool_share: Fraction = 0.9
 
@@ -362,6 +366,9 @@ class Config(Frozen):
                 known(dataset, self.datasets_of(model.suite), f"imported.{name}.datasets")
             if name in self.models or name in self.uncertainty.ensembles:
                 raise ValueError(f"imported.{name}: a model has this name already")
+        for name in (*self.models, *self.uncertainty.ensembles, *self.imported):
+            if name in RESERVED:
+                raise ValueError(f"no model may be called {name!r}: tables use the word for {RESERVED[name]}")
         named = {"imported": [*self.models, *self.uncertainty.ensembles, *self.imported]}
         named |= {f"datasets.{name}.labels": list(dataset.labels) for name, dataset in self.datasets.items()}
         for where, names in named.items():

@@ -96,6 +96,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a coverage of nothing": (protocol(coverages=[0.5, 0]), r"`protocol\.coverages\.1`: .*greater than 0.*got 0"),
     "a coverage of more than all": (protocol(coverages=[1.5]), r"`protocol\.coverages\.0`: .*equal to 1.*got 1\.5"),
+    "a word of the tables as a name": (elsewhere("pool"), "no model may be called 'pool'"),
     "one bin": (protocol(bins=1), r"`protocol\.bins`: .*equal to 2.*got 1"),
     "too many bins": (protocol(bins=1001), r"`protocol\.bins`: .*equal to 1000"),
     "no measure": (protocol(measures=[]), r"`protocol\.measures`: .*at least 1"),
@@ -254,3 +255,15 @@ def test_what_a_suite_starts_from(tmp_path: Path) -> None:
     loaded = load(tmp_path, edit)
     assert loaded.original_of("digits") == "digits"
     assert loaded.original_of("objects") == "objects"
+
+
+def test_coverages_of_the_protocol_are_put_in_order(tmp_path: Path) -> None:
+    assert load(tmp_path, protocol(coverages=[0.9, 0.5, 0.9, 1.0])).protocol.coverages == [0.5, 0.9, 1.0]
+
+
+def test_a_reference_of_the_protocol_may_be_imported(tmp_path: Path) -> None:
+    def edit(parameters: dict[str, Any]) -> None:
+        elsewhere()(parameters)
+        protocol(references=["org/net"])(parameters)
+
+    assert load(tmp_path, edit).protocol.references == ["org/net"]

@@ -64,7 +64,8 @@ class Replicates:
 
     def keep(self, a: Flags, b: Flags) -> Replicates:
         """The same replicates, of some of the images only, `a` (N,) and `b` (K,)."""
-        return Replicates(self.a[:, a], self.b[:, b], self.r, self.shared)
+        first, second = np.ascontiguousarray(self.a[:, a]), np.ascontiguousarray(self.b[:, b])
+        return Replicates(first, second, self.r, self.shared)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Found:
 
     `accuracy_a`, `accuracy_b`, `composition` (rows,), in [0, 1]; NaN where a rule keeps no image of a set. `draws`
     (3, rows, R) float32: the same three in each replicate, the first of which is the data. `n_a`, `n_b` (rows,) images
-    kept, `classes_a`, `classes_b` (rows,) the classes that these have.
+    kept, `classes_a`, `classes_b` (rows,) the classes that these have, -1 for R3, which weighs images.
     """
 
     layout: tuple[tuple[str, float], ...]
@@ -196,7 +197,7 @@ def by_uncertainty(
     _check_images(pair.right_a, pair.right_b)
     layout = over.layout
     shared = _ordered(a[:1], b[:1]) if len(a) == 1 else None
-    within = [layout.index(("R1", q)) if rule == "R3" and q < 1 else row for row, (rule, q) in enumerate(layout)]
+    weighed = np.array([rule == "R3" for rule, _ in layout])
     for some in _batches(len(pair.right_a)):
         order = shared or _ordered(a[some], b[some])
         right = [
@@ -209,9 +210,8 @@ def by_uncertainty(
         )
         for m in range(len(out)):
             u = 0 if shared else m
-            # what R3 weighs are images that R1 keeps
-            classes_a = _classes(pair.classes_a[order.a[u]], sizes[m, 0, within])
-            classes_b = _classes(pair.classes_b[order.b[u]], sizes[m, 1, within])
+            classes_a = np.where(weighed, -1, _classes(pair.classes_a[order.a[u]], sizes[m, 0]))
+            classes_b = np.where(weighed, -1, _classes(pair.classes_b[order.b[u]], sizes[m, 1]))
             yield _found(layout, data[m], out[m], sizes[m], classes_a, classes_b)
 
 
@@ -292,6 +292,8 @@ def entry_of_certain(
     unsure_a (P, N), unsure_b (P, K) of the models that a pool may have; pools (M, P): whose pool has whom. A model is
     certain of an image at coverage q where its uncertainty is at most its own tau(q), made from the original.
     """
+    if list(coverages) != sorted(coverages):
+        raise ValueError("coverages must ascend")
     steps = len(coverages)
     sides: tuple[list[Counts], list[Counts]] = ([], [])
     for a, b in zip(np.asarray(unsure_a), np.asarray(unsure_b), strict=True):
@@ -299,18 +301,26 @@ def entry_of_certain(
         for side, values in zip(sides, (a, b), strict=True):
             side.append(np.searchsorted(cuts, values, side="left"))
     need = np.ceil(share * pools.sum(axis=1) - 1e-9).astype(np.int64)
-    out = []
-    for side in sides:
-        entries = np.array(side)
-        certain = np.stack([(entries <= step).sum(axis=0) for step in range(steps)])  # (C, N) of all
-        found = np.empty((len(pools), entries.shape[1]), np.int64)
-        for m, pool in enumerate(pools):
-            of_pool = certain.copy()
-            for absent in np.flatnonzero(~pool):
-                of_pool -= entries[absent] <= np.arange(steps)[:, None]
-            found[m] = steps - (of_pool >= need[m]).sum(axis=0)
-        out.append(found)
-    return out[0], out[1]
+    first, second = (_entries(np.array(side), pools, need, steps) for side in sides)
+    return first, second
+
+
+def _entries(own: Counts, pools: Flags, need: Counts, steps: int) -> Counts:
+    """When enough of each pool (M, P) are certain of each image, (M, N), from when each of them is, own (P, N)."""
+    certain = np.stack([(own <= step).sum(axis=0) for step in range(steps)])  # (C, N) of all
+    reached = {k: steps - (certain >= k).sum(axis=0) for k in {*need.tolist(), *(need + 1).tolist()}}
+    out = np.empty((len(pools), own.shape[1]), np.int64)
+    for m, pool in enumerate(pools):
+        absent = np.flatnonzero(~pool)
+        if len(absent) == 0:
+            out[m] = reached[need[m]]
+        elif len(absent) == 1:  # who is missing counts where certain before enough of all are: then one more is needed
+            soon = reached[need[m]]
+            out[m] = np.where(own[absent[0]] > soon, soon, reached[need[m] + 1])
+        else:
+            others = certain - (own[absent][:, None] <= np.arange(steps)[:, None]).sum(axis=0)
+            out[m] = steps - (others >= need[m]).sum(axis=0)
+    return out
 
 
 def disagreement(pred: npt.ArrayLike, pools: Flags) -> Floats:

@@ -238,26 +238,32 @@ def by_certain(study: Study, measure: str, settings: Settings) -> Iterator[Rows]
     if not candidates or min(pools.sum(axis=1)) < protocol.SMALLEST_POOL:
         return
     a, b = (np.stack([side.unsure[measure][model] for model in candidates]) for side in (study.original, study.other))
-    entries = protocol.entry_of_certain(a, b, pools, asked.coverages, asked.pool_share)
-    yield Rows(measure, POOL, list(study.models), _entered(study, entries, asked.coverages, settings.threads))
+    found = {}
+    for scoring in study.scorings:
+        kept, pair = study.kept(scoring), study.pair(scoring, study.models)
+        first, second = a[:, kept[0]], b[:, kept[1]]
+        entries = protocol.entry_of_certain(first, second, pools, asked.coverages, asked.pool_share)
+        found[scoring] = list(protocol.by_entry(pair, *entries, asked.coverages, threads=settings.threads))
+    yield Rows(measure, POOL, list(study.models), found)
 
 
 def by_agreement(study: Study, settings: Settings) -> Iterator[Rows]:
     """R4 and R5 by how many of the other models give the same answer: needs nothing but answers."""
-    asked = settings.protocol
+    asked, threads = settings.protocol, settings.threads
     candidates, pools = pools_of(study.models, study.models, settings.ensembles)
     if not candidates or min(pools.sum(axis=1)) < protocol.SMALLEST_POOL:
         return
     rows = [study.models.index(model) for model in candidates]
     a, b = (protocol.disagreement(side.pred[rows], pools) for side in (study.original, study.other))
-    entries = protocol.entry_of_agreed(a, asked.pool_share), protocol.entry_of_agreed(b, asked.pool_share)
-    found = _entered(study, entries, [1.0], settings.threads)
     over = protocol.grid([], asked.bins)
-    for scoring, others in found.items():
-        kept = study.kept(scoring)
-        pair = study.pair(scoring, study.models)
-        binned = protocol.by_uncertainty(pair, a[:, kept[0]], b[:, kept[1]], over, threads=settings.threads)
-        found[scoring] = [_joined(one, _without(more, ("R0", "R3"))) for one, more in zip(others, binned, strict=True)]
+    found = {}
+    for scoring in study.scorings:
+        kept, pair = study.kept(scoring), study.pair(scoring, study.models)
+        first, second = a[:, kept[0]], b[:, kept[1]]
+        entries = [protocol.entry_of_agreed(side, asked.pool_share) for side in (first, second)]
+        agreed = protocol.by_entry(pair, entries[0], entries[1], [1.0], threads=threads)
+        binned = protocol.by_uncertainty(pair, first, second, over, threads=threads)
+        found[scoring] = [_joined(one, _without(more, ("R0", "R3"))) for one, more in zip(agreed, binned, strict=True)]
     yield Rows(AGREEMENT, POOL, list(study.models), found)
 
 
@@ -313,8 +319,8 @@ def table(found: Found, pair: Pair, model: int, confidence: float) -> dict[str, 
         "logit_gap": protocol.logit_gap(found),
         "n_original": found.n_a,
         "n_replication": found.n_b,
-        "classes_original": found.classes_a,
-        "classes_replication": found.classes_b,
+        "classes_original": _known(found.classes_a),
+        "classes_replication": _known(found.classes_b),
     }
     for name, term in protocol.gaps(found, pair.replicates.shared, confidence).items():
         low, high = ("ci_low", "ci_high") if name == "gap" else (f"{name}_low", f"{name}_high")
@@ -322,6 +328,11 @@ def table(found: Found, pair: Pair, model: int, confidence: float) -> dict[str, 
     draw = protocol.placebo(pair, model, found, confidence)
     out |= {"placebo_gap_pp": 100 * draw.value, "placebo_low": 100 * draw.low, "placebo_high": 100 * draw.high}
     return out
+
+
+def _known(counts: Counts) -> pd.Series:
+    """Counts with NULL in the place of -1."""
+    return pd.Series(counts, dtype="Int32").where(counts >= 0)
 
 
 def shrunk(rows: Rows, everything: Rows, settings: Settings, kinds: Mapping[str, Kind]) -> pd.DataFrame:
@@ -451,16 +462,6 @@ def _parts(mine: Found, theirs: Found, confidence: float) -> dict[str, float]:
     for name, part in (("composition", composition), ("within", within)):
         for end, values in (("pp", part.value), ("low", part.low), ("high", part.high)):
             out[f"{name}_{end}"] = 100 * float(values[at])
-    return out
-
-
-def _entered(
-    study: Study, entries: tuple[Counts, Counts], coverages: Sequence[float], threads: int
-) -> dict[str, list[Found]]:
-    out = {}
-    for scoring in study.scorings:
-        (a, b), pair = study.kept(scoring), study.pair(scoring, study.models)
-        out[scoring] = list(protocol.by_entry(pair, entries[0][:, a], entries[1][:, b], coverages, threads=threads))
     return out
 
 

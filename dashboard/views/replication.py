@@ -349,7 +349,8 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
         warning = findings.saturation(counts, float(frame["accuracy_original"].median()), name)
         if warning:
             st.info(warning, icon=":material/warning:")
-        single = frame.loc[(frame["classes_original"] == 1) | (frame["classes_replication"] == 1), "name"]
+        lone = frame[["classes_original", "classes_replication"]].eq(1).fillna(False).any(axis=1)
+        single = frame.loc[lone, "name"]
         if len(single) and not pair.label:
             st.info(
                 f"For {', '.join(single.head(4))}{' and more' if len(single) > 4 else ''}, the images kept of a set "

@@ -315,8 +315,10 @@ def test_classes_are_those_of_the_images_kept(levels: int) -> None:
     pair, unsure_a, unsure_b = _case(levels + 9, 50, 33, levels)
     for m, found in enumerate(protocol.by_uncertainty(pair, unsure_a, unsure_b, protocol.grid(COVERAGES))):
         for row, (rule, q) in enumerate(found.layout):
-            rule = {"R3": "R1", "R5": "R0"}.get(rule, rule)  # R3 weighs the images of R1, R5 decomposes all
-            kept = protocol.kept(rule, q, unsure_a[m], unsure_b[m])
+            if rule == "R3":  # weighs images
+                assert found.classes_a[row] == found.classes_b[row] == -1
+                continue
+            kept = protocol.kept("R0" if rule == "R5" else rule, q, unsure_a[m], unsure_b[m])
             classes = [len(set(of[k])) for of, k in zip((pair.classes_a, pair.classes_b), kept, strict=True)]
             assert [found.classes_a[row], found.classes_b[row]] == classes, (rule, q)
 
@@ -334,6 +336,8 @@ def test_when_a_pool_is_certain_is_what_its_definition_says(levels: int, share: 
     pools = ~np.eye(models + 2, models, dtype=bool)  # everybody without itself, everybody,
     pools[models + 1, [2, 3, 5]] = False  # and an ensemble without its three members
     found = protocol.entry_of_certain(a, b, pools, coverages, share)
+    with pytest.raises(ValueError, match="ascend"):
+        protocol.entry_of_certain(a, b, pools, coverages[::-1], share)
     assert [entries.shape for entries in found] == [(models + 2, 60), (models + 2, 45)]
     cuts = [[_tau([(u, 0) for u in mine], q) for q in coverages] for mine in a]  # of the original alone
     for side, entries in zip((a, b), found, strict=True):
