@@ -322,8 +322,8 @@ def fit_line(
     """
     u, v = transform(x, scale, n), transform(y, scale, n)
     m = len(u)
-    if m < 3 or np.ptp(u) == 0:
-        raise ValueError("a line needs at least three models with different accuracies")
+    if m < 3 or not np.ptp(u) > 0 or not np.isfinite(v).all():
+        raise ValueError("a line needs at least three models with different accuracies, all known")
     slope, intercept = _least_squares(u, v, np.ones((1, m)))
     residual = v - (intercept + slope * u)
     spread = ((v - v.mean()) ** 2).sum()

@@ -72,16 +72,9 @@ def parts(row: Frame, doubt: str) -> str:
     """
     composition = _part(row["composition_pp"], row["composition_low"], row["composition_high"])
     within = _part(row["within_pp"], row["within_low"], row["within_high"])
-    if verdict(row["ci_low"], row["ci_high"]) == "tied":
-        return (
-            f"The parts of its gap: composition (shares of {doubt}) {composition}, within (images of equal "
-            f"uncertainty) {within}."
-        )
-    more = "more" if row["composition_pp"] >= 0 else "fewer"
-    rest = "is lost" if row["within_pp"] >= 0 else "is gained back"
     return (
-        f"Of this gap of {terms.points(row['gap_pp'])}, {composition} goes with {more} {doubt} (composition); {within} "
-        f"{rest} on images of equal uncertainty (within)."
+        f"Of this gap of {terms.points(row['gap_pp'])}, {composition} is composition (how many {doubt} each set holds) "
+        f"and {within} is within (accuracy on images of like uncertainty)."
     )
 
 
@@ -96,16 +89,20 @@ def shrinks(counts: Frame, where: str) -> str:
     counts: n_models, n_shrinks, p_sign, median_shrink_pp, ci_low, ci_high (NaN where not known).
     """
     n = int(counts["n_models"])
-    verb = "smaller" if counts["median_shrink_pp"] >= 0 else "larger"
-    size, ends = abs(counts["median_shrink_pp"]), sorted((counts["ci_low"], counts["ci_high"]), key=abs)
-    if counts["median_shrink_pp"] < 0:
-        ends = [-ends[0], -ends[1]]
     many = (
         f"**{int(counts['n_shrinks'])} of {n}** models" if n > 1 else "the model" if counts["n_shrinks"] else "no model"
     )
-    p = f" (sign test, p {_p(float(counts['p_sign']))})" if n > 1 else ""
-    said = f"{where}, the gap is smaller than over all images for {many}{p}"
-    return f"{said}; for the median one it is {verb} by {_part(size, *ends)}." if n > 1 else f"{said}."
+    said = f"{where}, the gap is smaller than over all images for {many}"
+    if n < 2:
+        return f"{said}."
+    size, low, high = (float(counts[key]) for key in ("median_shrink_pp", "ci_low", "ci_high"))
+    verb = "smaller" if size >= 0 else "larger"
+    size, low, high = (size, low, high) if size >= 0 else (-size, -high, -low)
+    p = _p(float(counts["p_sign"]))
+    return (
+        f"{said}; for the median one it is {verb} by {_part(size, low, high)}. (Sign test: p {p}; models share images "
+        "and kin, so that is no independent evidence.)"
+    )
 
 
 def _p(value: float) -> str:

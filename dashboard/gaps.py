@@ -27,6 +27,8 @@ WORK = 5e8
 """Image, model and draw at a time: what is resampled without being asked for, about a second."""
 SHARES = tuple(share / 50 for share in range(1, 51))
 """Coverages of a sweep."""
+FEWEST = 20
+"""Images of a set below which a sweep has no point."""
 FEWER = tuple(share / 20 for share in range(1, 21))
 """Coverages of a sweep by many models at once."""
 
@@ -79,8 +81,13 @@ def measures(pair: Pair) -> list[str]:
     stored = db.gap_choices(pair.source, pair.original, pair.other)
     if not live(pair):
         both = [measure for measure in stored["uncertainty"].drop_duplicates() if measure != AGREEMENT]
-    agreed = (stored["uncertainty"] == AGREEMENT).any()
+    agreed = len(answering(pair)) > protocol.SMALLEST_POOL if live(pair) else (stored["uncertainty"] == AGREEMENT).any()
     return [*both, *([AGREEMENT] if agreed else [])]
+
+
+def earlier(pair: Pair) -> bool:
+    """Whether nothing but gaps of all images is stored of a pair, and there are no single images to compute from."""
+    return not live(pair) and db.gap_choices(pair.source, pair.original, pair.other).empty
 
 
 def measured(pair: Pair, measure: str) -> list[str]:
@@ -96,7 +103,7 @@ def tie_order(source: db.Source, dataset: str) -> np.ndarray:
     return ids.get_indexer(pd.Index(compute.hash_order(ids)))
 
 
-@st.cache_resource(max_entries=6, show_spinner=False)
+@st.cache_resource(max_entries=3, show_spinner=False)
 def study(source: db.Source, original: str, other: str, label: str, measure: str, draws: int) -> Study:
     """All models that answered to both sets, on the images of a class, with one measure (empty: none) of uncertainty.
 
@@ -171,7 +178,7 @@ def _computed(pair: Pair, choice: Choice, draws: int) -> Frame:
     """Rows of table `replication` of all models under one rule; none where the rule does not apply."""
     measure = "" if choice.rule == "R0" else choice.measure
     found = study(pair.source, pair.original, pair.other, pair.label, measure, draws)
-    if not min(sum(side.labelled[pair.scoring]) for side in (found.original, found.other)):
+    if pair.scoring not in found.scorings:
         return pd.DataFrame()
     confidence = db.statistics(pair.source)["confidence"]
     frames = [replication.rows_of(found, rows, confidence) for rows in _rows(found, pair, choice)]
@@ -208,12 +215,25 @@ def rows(pair: Pair, choice: Choice, models: tuple[str, ...]) -> tuple[Frame, bo
         at = (stored["coverage_q"] - choice.coverage).abs() < 1e-9 if choice.rule != "R0" and not agreed else True
         stored = stored.loc[at] if at is not True else stored
         if len(stored) or not live(pair):
-            return stored.reset_index(drop=True), True
+            return _with_accuracies(pair, stored.reset_index(drop=True)), True
     frame = _computed(pair, choice, draws_of(pair))
     if frame.empty:
         return frame, False
     frame = db.with_models(frame.loc[frame["model"].isin(models)], pair.source)
     return frame.sort_values(["gap_pp", "model"], ignore_index=True), False
+
+
+def _with_accuracies(pair: Pair, frame: Frame) -> Frame:
+    """Rows of a release that did not store the accuracies behind a gap of all images yet, with those of `metrics`."""
+    if frame["accuracy_original"].notna().all() or not (frame["rule"] == "R0").all():
+        return frame
+    models = tuple(frame["model"])
+    for column, dataset in (("accuracy_original", pair.original), ("accuracy_replication", pair.other)):
+        labels = label_source(pair.source, dataset, pair.scoring)
+        known = db.accuracies(pair.source, "all", labels, models)
+        known = known.loc[known["dataset"] == dataset].set_index("model")["value"]
+        frame = frame.assign(**{column: frame["model"].map(known)})
+    return frame
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=db.KEYS)
@@ -230,9 +250,9 @@ def sweep(pair: Pair, choice: Choice, models: tuple[str, ...]) -> Frame:
         frame = frame.rename(columns={"coverage_original": "coverage", "coverage_replication": "coverage_other"})
         return frame.assign(coverage=frame["coverage_q"]) if choice.rule in ("R3", "R5") else frame
     found = study(pair.source, pair.original, pair.other, pair.label, choice.measure, 0)
-    kept = found.kept(pair.scoring)
-    if not min(map(np.sum, kept)):
+    if pair.scoring not in found.scorings:
         return pd.DataFrame()
+    kept = found.kept(pair.scoring)
     if choice.rule == "R4" and choice.measure != AGREEMENT:
         names, data, sizes, below = _certain_sweep(found, pair, choice.measure, models)
     else:
@@ -257,7 +277,8 @@ def sweep(pair: Pair, choice: Choice, models: tuple[str, ...]) -> Frame:
             "n_replication": sizes[:, 1].ravel(),
         }
     )
-    frame = frame.loc[frame["gap_pp"].notna()].drop_duplicates(["model", "coverage", "coverage_other"])
+    enough = frame[["n_original", "n_replication"]].min(axis=1) >= FEWEST
+    frame = frame.loc[frame["gap_pp"].notna() & enough].drop_duplicates(["model", "coverage", "coverage_other"])
     return db.with_models(frame, pair.source)
 
 
@@ -271,12 +292,15 @@ def _own_sweep(found: Study, pair: Pair, choice: Choice, models: tuple[str, ...]
     ensembles = db.protocol(pair.source)[1]
     kept = found.kept(pair.scoring)
     if choice.measure == AGREEMENT:
-        names = [model for model in found.models if model in set(models)]
-        candidates, pools = replication.pools_of(names, found.models, ensembles)
-        if min(pools.sum(axis=1), default=0) < protocol.SMALLEST_POOL:
+        chosen = [model for model in found.models if model in set(models)]
+        names, candidates, pools = replication.pools_of(chosen, found.models, ensembles)
+        if not names:
             return _NOTHING
         places = [found.models.index(model) for model in candidates]
-        unsure = [protocol.disagreement(side.pred[places], pools) for side in (found.original, found.other)]
+        unsure = [  # whole numbers of models, which sort faster
+            np.rint(protocol.disagreement(side.pred[places], pools) * pools.sum(axis=1)[:, None]).astype(np.uint16)
+            for side in (found.original, found.other)
+        ]
     else:
         known = found.measured(choice.measure)
         whose = known if choice.whose == SELF else [choice.whose]
@@ -330,6 +354,8 @@ def robustness(pair: Pair, scale: str, models: tuple[str, ...]) -> Frame:
     stored = db.robustness(pair.source, pair.original, pair.other, pair.scoring, scale, models) if every else None
     if stored is None and live(pair):
         everything = _whole(pair.source, pair.original, pair.other, pair.label)
+        if pair.scoring not in everything.found:
+            return pd.DataFrame()
         names = [model for model in everything.models if model in set(models)]
         places = [everything.models.index(model) for model in names]
         found = {pair.scoring: [everything.found[pair.scoring][place] for place in places]}
@@ -348,6 +374,8 @@ def contrasts(pair: Pair, models: tuple[str, ...]) -> Frame:
     if not pair.label:
         return db.contrasts(pair.source, pair.original, pair.other, pair.scoring, models)
     everything = _whole(pair.source, pair.original, pair.other, pair.label)
+    if pair.scoring not in everything.found:
+        return pd.DataFrame()
     catalogue = db.catalogue(pair.source)
     kinds = {row.model: Kind(row.family, row.method, row.arch) for row in records(catalogue.models)}
     names = [model for model in everything.models if model in set(models)]

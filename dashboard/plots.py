@@ -437,12 +437,22 @@ def gap_sweep(frame: Frame, x_axis: str, y_axis: str, marked: float | None) -> g
     return _figure(traces, 400, x, y, legend=legend, margin={"l": 8, "r": 16, "t": 12, "b": 8}, shapes=shapes)
 
 
-def gaps(frame: Frame, null: Frame, role: str, axis: str, beside: str = "Null halves (chance)") -> go.Figure:
+def gaps(
+    frame: Frame,
+    null: Frame,
+    role: str,
+    axis: str,
+    beside: str = "Null halves (chance)",
+    *,
+    largest_first: bool = False,
+) -> go.Figure:
     """The gap of each model with its interval, and beside it what chance gives (may be empty), called `beside`.
+
+    The smallest gap is on top, or with `largest_first` the largest.
 
     Both frames: name, family, gap_pp, ci_low, ci_high, n_original, n_replication.
     """
-    order = frame.sort_values("gap_pp", ascending=False)["name"].tolist()
+    order = frame.sort_values("gap_pp", ascending=largest_first)["name"].tolist()
     null = null.loc[null["name"].isin(order)]
     traces, shown = [], [(family, rows, "gap") for family, rows in _families(frame)]
     for family, rows, kind in [*shown, *([("", null, "null")] if len(null) else [])]:
@@ -459,7 +469,7 @@ def gaps(frame: Frame, null: Frame, role: str, axis: str, beside: str = "Null ha
         ]
         marker = {"color": COLOUR.get(family, GREY), "symbol": SYMBOL[role], "size": 10 if len(order) <= COMPACT else 7}
         if kind == "null":
-            marker |= {"symbol": SYMBOL["control"], "size": 8}
+            marker |= {"symbol": SYMBOL["control"] if role != "control" else "line-ns-open", "size": 8}
         name = terms.FAMILY.get(family, beside)
         traces.append(_dots(rows, "gap_pp", 1, says, marker=marker, name=name, offsetgroup=kind))
     both = pd.concat([frame, null]) if len(null) else frame

@@ -235,26 +235,30 @@ HELP |= {
 }
 
 HELP |= {
-    "decomposition": "Images of both sets are sorted into 20 bins by uncertainty, each with a twentieth of the "
-    "original. **Composition**: what the gap would be if the model were as accurate in each bin as on the original, "
-    "and only the shares of the bins differed. **Within**: the rest, errors on images of which it is as sure as of "
-    "images that it gets right on the original. The two add up to the gap exactly. Kitagawa's decomposition (1955); "
-    "its use here is this benchmark's own. It says what the model knows of its doubt, not why images are harder.",
+    "decomposition": "Images of both sets are sorted into bins by uncertainty, each with as many images of the "
+    "original (20 bins unless params.yaml sets another number). **Composition**: what the gap would be if the model "
+    "were as accurate in each bin as on the original, and only the shares of the bins differed. **Within**: the "
+    "rest, lower accuracy on images of like uncertainty, weighted as the other set is. The two add up to the gap "
+    "exactly. Kitagawa's decomposition (1955); its use here is this benchmark's own. It depends on the bins: where "
+    "much of the other set is less certain than nearly all of the original, it lies in the last bin, and counts as "
+    "within what finer bins would count as composition. Rule Matched weighs the bins as the original does, the other "
+    "way. It says what the model knows of its doubt, not why images are harder.",
     "composition": "The part of the gap that goes with a larger share of images of which the model is unsure, at the "
     "accuracies that it has on the original.",
-    "within": "The part of the gap at equal uncertainty: the model is less accurate there than on the original.",
-    "label_term": "Gap by the original label minus gap by any label of the image. Gap by the original label = "
-    "composition + within (by any label) + this. An upper bound of what labels explain, unless only labels differ.",
+    "within": "The part of the gap on images of like uncertainty: the accuracy there is lower than on the original.",
+    "label_term": "Gap by the original label minus gap by any label of the image, images without such a label left "
+    "out. Gap by the original label = composition + within (by any label) + this. Where the labels of the two sets "
+    "come from different processes, or leave out different images, it is no effect of labels alone.",
     "rule": "Definitions of this benchmark: the paper's abstract names no more than subsets chosen by uncertainty. "
     "**Same threshold** (R1): images at least as certain as the threshold that keeps the chosen share of the "
     "original; the other set may keep fewer. **Same coverage** (R2): the most certain share of each set by itself; "
     "it hides that the other set is less certain. **Matched** (R3): the images of R1, the other set weighted to the "
     "original's distribution of uncertainty. **Sure for others** (R4): images of which at least 90 % of the other "
-    "models are certain, or on which they agree; nearly the same images for every model. **Quadrants** (R5): all "
-    "images, as certain or not, right or wrong. Thresholds come from the original alone; ties are broken by the "
-    "sha256 of the image's id.",
+    "models (or as params.yaml sets) are certain, or on which they agree; nearly the same images for every model. "
+    "**Quadrants** (R5): all images, as certain or not, right or wrong. Thresholds come from the original alone; "
+    "ties are broken by the sha256 of the image's id.",
     "whose": "Whose uncertainty chooses the images: that of each model itself, or of one for all, which leaves the "
-    "same images to every model.",
+    "same images to every model. Rule Sure for others asks all other models instead.",
     "keep": "Share of the original's images that the rule keeps, the most certain first.",
     "kept": "Share of the images of a set that the rule keeps.",
     "error_ratio": "Errors on the other set over errors on the original, both in percent of the images kept. Where a "
@@ -267,8 +271,9 @@ HELP |= {
     "shrinks": "Models whose gap is smaller on these images than on all of them, ensembles left out; p by the sign "
     "test. Models share images and kin, so the p-value is too small.",
     "robustness": "Accuracy on the other set minus what a line gives for a model of its accuracy on the original "
-    "(Taori et al. 2020). The line is fitted to the other models shown, anew for every choice of models; ensembles "
-    "are in no line. Intervals: images of both sets resampled, lines fitted anew.",
+    "(Taori et al. 2020). The line is fitted to the other models shown, anew for every choice of models (in a "
+    "snapshot without single images: to all others); ensembles are in no line. Intervals: images of both sets "
+    "resampled, lines fitted anew.",
     "contrast": "Gap of the self-supervised model minus gap of the supervised one of the same architecture, on the "
     "same resampled images. Below zero: it loses less.",
     "quadrants": "Certain: at least as sure as the threshold that keeps the chosen share of the original.",

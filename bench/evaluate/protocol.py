@@ -18,8 +18,9 @@ ties. Every row is decomposed over bins b (Kitagawa 1955; the composition and th
     gap = sum_b (w_b - w'_b) A_b  +  sum_b w'_b (A_b - A'_b)  =  composition + within
 
 with w, A the shares and accuracies of the bins on the original and w', A' those on the other set, among the images that
-the rule keeps. A bin without an image of the original joins the one below it. R3 has the same shares on both sides, and
-R0 and R4 have no bins: all of their gap is within.
+the rule keeps. A bin without an image of the original joins the one below it. R3 leaves out bins that lack images of
+one set and has the same shares on both sides; R0 and R4 have no bins: all of their gap is within. The split depends on
+the bins (few leave much of the other set in the last) and on whose shares weigh the within term (R3: the original's).
 
 Arrays only, no files: bench/evaluate/replication.py is the stage.
 """
@@ -54,18 +55,25 @@ class Replicates:
     """How often each of R replicates holds each image of two sets; replicate 0 holds every one once: the data.
 
     `a` (C, N, LANES), `b` (C, K, LANES): replicate c * LANES + l is lane l of chunk c (bench/evaluate/gap_kernels.py).
-    `shared`: the two sets have images of the same source, so their replicates are drawn together.
+    `shared`: the two sets have images of the same source, so their replicates are drawn together. `clustered`: some
+    images of one set have the same source.
     """
 
     a: Weights
     b: Weights
     r: int
     shared: bool
+    clustered: bool = False
+
+    @property
+    def independent(self) -> bool:
+        """Whether every image is drawn by itself."""
+        return not (self.shared or self.clustered)
 
     def keep(self, a: Flags, b: Flags) -> Replicates:
         """The same replicates, of some of the images only, `a` (N,) and `b` (K,)."""
         first, second = np.ascontiguousarray(self.a[:, a]), np.ascontiguousarray(self.b[:, b])
-        return Replicates(first, second, self.r, self.shared)
+        return Replicates(first, second, self.r, self.shared, self.clustered)
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,8 @@ def resample(origins_a: npt.ArrayLike, origins_b: npt.ArrayLike, rng: np.random.
         both = _drawn(np.concatenate([a, b]), rng, draws)
         first, second = (np.ascontiguousarray(weights) for weights in np.split(both, [len(a)], axis=1))
         return Replicates(first, second, 1 + draws, True)
-    return Replicates(_drawn(a, rng, draws), _drawn(b, rng, draws), 1 + draws, False)
+    clustered = any(len(np.unique(origins)) < len(origins) for origins in (a, b))
+    return Replicates(_drawn(a, rng, draws), _drawn(b, rng, draws), 1 + draws, False, clustered)
 
 
 def _drawn(origins: npt.NDArray[np.str_], rng: np.random.Generator, draws: int) -> Weights:
@@ -391,12 +400,13 @@ def of_draws(value: Floats, draws: npt.ArrayLike, confidence: float) -> Interval
     return Interval(value, *ends)
 
 
-def gaps(found: Found, shared: bool, confidence: float) -> dict[str, Interval]:
-    """`gap`, `composition` and `within` of a model, each with interval, in [-1, 1].
+def gaps(found: Found, dependent: bool, confidence: float) -> dict[str, Interval]:
+    """`gap`, `composition` and `within` of a model, each with interval; `dependent`: some images share a source.
 
-    Intervals are those of the bootstrap, but for the gap of all images (R0, R5) of two independent sets, which has
-    Newcombe's. Where a rule leaves a set no error, or nothing but errors, resampling finds no variation and would claim
-    to know the gap exactly: the gap and the within term then have Newcombe's interval, and composition has none.
+    In [-1, 1]. Intervals are those of the bootstrap, but for the gap of all images (R0, R5) of two sets of independent
+    images, which has Newcombe's. Where a rule leaves a set no error, or nothing but errors, resampling finds no
+    variation and would claim to know the gap exactly: the gap and the within term then have Newcombe's interval, and
+    composition has none.
     """
     draws = found.gap_draws
     gap = of_draws(found.gap, draws, confidence)
@@ -412,8 +422,8 @@ def gaps(found: Found, shared: bool, confidence: float) -> dict[str, Interval]:
 
     a, b = found.accuracy_a, found.accuracy_b
     saturated = np.isin(a, [0, 1]) | np.isin(b, [0, 1])
-    saturated &= ~(shared & (gap.low < gap.high)) & (draws.shape[1] > 0)
-    analytic = saturated | (np.isin(rules, ["R0", "R5"]) & (not shared))
+    saturated &= ~(dependent & (gap.low < gap.high)) & (draws.shape[1] > 0)
+    analytic = saturated | (np.isin(rules, ["R0", "R5"]) & (not dependent))
     with np.errstate(invalid="ignore", divide="ignore"):
         ends = stats.newcombe(a * found.n_a, found.n_a, b * found.n_b, found.n_b, confidence)
     for mine, part, whole, end in (

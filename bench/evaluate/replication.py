@@ -8,8 +8,8 @@
 | gap_contrasts | self-supervised against supervised models of the same architecture |
 
 Both scorings of a pair, and all of its models, share one set of bootstrap resamples. `label_pp` is what scoring by
-another label source takes off the gap: an upper bound of what labels explain, as two sources usually come from
-different processes. What the rules are, and their intervals: bench/evaluate/protocol.py.
+another label source takes off the gap, images without a label of it left out: two sources usually come from different
+processes, so it is no effect of labels alone. What the rules are, and their intervals: bench/evaluate/protocol.py.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Study:
 
     @property
     def scorings(self) -> tuple[str, ...]:
-        return tuple(self.original.right)
+        """Those by which some image of either set can be right."""
+        sides = self.original, self.other
+        return tuple(scoring for scoring in self.original.right if all(side.labelled[scoring].any() for side in sides))
 
     def measured(self, measure: str) -> list[str]:
         """Models of which a measure is known on both sides."""
@@ -232,47 +234,48 @@ def by_own(study: Study, measure: str, of: str, settings: Settings) -> Iterator[
 
 
 def by_certain(study: Study, measure: str, settings: Settings) -> Iterator[Rows]:
-    """R4 by how many of the other models are certain of an image; none where there are too few."""
+    """R4 by how many of the other models are certain of an image; of models that have too few others, none."""
     asked = settings.protocol
-    candidates, pools = pools_of(study.models, study.measured(measure), settings.ensembles)
-    if not candidates or min(pools.sum(axis=1)) < protocol.SMALLEST_POOL:
+    models, candidates, pools = pools_of(study.models, study.measured(measure), settings.ensembles)
+    if not models:
         return
     a, b = (np.stack([side.unsure[measure][model] for model in candidates]) for side in (study.original, study.other))
     found = {}
     for scoring in study.scorings:
-        kept, pair = study.kept(scoring), study.pair(scoring, study.models)
+        kept, pair = study.kept(scoring), study.pair(scoring, models)
         first, second = a[:, kept[0]], b[:, kept[1]]
         entries = protocol.entry_of_certain(first, second, pools, asked.coverages, asked.pool_share)
         found[scoring] = list(protocol.by_entry(pair, *entries, asked.coverages, threads=settings.threads))
-    yield Rows(measure, POOL, list(study.models), found)
+    yield Rows(measure, POOL, models, found)
 
 
 def by_agreement(study: Study, settings: Settings) -> Iterator[Rows]:
     """R4 and R5 by how many of the other models give the same answer: needs nothing but answers."""
     asked, threads = settings.protocol, settings.threads
-    candidates, pools = pools_of(study.models, study.models, settings.ensembles)
-    if not candidates or min(pools.sum(axis=1)) < protocol.SMALLEST_POOL:
+    models, candidates, pools = pools_of(study.models, study.models, settings.ensembles)
+    if not models:
         return
     rows = [study.models.index(model) for model in candidates]
     a, b = (protocol.disagreement(side.pred[rows], pools) for side in (study.original, study.other))
     over = protocol.grid([], asked.bins)
     found = {}
     for scoring in study.scorings:
-        kept, pair = study.kept(scoring), study.pair(scoring, study.models)
+        kept, pair = study.kept(scoring), study.pair(scoring, models)
         first, second = a[:, kept[0]], b[:, kept[1]]
         entries = [protocol.entry_of_agreed(side, asked.pool_share) for side in (first, second)]
         agreed = protocol.by_entry(pair, entries[0], entries[1], [1.0], threads=threads)
         binned = protocol.by_uncertainty(pair, first, second, over, threads=threads)
         found[scoring] = [_joined(one, _without(more, ("R0", "R3"))) for one, more in zip(agreed, binned, strict=True)]
-    yield Rows(AGREEMENT, POOL, list(study.models), found)
+    yield Rows(AGREEMENT, POOL, models, found)
 
 
 def pools_of(
     models: Sequence[str], known: Sequence[str], ensembles: Mapping[str, Sequence[str]]
-) -> tuple[list[str], Flags]:
-    """Models that a pool may have (P), and whose pool (M, P) has whom: all others, of ensembles all but their members.
+) -> tuple[list[str], list[str], Flags]:
+    """Models with a pool (M), models that a pool may have (P), and whose pool (M, P) has whom: all others.
 
-    An ensemble is in no pool: it is made of models that are.
+    The pool of an ensemble lacks its members, and an ensemble is in no pool: it is made of models that are. Models with
+    fewer than `protocol.SMALLEST_POOL` others have none.
     """
     candidates = [model for model in known if model not in ensembles]
     out = np.ones((len(models), len(candidates)), bool)
@@ -280,7 +283,8 @@ def pools_of(
         for absent in [model, *ensembles.get(model, [])]:
             if absent in candidates:
                 out[m, candidates.index(absent)] = False
-    return candidates, out
+    enough = out.sum(axis=1) >= protocol.SMALLEST_POOL
+    return [model for model, has in zip(models, enough, strict=True) if has], candidates, out[enough]
 
 
 def rows_of(study: Study, rows: Rows, confidence: float) -> pd.DataFrame:
@@ -322,7 +326,7 @@ def table(found: Found, pair: Pair, model: int, confidence: float) -> dict[str, 
         "classes_original": _known(found.classes_a),
         "classes_replication": _known(found.classes_b),
     }
-    for name, term in protocol.gaps(found, pair.replicates.shared, confidence).items():
+    for name, term in protocol.gaps(found, not pair.replicates.independent, confidence).items():
         low, high = ("ci_low", "ci_high") if name == "gap" else (f"{name}_low", f"{name}_high")
         out |= {f"{name}_pp": 100 * term.value, low: 100 * term.low, high: 100 * term.high}
     draw = protocol.placebo(pair, model, found, confidence)

@@ -101,11 +101,15 @@ def sources(config: Config) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def hashes(config: Config) -> provenance.Hashes:
-    """Table -> file (relative to results/) -> sha256 of the Parquet that lies there now."""
+def hashes(config: Config, *, earlier: bool = False) -> provenance.Hashes:
+    """Table -> file (relative to results/) -> sha256 of the Parquet that lies there now.
+
+    With `earlier`, of results of an earlier version: the tables that it had.
+    """
     return {
         table: {Path(os.path.relpath(path, config.results)).as_posix(): tables.sha256(path) for path in paths}
-        for table, paths in sources(config).items()
+        for table, paths in (sources_earlier(config) if earlier else sources(config)).items()
+        if paths or not earlier
     }
 
 
@@ -122,8 +126,8 @@ def build(config: Config, facts: dict[str, str] | None = None) -> Path:
     return path
 
 
-def build_earlier(config: Config, facts: dict[str, str]) -> Path:
-    """As `build`, from results of an earlier version: tables and columns that it did not have yet are empty."""
+def sources_earlier(config: Config) -> dict[str, list[Path]]:
+    """As `sources`, of results of an earlier version: those of the files that are there."""
     results = config.results
     found = {name: [results / f"{name}.parquet"] for name in (*SINGLE, *IMPORTED)}
     for name, others in SHARDED.items():
@@ -132,8 +136,13 @@ def build_earlier(config: Config, facts: dict[str, str]) -> Path:
     for name in IMPORTED:
         found[name] += [results / "imported" / name / f"{file_stem(model)}.parquet" for model in config.imported]
     present = {name: [path for path in paths if path.is_file()] for name, paths in found.items()}
-    path = results / FILE
-    build_file(path, present, facts, earlier=True)
+    return dict(sorted(present.items()))
+
+
+def build_earlier(config: Config, facts: dict[str, str]) -> Path:
+    """As `build`, from results of an earlier version: tables and columns that it did not have yet are empty."""
+    path = config.results / FILE
+    build_file(path, sources_earlier(config), facts, earlier=True)
     return path
 
 

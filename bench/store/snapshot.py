@@ -400,7 +400,7 @@ def _fetch(clone: Path, made: Path) -> None:
 
 def _facts_then(config: Config, clone: Path, commit: str) -> dict[str, str]:
     """The facts of results of another commit: its manifest's where it lists them, else what the commit itself says."""
-    hashes = database.hashes(config)
+    hashes = database.hashes(config, earlier=True)
     released = provenance.released_facts(clone, hashes)
     return released or {
         "snapshot_id": provenance.snapshot_id(hashes),

@@ -167,9 +167,10 @@ def made_of(catalogue: db.Catalogue, everything: Frame, best: str, parted: Frame
         said.append(f"{catalogue.model_name(best)}. {findings.parts(row.iloc[0], doubt)}")
     term = everything.loc[everything["model"] == best] if len(everything) else everything
     if len(term) and np.isfinite(term["label_pp"].iloc[0]):
-        values = term[["label_pp", "label_low", "label_high"]].iloc[0]
-        verb, off = ("takes", "off") if values.iloc[0] >= 0 else ("adds", "to")
-        size = terms.points(abs(values.iloc[0]), *sorted(np.abs(values.iloc[1:])))
+        value, low, high = term[["label_pp", "label_low", "label_high"]].iloc[0]
+        verb, off = ("takes", "off") if value >= 0 else ("adds", "to")
+        value, low, high = (value, low, high) if value >= 0 else (-value, -high, -low)
+        size = terms.points(value, low, high) if np.isfinite(low) else terms.points(value)
         said.append(f"Scoring by any label of an image {verb} {size} {off} the gap by the original label.")
     return " ".join(said)
 
@@ -208,6 +209,8 @@ def show_parts(pair: Pair, catalogue: db.Catalogue, parted: Frame, top1: Frame, 
 def missing(pair: Pair, catalogue: db.Catalogue, measure: str) -> str:
     """Why there are no rows, in words."""
     name, other = catalogue.dataset_name(pair.original), catalogue.dataset_name(pair.other)
+    if gaps.earlier(pair):
+        return "These results were made before gaps were taken apart: they hold the gap over all images only."
     if not gaps.measures(pair):
         return (
             f"The models of {name} and {other} are known by their answers alone, and they are too few to tell by their "
@@ -303,11 +306,11 @@ def by_family(pair: Pair, choice: Choice, frame: Frame) -> str:
     if len(stored) < 2 or any(alone.get(row.family, 0) != row.n_models for row in records(stored)):
         return ""
     said = [
-        f"{terms.FAMILY[row.family]} {row.n_shrinks} of {row.n_models}, median "
-        f"{terms.points(row.median_shrink_pp, row.ci_low, row.ci_high)} smaller"
+        f"{terms.FAMILY[row.family]} {row.n_shrinks} of {row.n_models}, "
+        f"{terms.points(row.median_shrink_pp, row.ci_low, row.ci_high, sign=True)}"
         for row in records(stored)
     ]
-    return f"By family: {'; '.join(said)}."
+    return f"Smaller for, and by how much for the median model: {'; '.join(said)}."
 
 
 def where(choice: Choice, name: str) -> str:
@@ -328,19 +331,29 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
     name, other = catalogue.dataset_name(pair.original), catalogue.dataset_name(pair.other)
     frame, _ = gaps.rows(pair, choice, models)
     if frame.empty:
-        share = f" at {100 * choice.coverage:g} %" if choice.rule != "R0" else ""
+        fixed = choice.rule == "R0" or choice.measure == terms.AGREEMENT
+        share = "" if fixed else f" at {100 * choice.coverage:g} %"
+        advice = "" if fixed else "Keep a larger share, or choose another measure."
         st.info(
             f"Nothing to compare under “{terms.RULE[choice.rule]}”{share}: it keeps no image of {other}, or none of "
-            "these models has this uncertainty. Keep a larger share, or choose another measure.",
+            f"these models has this uncertainty. {advice}",
             icon=":material/info:",
         )
-        return everything
+        if choice.rule != "R0":
+            show_sweep(pair, choice, models, name)
+        return frame
+    left = everything.loc[~everything["model"].isin(frame["model"]), "name"]
+    if len(left):
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        st.caption(
+            f"Without {', '.join(left.head(3))}{more}: the rule keeps no image, or the uncertainty is not known."
+        )
     if choice.rule in ("R1", "R2", "R3", "R4"):
         counts = counts_of(pair, choice, frame, everything)
         kept = frame[["coverage_original", "coverage_replication"]].median()
         st.markdown(
             f"{findings.shrinks(counts, where(choice, name))} That keeps {terms.percent(kept.iloc[0])} of {name} and "
-            f"{terms.percent(kept.iloc[1])} of {other} (median model).",
+            f"{terms.percent(kept.iloc[1])} of {other}{' (median model)' if len(frame) > 1 else ''}.",
             help=terms.HELP["shrinks"],
         )
         families = by_family(pair, choice, frame)
@@ -360,6 +373,10 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
     if choice.rule != "R0":
         show_sweep(pair, choice, models, name)
     if choice.rule == "R5":
+        st.caption(
+            f"Split in two, the surest {100 * choice.coverage:g} % of {name} and the images like them, and the rest: "
+            "composition and within below are those of two bins. The figure above has more of them."
+        )
         show_quadrants(pair, catalogue, choice, models, everything)
         return frame
     beside, called = frame.head(0), ""
@@ -385,13 +402,14 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
 
 def show_sweep(pair: Pair, choice: Choice, models: tuple[str, ...], name: str) -> None:
     """The gap at every coverage of the rule."""
-    frame = gaps.sweep(pair, choice, models)
+    with st.spinner("Comparing at every coverage"):
+        frame = gaps.sweep(pair, choice, models)
+    if choice.rule == "R5" and len(frame):  # at 100 % it is that of all bins
+        frame = frame.loc[frame["coverage"] < 1].assign(gap_pp=frame["within_pp"])
     if frame.empty:
         return
-    if choice.rule == "R5":
-        frame = frame.assign(gap_pp=frame["within_pp"])
     some = most_accurate(frame)
-    title = "Within, percentage points" if choice.rule == "R5" else "Gap, percentage points"
+    title = "Within of two bins, pp" if choice.rule == "R5" else "Gap, percentage points"
     agreed = choice.measure == terms.AGREEMENT
     kept = f"Share of {name} that is kept" + (", the most agreed first" if agreed else ", the surest first")
     parts.figure(
@@ -463,20 +481,20 @@ def show_table(pair: Pair, catalogue: db.Catalogue, frame: Frame, everything: Fr
             "Gap, pp": frame["gap_pp"],
             "From": frame["ci_low"],
             "To": frame["ci_high"],
-            "Over all images, pp": frame["model"].map(before),
-            "Composition, pp": frame["composition_pp"],
-            "Within, pp": frame["within_pp"],
-            "Labels, pp": frame["label_pp"],
-            "Accuracy, %": 100 * frame["accuracy_original"],
-            "On the other, %": 100 * frame["accuracy_replication"],
+            "Place": None if pair.label else frame["model"].map(ranks[pair.original]),
+            "Place on the other": None if pair.label else frame["model"].map(ranks[pair.other]),
             "Kept, %": 100 * frame["coverage_original"],
             "Kept of the other, %": 100 * frame["coverage_replication"],
             "Error ratio": frame["error_ratio"],
             "Logit gap": frame["logit_gap"],
             "At random, pp": frame["placebo_gap_pp"],
             "By the reference, pp": None if by_reference is None else frame["model"].map(by_reference),
-            "Place": None if pair.label else frame["model"].map(ranks[pair.original]),
-            "Place on the other": None if pair.label else frame["model"].map(ranks[pair.other]),
+            "Over all images, pp": frame["model"].map(before),
+            "Composition, pp": frame["composition_pp"],
+            "Within, pp": frame["within_pp"],
+            "Labels, pp": frame["label_pp"],
+            "Accuracy, %": 100 * frame["accuracy_original"],
+            "On the other, %": 100 * frame["accuracy_replication"],
             "n original": frame["n_original"],
             "n other": frame["n_replication"],
         }
@@ -551,13 +569,18 @@ def show_scatter(pair: Pair, catalogue: db.Catalogue, view: state.View, both: Fr
         robust = gaps.robustness(pair, view.axis, models)
     st.markdown("**Who stands above the line of the others**", help=terms.HELP["robustness"])
     if robust.empty:
-        st.caption("Effective robustness needs at least five models besides ensembles.")
+        st.caption("Effective robustness needs at least four models besides ensembles.")
         return
-    columns = {"value_pp": "gap_pp"}
-    shown = robust.rename(columns=columns).assign(n_original=n[0], n_replication=n[1])
+    if not gaps.live(pair) and set(models) != set(gaps.answering(pair)):
+        st.caption("This snapshot holds no rows of single images: the line is that of all models, not of those shown.")
+    shown = robust.rename(columns={"value_pp": "gap_pp"}).assign(n_original=n[0], n_replication=n[1])
     parts.figure(
         plots.gaps(
-            shown, shown.head(0), role, "Effective robustness, percentage points: right of zero, above the line"
+            shown,
+            shown.head(0),
+            role,
+            "Effective robustness, percentage points: right of zero, above the line",
+            largest_first=True,
         ),
         robust.drop(columns=["method", "ssl_family", "arch"]),
         f"robustness-{pair.original}-{pair.other}-{pair.scoring}-{view.axis}",
@@ -565,7 +588,7 @@ def show_scatter(pair: Pair, catalogue: db.Catalogue, view: state.View, both: Fr
     )
 
 
-def show_contrasts(pair: Pair, catalogue: db.Catalogue, models: tuple[str, ...]) -> None:
+def show_contrasts(pair: Pair, catalogue: db.Catalogue, models: tuple[str, ...], n: int) -> None:
     """Self-supervised against supervised models of the same architecture."""
     frame = gaps.contrasts(pair, models)
     if frame.empty:
@@ -586,7 +609,7 @@ def show_contrasts(pair: Pair, catalogue: db.Catalogue, models: tuple[str, ...])
         dataset_name=other,
         role=str(catalogue.datasets.at[pair.other, "role"]),
         delta_pp=frame["gap_pp"],
-        n=int(catalogue.datasets.at[pair.other, "n_test"]),
+        n=n,
     )
     parts.figure(
         plots.differences(shown, "Difference of the gaps, percentage points: left of zero, self-supervised loses less"),
@@ -664,9 +687,10 @@ def main() -> None:
     ensembles = db.protocol(source)[1]
     if choice.rule in ("R1", "R2", "R3") and choice.whose == "self" and ensembles:
         reference, _ = gaps.rows(pair, Choice(choice.rule, measure, next(iter(ensembles)), choice.coverage), models)
-    show_table(pair, catalogue, frame, everything, reference)
+    if len(frame):
+        show_table(pair, catalogue, frame, everything, reference)
     show_scatter(pair, catalogue, view, both, models)
-    show_contrasts(pair, catalogue, models)
+    show_contrasts(pair, catalogue, models, int(everything["n_replication"].max()))
     parts.strip(source, view, pair.other)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from bench import stats
 from bench.config import Config
 from bench.evaluate import protocol
-from bench.store import tables
+from bench.store import database, tables
 from dashboard import db, findings, gaps, plots, terms
 from dashboard.gaps import Choice, Pair
 from tests import factory
@@ -189,7 +191,36 @@ def test_a_sweep_by_agreement_asks_more_and_more_of_the_others(pair: Pair) -> No
     row = gaps.rows(pair, Choice("R4", "agreement", "pool", 1.0), models)[0].set_index("model")
     for model, line in swept.groupby("model"):
         assert line["coverage"].is_monotonic_increasing
-        assert row.at[model, "n_original"] in line["n_original"].tolist()
+        assert (line[["n_original", "n_replication"]] >= gaps.FEWEST).all(axis=None)
+        known = row.loc[model, ["n_original", "n_replication"]]
+        assert known["n_original"] in line["n_original"].tolist() or known.min() < gaps.FEWEST
+
+
+@pytest.fixture(scope="module")
+def before(imported: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of aggregates that were made before gaps were taken apart: R0 alone, without accuracies."""
+    root = tmp_path_factory.mktemp("before")
+    (root / "results").mkdir()
+    shutil.copy(imported.root / "params.yaml", root)
+    path = Path(shutil.copy(imported.results / database.FILE, root / "results"))
+    with duckdb.connect(str(path)) as connection:
+        for table in (*database.PER_IMAGE, *database.DERIVED, "effective_robustness", "gap_shrinkage", "gap_contrasts"):
+            connection.execute(f"DELETE FROM {table}")
+        connection.execute("DELETE FROM replication WHERE rule <> 'R0'")
+        connection.execute("UPDATE replication SET accuracy_original = NULL, accuracy_replication = NULL")
+        connection.execute("UPDATE replication SET label_low = NULL, label_high = NULL, classes_original = NULL")
+        connection.execute("INSERT INTO snapshot VALUES ('per_image', 'no')")
+    return root
+
+
+def test_a_release_from_before_shows_what_it_has(before: Path, imported: Config, open_app: Open) -> None:
+    for query in ({}, {"against": "digits-noisy", "scoring": "any_of"}):
+        app = open_app(before, "replication", dataset="digits", **query)
+        assert not app.exception
+        words = text(app)
+        said(words)
+        assert "**Supervised CNN**, the most accurate model on Digits" in words
+        assert "These results were made before gaps were taken apart" in words
 
 
 def test_measures_with_another_scale_on_each_set_are_compared_by_value(source: db.Source, pair: Pair) -> None:
@@ -242,18 +273,13 @@ def _row(**values: float) -> pd.Series:
     return pd.Series(base | values)
 
 
-def test_parts_follow_their_signs() -> None:
+def test_parts_are_told_with_their_intervals() -> None:
     words = findings.parts(_row(), "images of which it is unsure")
-    assert "Of this gap of 5.0 pp, **4.0 pp** [2.0, 6.0] goes with more images of which it is unsure" in words
-    assert "**1.0 pp** [-1.0, 3.0] is lost on images of equal uncertainty" in words
-    words = findings.parts(_row(composition_pp=-4.0, within_pp=-1.0), "images of which it is unsure")
-    assert "goes with fewer images" in words
-    assert "is gained back" in words
+    assert "Of this gap of 5.0 pp, **4.0 pp** [2.0, 6.0] is composition (how many images of which it is unsure" in words
+    assert "**1.0 pp** [-1.0, 3.0] is within" in words
     words = findings.parts(_row(composition_low=np.nan, composition_high=np.nan), "images")
-    assert "**4.0 pp** goes with" in words
+    assert "**4.0 pp** is composition" in words
     assert "nan" not in words
-    tied = findings.parts(_row(ci_low=-1.0), "images")
-    assert tied.startswith("The parts of its gap: composition")
 
 
 def _counts(**values: float) -> pd.Series:
@@ -264,11 +290,12 @@ def _counts(**values: float) -> pd.Series:
 def test_shrinkage_counts_models_and_says_how_much() -> None:
     words = findings.shrinks(_counts(), "There")
     assert words.startswith(
-        "There, the gap is smaller than over all images for **12 of 13** models (sign test, p = 0.0034)"
+        "There, the gap is smaller than over all images for **12 of 13** models; for the median one"
     )
+    assert "Sign test: p = 0.0034; models share images and kin" in words
     assert "smaller by **2.5 pp** [1.5, 3.5]" in words
-    words = findings.shrinks(_counts(median_shrink_pp=-2.5, ci_low=-3.5, ci_high=-1.5, p_sign=1e-9), "There")
-    assert "larger by **2.5 pp** [1.5, 3.5]" in words
+    words = findings.shrinks(_counts(median_shrink_pp=-0.5, ci_low=-2.0, ci_high=1.0, p_sign=1e-9), "There")
+    assert "larger by **0.5 pp** [-1.0, 2.0]" in words
     assert "p < 0.0001" in words
     assert "[" not in findings.shrinks(_counts(ci_low=np.nan, ci_high=np.nan), "There")
     assert "for no model" in findings.shrinks(_counts(n_models=1, n_shrinks=0), "There")
