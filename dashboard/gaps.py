@@ -287,20 +287,30 @@ _Sweep = tuple[list[str], np.ndarray, np.ndarray, np.ndarray]
 _NOTHING: _Sweep = ([], np.zeros((0, 3, 0)), np.zeros((0, 2, 0)), np.zeros((0, 2, 0)))
 
 
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _apart(source: db.Source, original: str, other: str, label: str) -> tuple[list[str], list[np.ndarray]]:
+    """Models that have a pool, and how many of it do not give its most frequent answer, (M, N) of either set."""
+    found = study(source, original, other, label, AGREEMENT, 0)
+    names, candidates, pools = replication.pools_of(found.models, found.models, db.protocol(source)[1])
+    places = [found.models.index(model) for model in candidates]
+    sizes = pools.sum(axis=1)[:, None]
+    sides = found.original, found.other
+    if not names:
+        return [], [np.zeros((0, len(side.classes)), np.uint16) for side in sides]
+    counts = [np.rint(protocol.disagreement(side.pred[places], pools) * sizes) for side in sides]
+    return names, [side.astype(np.uint16) for side in counts]
+
+
 def _own_sweep(found: Study, pair: Pair, choice: Choice, models: tuple[str, ...]) -> _Sweep:
     """R1, R2, R3 or R5 at fifty coverages; R4 by agreement as R1, as more and more of the pool must agree."""
-    ensembles = db.protocol(pair.source)[1]
     kept = found.kept(pair.scoring)
     if choice.measure == AGREEMENT:
-        chosen = [model for model in found.models if model in set(models)]
-        names, candidates, pools = replication.pools_of(chosen, found.models, ensembles)
+        every, apart = _apart(pair.source, pair.original, pair.other, pair.label)
+        names = [model for model in every if model in set(models)]
         if not names:
             return _NOTHING
-        places = [found.models.index(model) for model in candidates]
-        unsure = [  # whole numbers of models, which sort faster
-            np.rint(protocol.disagreement(side.pred[places], pools) * pools.sum(axis=1)[:, None]).astype(np.uint16)
-            for side in (found.original, found.other)
-        ]
+        places = [every.index(model) for model in names]
+        unsure = [side if len(names) == len(every) else side[places] for side in apart]
     else:
         known = found.measured(choice.measure)
         whose = known if choice.whose == SELF else [choice.whose]
