@@ -147,17 +147,38 @@ def test_from_overview_to_an_image_and_back_from_its_link(address: str, browser:
 
 def test_a_download_holds_what_is_shown(address: str, browser: Any, config: Config) -> None:
     page = browser.new_context(accept_downloads=True).new_page()
-    page.goto(f"{address}/replication?against=optdigits&families=ssl")
+    page.goto(f"{address}/replication?against=optdigits&families=ssl&rule=R0")
     settle(page)
     found = {}
     for kind in ("CSV", "Parquet"):
         with page.expect_download(timeout=WAIT_MS) as waiting:
-            page.get_by_role("button", name=kind).locator("visible=true").last.click()
+            page.locator(
+                f".st-key-download-gaps-digits-optdigits-top1-{kind.lower()} button >> visible=true"
+            ).last.click()
         found[kind] = Path(waiting.value.path()).read_bytes()
         assert waiting.value.suggested_filename == f"gaps-digits-optdigits-top1.{kind.lower()}"
     csv, parquet = pd.read_csv(io.BytesIO(found["CSV"])), pd.read_parquet(io.BytesIO(found["Parquet"]))
     assert csv["Model"].tolist() == parquet["Model"].tolist() == ["MAE ViT", "SimCLR CNN"]
-    assert csv["Gap, pp"].tolist() == [15.0, 15.0]
+    assert csv["Gap, pp"].tolist() == pytest.approx([15.0, 15.0])
+
+
+def test_a_rule_and_its_coverage_are_in_the_link(address: str, browser: Any) -> None:
+    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    page.goto(f"{address}/replication?dataset=digits&against=optdigits")
+    settle(page)
+    page.get_by_text("Same coverage", exact=True).first.click()
+    page.wait_for_url("**rule=R2**")
+    settle(page)
+    page.get_by_role("slider").first.press("ArrowRight")
+    page.wait_for_url("**coverage=55**")
+    settle(page)
+    sentence = page.get_by_text("On the surest 55 % of each set, the gap is smaller")
+    said = sentence.first.inner_text()
+    shared = browser.new_context().new_page()
+    shared.goto(page.url)
+    settle(shared)
+    assert shared.url == page.url
+    assert shared.get_by_text("On the surest 55 % of each set, the gap is smaller").first.inner_text() == said
 
 
 def test_a_page_opens_at_its_own_address(address: str, browser: Any) -> None:
