@@ -313,16 +313,17 @@ def by_family(pair: Pair, choice: Choice, frame: Frame) -> str:
     return f"Smaller for, and by how much for the median model: {'; '.join(said)}."
 
 
-def where(choice: Choice, name: str) -> str:
-    """The images of a rule, at the start of a sentence."""
+def where(choice: Choice, name: str, pool_share: float) -> str:
+    """The images of a rule, at the start of a sentence; `pool_share`: of the other models, under R4."""
+    pool = f"{100 * pool_share:g} % of the other models"
     share = f"{100 * choice.coverage:g} %"
     return {
         "R1": f"On images at least as certain as the surest {share} of {name}",
         "R2": f"On the surest {share} of each set",
         "R3": f"With the uncertainty of both sets matched, among images like the surest {share} of {name}",
-        "R4": "On images on which nine in ten of the other models agree"
+        "R4": f"On images on which at least {pool} agree"
         if choice.measure == terms.AGREEMENT
-        else f"On images that nine in ten of the other models count among their surest {share} of {name}",
+        else f"On images that at least {pool} count among their surest {share} of {name}, or as sure as those",
     }[choice.rule]
 
 
@@ -352,7 +353,7 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
         counts = counts_of(pair, choice, frame, everything)
         kept = frame[["coverage_original", "coverage_replication"]].median()
         st.markdown(
-            f"{findings.shrinks(counts, where(choice, name))} That keeps {terms.percent(kept.iloc[0])} of {name} and "
+            f"{findings.shrinks(counts, where(choice, name, db.protocol(pair.source)[0].pool_share))} That keeps {terms.percent(kept.iloc[0])} of {name} and "
             f"{terms.percent(kept.iloc[1])} of {other}{' (median model)' if len(frame) > 1 else ''}.",
             help=terms.HELP["shrinks"],
         )
