@@ -352,8 +352,9 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
     if choice.rule in ("R1", "R2", "R3", "R4"):
         counts = counts_of(pair, choice, frame, everything)
         kept = frame[["coverage_original", "coverage_replication"]].median()
+        images = where(choice, name, db.protocol(pair.source)[0].pool_share)
         st.markdown(
-            f"{findings.shrinks(counts, where(choice, name, db.protocol(pair.source)[0].pool_share))} That keeps {terms.percent(kept.iloc[0])} of {name} and "
+            f"{findings.shrinks(counts, images)} That keeps {terms.percent(kept.iloc[0])} of {name} and "
             f"{terms.percent(kept.iloc[1])} of {other}{' (median model)' if len(frame) > 1 else ''}.",
             help=terms.HELP["shrinks"],
         )
