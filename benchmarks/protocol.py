@@ -42,6 +42,7 @@ import pandas as pd
 from bench.evaluate import gap_kernels, protocol
 from bench.evaluate.protocol import Found, Pair, Replicates
 from bench.store import bits
+from benchmarks import beside, met
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -114,9 +115,8 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         "ratio_bootstrap": round(loop_drawn["pandas"] / seconds[1], 1),
         "page_ms": page_ms["once"],
     }
-    met = [found[key] <= limit if sign == "<=" else found[key] >= limit for key, (sign, limit) in TARGETS.items()]
     return {
-        **{key: value for figure in found for key, value in _beside(figure, found[figure])},
+        **beside(TARGETS, found),
         "page_by_uncertainty_ms": page_ms["by_uncertainty"],
         "ratio_points_numpy": round(loop_points["numpy"] / seconds[0], 1),
         "ratio_bootstrap_numpy": round(loop_drawn["numpy"] / seconds[1], 1),
@@ -143,13 +143,8 @@ def run(*, quick: bool = False) -> dict[str, Any]:
             "extrapolated": f"from {size.loop_models} of {size.models} models on one core, and with bootstrap from"
             f" {size.loop_replicates} of {size.draws} replicates; who is certain of what is timed for all models",
         },
-        "met": all(met),
+        "met": met(TARGETS, found),
     }
-
-
-def _beside(figure: str, value: float) -> list[tuple[str, Any]]:
-    sign, limit = TARGETS[figure]
-    return [(figure, value), (f"target_{figure}", f"{sign} {limit}")]
 
 
 def details(result: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from bench import stats
 from bench.store import bits
+from benchmarks import beside, met
 
 Way = Callable[[int], tuple[npt.NDArray[Any], ...]]
 """From the bound of a condition to the figures that it finds."""
@@ -102,19 +103,13 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         "ingest_s_60m": large["ingest_s"]["bits"],
         "parquet_bytes_per_prediction_60m": large["parquet_bytes_per_prediction"],
     }
-    met = [found[key] <= limit if sign == "<=" else found[key] >= limit for key, (sign, limit) in TARGETS.items()]
     return {
-        **{key: value for figure in found for key, value in _beside(figure, found[figure])},
+        **beside(TARGETS, found),
         "compile_s": round(warm_s, 2),
         "seconds": round(time.perf_counter() - began),
         "sizes": sizes,
-        "met": all(met),
+        "met": met(TARGETS, found),
     }
-
-
-def _beside(figure: str, value: float) -> list[tuple[str, Any]]:
-    sign, limit = TARGETS[figure]
-    return [(figure, value), (f"target_{figure}", f"{sign} {limit}")]
 
 
 def details(result: dict[str, Any]) -> str:

@@ -229,6 +229,11 @@ def too_many(pair: Pair) -> str:
     return f"Without intervals: this choice is not stored, and there are too many answers to resample at once.{said}"
 
 
+def first_of(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def choose_rule(pair: Pair, view: state.View, measure: str, whose: str) -> Choice | None:
     """The rule and its coverage; controls for them. None where there is no uncertainty to choose by."""
     if not measure:
@@ -345,10 +350,7 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
         return frame
     left = everything.loc[~everything["model"].isin(frame["model"]), "name"]
     if len(left):
-        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        st.caption(
-            f"Without {', '.join(left.head(3))}{more}: the rule keeps no image, or the uncertainty is not known."
-        )
+        st.caption(f"Without {first_of(left.tolist())}: the rule keeps no image, or the uncertainty is not known.")
     if choice.rule in ("R1", "R2", "R3", "R4"):
         counts = counts_of(pair, choice, frame, everything)
         kept = frame[["coverage_original", "coverage_replication"]].median()
@@ -368,8 +370,8 @@ def show_rule(pair: Pair, catalogue: db.Catalogue, choice: Choice, models: tuple
         single = frame.loc[lone, "name"]
         if len(single) and not pair.label:
             st.info(
-                f"For {', '.join(single.head(4))}{' and more' if len(single) > 4 else ''}, the images kept of a set "
-                "are of a single class: nothing is told of the others.",
+                f"For {first_of(single.tolist())}, the images kept of a set are of a single class: nothing is told of "
+                "the others.",
                 icon=":material/warning:",
             )
     if choice.rule != "R0":
@@ -672,9 +674,8 @@ def main() -> None:
     show_parts(pair, catalogue, parted, top1, measure)
     unknown = everything.loc[~everything["model"].isin(parted["model"]), "name"] if len(parted) else everything.head(0)
     if len(unknown):
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         them = "it" if len(unknown) == 1 else "them"
-        st.caption(f"Without {', '.join(unknown.head(3))}{more}: this uncertainty is not known of {them}.")
+        st.caption(f"Without {first_of(unknown.tolist())}: this uncertainty is not known of {them}.")
     st.subheader("The gap on images of like certainty", anchor=False, help=terms.HELP["rule"])
     if measure == terms.AGREEMENT:
         st.caption(
@@ -701,8 +702,7 @@ def lacking(pair: Pair, catalogue: db.Catalogue, models: tuple[str, ...]) -> Non
     names = [catalogue.model_name(model) for model in models if model not in gaps.answering(pair)]
     if names:
         other = catalogue.dataset_name(pair.other)
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        st.caption(f"Without {', '.join(names[:3])}{more}: no answers to {other}.")
+        st.caption(f"Without {first_of(names)}: no answers to {other}.")
 
 
 main()
