@@ -280,6 +280,14 @@ def proposals() -> None:
 
 
 @app.command()
+def consensus() -> None:
+    """Votes become labels: the label source `consensus`, and how far the annotators agree."""
+    from bench.relabel import consensus as stage
+
+    _run("consensus", stage.run)
+
+
+@app.command()
 def subsets() -> None:
     """Named sets of test images."""
     from bench.evaluate import subsets as stage

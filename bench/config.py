@@ -66,12 +66,24 @@ class ImportedLabels(Frozen):
     process: str = ""
 
 
+class ImportedVotes(Frozen):
+    """Votes that were cast elsewhere: the sha256 of their file, how they were cast in words, and by whom.
+
+    `pooled`: only counts are known, nobody's single votes.
+    """
+
+    sha256: Sha256
+    process: str = ""
+    kind: Literal["human", "machine", "simulated"] = "human"
+    pooled: bool = False
+
+
 class Dataset(Frozen):
     """How a folder `data/<name>/`, or of a preset `fetched/<preset>/<name>/`, takes part in the benchmark.
 
     `sha256` pins what was fetched (bench/data/fetch.py), `images` the pictures that were attached to a set that comes
-    without, `labels` the imported label sources: stages depend on these, as on all of params.yaml, and check the files
-    against them.
+    without, `labels` the imported label sources, `votes` the imported votes: stages depend on these, as on all of
+    params.yaml, and check the files against them.
     """
 
     role: Role
@@ -81,6 +93,7 @@ class Dataset(Frozen):
     sha256: Sha256 | None = None
     images: Sha256 | None = None
     labels: dict[Name, ImportedLabels] = {}
+    votes: dict[Name, ImportedVotes] = {}
 
     @model_validator(mode="after")
     def _names_its_original(self) -> Dataset:
@@ -241,11 +254,48 @@ class Protocol(Frozen):
 
 
 class Proposals(Frozen):
-    """Ranked labels per image from an ensemble; the original label is always among them."""
+    """Ranked labels per image from an ensemble; the original label is always among them.
+
+    `recall`: the share of known labels that proposals must hold for an ensemble to be suggested.
+    """
 
     ensemble: Name | None = None
     datasets: list[Name] = []
     top_k: Positive = 5
+    recall: Fraction = 0.97
+
+
+Order = Literal["quality", "disagreement", "uncertainty", "labels", "random"]
+
+
+class Annotations(Frozen):
+    """How people annotate (study 1). None of this changes a result.
+
+    `url`: a database of SQLAlchemy, where votes are kept until they are committed; empty: SQLite in
+    `.annotations/votes.sqlite`. `overlap`: annotators that an image needs. `order`: what is annotated next. `examples`:
+    example images of each class, the same for all. `shuffle`: labels of one page in random order, which is stored.
+    """
+
+    url: str = ""
+    overlap: Positive = 2
+    order: Order = "quality"
+    examples: Annotated[int, Field(ge=0, le=10)] = 5
+    shuffle: bool = False
+
+
+class Consensus(Frozen):
+    """How votes become labels (bench/relabel/consensus.py).
+
+    `unsure`: what an "unsure" counts as, between no (0) and yes (1); null: as no vote. `smoothing` and `per_label` are
+    of the rule dawid_skene: what is added to each count of an annotator's rates, and whether each class has its own.
+    `machines`: models whose answer counts as a vote: yes for their class, no for the others that were shown.
+    """
+
+    rule: Literal["union", "intersection", "majority", "dawid_skene"] = "majority"
+    unsure: Annotated[float, Field(ge=0, le=1)] | None = None
+    smoothing: Annotated[float, Field(ge=0)] = 1.0
+    per_label: bool = False
+    machines: list[ModelName] = []
 
 
 class Neighbours(Frozen):
@@ -287,6 +337,8 @@ class Config(Frozen):
     subsets: Subsets = Subsets()
     protocol: Protocol = Protocol()
     proposals: Proposals = Proposals()
+    annotations: Annotations = Annotations()
+    consensus: Consensus = Consensus()
     neighbours: Neighbours = Neighbours()
     statistics: Statistics = Statistics()
     release: Release = Release()
@@ -317,6 +369,13 @@ class Config(Frozen):
     def imported_labels(self, dataset: str, source: str) -> Path:
         """The file with the labels of an imported source."""
         return self.data / "imported" / "labels" / dataset / f"{source}.parquet"
+
+    def imported_votes(self, dataset: str, source: str) -> Path:
+        """The file with imported votes; of a fetched dataset those that its preset fetches too."""
+        preset = self.dataset(dataset).fetched
+        own = self.data / "imported" / "votes" / dataset / f"{source}.parquet"
+        fetched = None if preset is None else self.fetched / preset / "votes" / dataset / f"{source}.parquet"
+        return fetched if fetched is not None and not own.is_file() else own
 
     def original_of(self, suite: str) -> str:
         """The dataset that a suite's figures start from: what is trained on, else its first original."""
@@ -390,6 +449,7 @@ class Config(Frozen):
         known(self.protocol.references, [*reference, *self.imported], "protocol.references")
         known(self.proposals.ensemble, self.uncertainty.ensembles, "proposals.ensemble")
         known(self.proposals.datasets, self.datasets, "proposals.datasets")
+        known(self.consensus.machines, [*reference, *self.imported], "consensus.machines")
         known(self.neighbours.model, self.models, "neighbours.model")
         return self
 

@@ -22,6 +22,7 @@ import yaml
 
 from bench import config as configuration
 from bench import schemas, stats
+from bench.evaluate import correctness
 from bench.store import bits
 from dashboard import terms
 from dashboard.findings import Pair
@@ -45,6 +46,15 @@ NEEDED = (
     "ranks",
     "representations",
     "proposals",
+    "proposal_recall",
+    "queue",
+    "votes",
+    "ballots",
+    "consensus",
+    "annotators",
+    "agreement",
+    "tick_rates",
+    "vote_rules",
     "neighbours",
     "subsets",
     "subset_members",
@@ -269,7 +279,7 @@ def catalogue(source: Source) -> Catalogue:
     defined = classes.dropna(subset="definition")
     scored = query(source, f"SELECT DISTINCT dataset, label_source, model FROM metrics WHERE {_SCORED} ORDER BY ALL")
     sources = scored[["dataset", "label_source"]].drop_duplicates()
-    sources = sources.iloc[np.argsort(sources["label_source"].ne(ORIGINAL), kind="stable")]
+    sources = sources.sort_values("label_source", key=lambda names: names.map(correctness.source_order), kind="stable")
     conditions = query(source, "SELECT DISTINCT condition FROM metrics ORDER BY ALL")["condition"]
     named = {"corruption": [], "attack": []}
     for kind, *rest in conditions.str.split(":"):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
+from bench.frames import Frame
 
-if TYPE_CHECKING:
-    Frame = Any  # pandas' own hints make a union of Series, DataFrame and scalars of nearly every expression
-else:
-    Frame = pd.DataFrame
+__all__ = ["Frame", "records"]
 
 
 def records(frame: Frame) -> Iterator[Any]:

@@ -558,6 +558,20 @@ def differences(frame: Frame, axis: str) -> go.Figure:
     return _figure(traces, height, x, y, scattermode="group", scattergap=0.25, shapes=[_zero()])
 
 
+def changes(frame: Frame, axis: str) -> go.Figure:
+    """How each model's accuracy changes: name, family, change_pp, ci_low, ci_high; the largest change first."""
+    traces = []
+    for family, rows in _families(frame):
+        says = [
+            _hover(row.name, terms.points(row.change_pp, row.ci_low, row.ci_high, sign=True)) for row in records(rows)
+        ]
+        marker = {"color": COLOUR[family], "size": 10 if len(frame) <= COMPACT else 7}
+        traces.append(_dots(rows, "change_pp", 1, says, marker=marker, name=terms.FAMILY[family]))
+    height = 110 + (26 if len(frame) <= COMPACT else 14) * len(frame)
+    names = _categories(frame["name"].tolist()[::-1])
+    return _figure(traces, height, _across(frame, 1, axis, " pp"), names, shapes=[_zero()])
+
+
 FEW = 12
 """Lines up to which each has its name, dashes and intervals."""
 

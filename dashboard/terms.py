@@ -211,6 +211,9 @@ EMPTY = {"excluded": "Left out", "wrong": "Counted wrong"}
 """What becomes of images to which a source gives no label."""
 
 HELP |= {
+    "what_if": "Computed here from the votes that are saved but not committed, by the functions of the stage "
+    "`consensus`, and nothing is written. Accuracy counts an answer as right if it is any of an image's labels; images "
+    "without labels are left out. Intervals of changes come from resampling images, the same ones before and after.",
     "top1": "Share of all images whose original label is the model's first answer.",
     "several": "Images to which the source gives two labels or more. Of all images, those without labels among them, "
     "or of those that have a label: studies differ in this, so both are here.",

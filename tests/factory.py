@@ -22,6 +22,7 @@ import yaml
 
 from bench import config as configuration
 from bench.config import SSL_FAMILY, Config
+from bench.relabel import events
 from bench.store import tables
 
 N_CLASSES = 10
@@ -129,9 +130,10 @@ def make_config(root: Path, n: int = 60) -> Config:
     return configuration.load(path)
 
 
-def make_results(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False) -> Config:
+def make_results(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False, annotated: bool = False) -> Config:
     """Write every table that comes before the stage `subsets`, for `n` test images a dataset; return the Config."""
     from bench.imports import stage
+    from bench.relabel import consensus, proposals
 
     config = make_config(root, n)
     rng = np.random.default_rng(seed)
@@ -167,16 +169,90 @@ def make_results(root: Path, *, seed: int = 0, n: int = 60, imported: bool = Fal
     tables.write("uncertainty", pd.concat(uncertainty), config.results / "uncertainty.parquet")
     _write_calibration(config, rng, test, list(clean))
     _write_attacks(config, rng, test, truth, logits)
-    _write_relations(config, rng, test, clean[ENSEMBLE])
+    _write_neighbours(config, rng, test)
+    proposals.run(config)
+    (config.data / events.FOLDER).mkdir(parents=True)
+    if annotated:
+        annotate(config)
+    consensus.run(config)
     return config
 
 
-def make_all(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False) -> Config:
+ADA, BEN = "Ada Núñez", "Ben <b>"
+SIMULATED = "Simulated, careful"
+
+
+def annotate(config: Config) -> None:
+    """Write annotations: of two people on 12 images of digits-noisy, of a simulated one there and on digits-mosaic.
+
+    Ada says yes to the true label alone. Ben says yes to the true label, and on every third image to the given one or,
+    where that is the true one, to the next class too; on the fifth image he is unsure of the true label. Ada refines
+    the first image: the true label alone. The simulated annotator says yes to every label proposed first. Nobody says
+    yes to any label of the second image; Ada saved the third one twice, and took back what she said of the fourth.
+    """
+    labels = tables.read("labels", config.results / "given_labels.parquet")
+    proposed = tables.read("proposals", config.results / "proposals.parquet")
+    by_image = {sample_id: rows.sort_values("rank") for sample_id, rows in proposed.groupby("sample_id")}
+    truth = labels[labels["source"] == "true"].set_index("sample_id")["class_id"]
+    given = labels[labels["source"] == "original"].set_index("sample_id")["class_id"]
+    noisy = sorted(one for one in by_image if one.startswith("digits-noisy/"))[:12]
+    mosaic = sorted(one for one in by_image if one.startswith("digits-mosaic/"))[:12]
+    written: dict[str, list[dict[str, Any]]] = {ADA: [], BEN: [], SIMULATED: []}
+
+    def save(who: str, sample_id: str, answers: dict[int, str], stage: str = events.ANNOTATE, **more: Any) -> str:
+        mine = written[who]
+        submission = f"{who} {len(mine)}"
+        common = {
+            "sample_id": sample_id,
+            "annotator": who,
+            "kind": "simulated" if who == SIMULATED else "human",
+            "stage": stage,
+            "utc": f"2026-11-{list(written).index(who) + 10}T10:00:00.{len(mine):06d}Z",
+            "ms_spent": 4000 + 10 * len(mine),
+            "submission": submission,
+            "snapshot": "made up",
+            "sitting": "made up",
+        }
+        ranks = dict(zip(by_image[sample_id]["class_id"], by_image[sample_id]["rank"], strict=True))
+        for class_id, action in answers.items():
+            event = {"event_id": events.event_id(submission, action, class_id), "class_id": class_id, "action": action}
+            mine.append({**common, **event, "rank_shown": ranks.get(class_id)})
+        for action, fields in more.items():
+            mine.append({**common, "event_id": events.event_id(submission, action), "action": action, **fields})
+        return submission
+
+    for i, sample_id in enumerate(noisy):
+        shown = [int(c) for c in by_image[sample_id]["class_id"]]
+        true, other = int(truth[sample_id]), int(given[sample_id])
+        other = (true + 1) % N_CLASSES if other == true else other
+        no = dict.fromkeys(shown, "no")
+        if i == 1:
+            for who in (ADA, BEN):
+                save(who, sample_id, no, none={})
+            continue
+        if i == 2:
+            save(ADA, sample_id, dict.fromkeys(shown, "yes"))
+        taken_back = save(ADA, sample_id, {**no, true: "yes"})
+        if i == 3:
+            save(ADA, sample_id, {}, undo={"target": taken_back})
+        extra = {other: "yes"} if i % 3 == 0 else {}
+        comment = {"comment": {"comment": "<script>alert(1)</script> & 7?"}} if i == 5 else {}
+        save(BEN, sample_id, {**no, true: "unsure" if i == 4 else "yes", **extra}, **comment)
+    shown = [int(c) for c in by_image[noisy[0]]["class_id"]]
+    save(ADA, noisy[0], {**dict.fromkeys(shown, "no"), int(truth[noisy[0]]): "yes"}, events.REFINE)
+    for sample_id in [*mosaic, *noisy[:2]]:
+        ranked = [int(c) for c in by_image[sample_id]["class_id"]]
+        save(SIMULATED, sample_id, {c: "yes" if place == 0 else "no" for place, c in enumerate(ranked)})
+    for who, rows in written.items():
+        events.write(config.data / events.FOLDER / events.stem(who) / "made-up.jsonl", rows)
+
+
+def make_all(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False, annotated: bool = False) -> Config:
     """`make_results`, and then the real stages from `subsets` on, but for `database`."""
     from bench.evaluate import comparisons, metrics, replication, subsets
     from bench.studies import labels
 
-    config = make_results(root, seed=seed, n=n, imported=imported)
+    config = make_results(root, seed=seed, n=n, imported=imported, annotated=annotated)
     for stage in (subsets, metrics, replication, labels, comparisons):
         stage.run(config)
     return config
@@ -359,10 +435,10 @@ def _write_data(
     tables.write("datasets", described, results / "datasets.parquet")
     tables.write("classes", classes, results / "classes.parquet")
     sources = sources.assign(about="Made up for tests, as " + sources["source"] + ".")
-    tables.write("label_sources", sources, results / "label_sources.parquet")
+    tables.write("label_sources", sources, results / "given_label_sources.parquet")
     tables.write("samples", samples, results / "samples.parquet")
     tables.write("images", pictures, results / "images.parquet")
-    tables.write("labels", labels, results / "labels.parquet")
+    tables.write("labels", labels, results / "given_labels.parquet")
     index = {
         name: {"role": DATASETS[name]["role"], "replicates": DATASETS[name].get("replicates")} for name in DATASETS
     }
@@ -559,24 +635,16 @@ def _write_attacks(
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 
 
-def _write_relations(config: Config, rng: np.random.Generator, test: pd.DataFrame, p: np.ndarray) -> None:
-    """Proposals of the ensemble, the original label always among them; neighbours among images of the same label."""
-    proposals, neighbours = [], []
+def _write_neighbours(config: Config, rng: np.random.Generator, test: pd.DataFrame) -> None:
+    """Neighbours among images of the same label."""
+    neighbours = []
     ids, labels = test["sample_id"].to_numpy(), test["label"].to_numpy()
     sources = test["source_id"].to_numpy()
-    proposed_for = test["dataset"].isin(config.proposals.datasets).to_numpy()
-    for i in np.flatnonzero(proposed_for):
-        order = np.argsort(-p[i], kind="stable")[: config.proposals.top_k].tolist()
-        if labels[i] not in order:
-            order[-1] = int(labels[i])
-        proposals += [(ids[i], c, rank, float(p[i, c]), ENSEMBLE) for rank, c in enumerate(order, start=1)]
     for i in range(len(test)):
         alike = np.flatnonzero((labels == labels[i]) & (sources != sources[i]))
         near = rng.permutation(alike)[: config.neighbours.k]
         neighbours += [
             (ids[i], r, ids[j], 0.99 - 0.05 * r, config.neighbours.model) for r, j in enumerate(near, start=1)
         ]
-    columns = ["sample_id", "class_id", "rank", "score", "proposer"]
-    tables.write("proposals", pd.DataFrame(proposals, columns=columns), config.results / "proposals.parquet")
     columns = ["sample_id", "rank", "neighbour_id", "similarity", "model"]
     tables.write("neighbours", pd.DataFrame(neighbours, columns=columns), config.results / "neighbours.parquet")

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 THUMBNAIL = 256
+GIVEN = {"labels": "given_labels", "label_sources": "given_label_sources"}
+"""Tables that the stage `consensus` completes, and the files that hold them before."""
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write results/{datasets,classes,samples,images,labels,label_sources}.parquet and, for each suite that trains
-    models, its hash files; return counts.
+    """Write results/{datasets,classes,samples,images,given_labels,given_label_sources}.parquet and, for each suite that
+    trains models, its hash files; return counts.
 
     Everything is read and checked before anything is written. Raises BenchError naming the file that is at fault, or
     params.yaml where the datasets of a suite do not share one label space, their images have another number of channels
@@ -57,7 +59,7 @@ def run(config: Config) -> dict[str, int]:
         "label_sources": pd.concat(sources, ignore_index=True),
     }
     for table, frame in out.items():
-        tables.write(table, frame, config.results / f"{table}.parquet")
+        tables.write(table, frame, config.results / f"{GIVEN.get(table, table)}.parquet")
     (config.results / "index").mkdir(exist_ok=True)
     for name, suite in config.suites.items():
         if suite.train is not None:

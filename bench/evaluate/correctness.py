@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CLEAN = "clean"
 ORIGINAL = "original"
 """The label source that every image has exactly one label of."""
+CONSENSUS = "consensus"
+"""The label source that annotators here decide (bench/relabel/consensus.py)."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,20 @@ def label_sets(labels: pd.DataFrame, source: str) -> LabelSets:
 
 
 def sources_of(labels: pd.DataFrame, samples: pd.DataFrame) -> dict[str, list[str]]:
-    """Dataset -> the sources that label at least one of its images in `samples`, `original` first."""
+    """Dataset -> the sources that label at least one of its images in `samples`: `original` first, `consensus` last.
+
+    What uses one source besides the original takes the second: published labels before those that are in the making.
+    """
     dataset = samples.set_index("sample_id")["dataset"]
     place = dataset.index.get_indexer(pd.Index(labels["sample_id"]))
     found = labels.loc[place >= 0, ["source"]].assign(dataset=dataset.to_numpy()[place[place >= 0]]).drop_duplicates()
     groups = found.groupby("dataset")["source"]
-    return {str(name): sorted(sources, key=lambda s: (s != ORIGINAL, s)) for name, sources in groups}
+    return {str(name): sorted(sources, key=source_order) for name, sources in groups}
+
+
+def source_order(source: str) -> tuple[bool, bool, str]:
+    """What label sources are sorted by: `original` first, `consensus` last, the others by name."""
+    return source != ORIGINAL, source == CONSENSUS, source
 
 
 def evaluated_samples(config: Config) -> pd.DataFrame:

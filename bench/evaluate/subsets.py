@@ -33,6 +33,7 @@ def run(config: Config) -> dict[str, int]:
     """Write results/subsets.parquet and results/subset_members.parquet."""
     samples = correctness.evaluated_samples(config)
     labels = tables.read("labels", config.results / "labels.parquet")
+    decided = tables.read("consensus", config.results / "consensus.parquet")
     attacks = tables.read("attacks", config.results / "attacks.parquet")
     uncertainty = tables.read("uncertainty", config.results / "uncertainty.parquet")
 
@@ -47,6 +48,7 @@ def run(config: Config) -> dict[str, int]:
         found += _disputed(config, answers, right)
     for dataset, sources in correctness.sources_of(labels, samples).items():
         found += _by_number_of_labels(dataset, sources, labels, samples)
+        found += _annotated(dataset, decided, samples)
 
     rows = [(name, dataset, about, len(ids)) for name, dataset, about, ids in found]
     members = [(name, sample_id) for name, _, _, ids in found for sample_id in ids]
@@ -97,6 +99,15 @@ def _disputed(config: Config, answers: Answers, right: Flags) -> Iterator[Found]
     agree = right[single].mean(axis=0)
     about = f"Images whose original label is given by fewer than half of the {len(single)} models (no ensembles)."
     yield "disputed", answers.dataset, about, answers.ids[agree < AGREED_BY].tolist()
+
+
+def _annotated(dataset: str, decided: pd.DataFrame, samples: pd.DataFrame) -> Iterator[Found]:
+    ids = samples.loc[samples["dataset"] == dataset, "sample_id"]
+    mine = decided.loc[decided["sample_id"].isin(ids)]
+    disputed = set(mine.loc[mine["state"] == "disputed", "sample_id"])
+    if settled := sorted(set(mine["sample_id"]) - disputed):
+        about = "Images on which annotators decided: they judged labels of them, and none stays disputed."
+        yield "annotated", dataset, about, settled
 
 
 def _by_number_of_labels(

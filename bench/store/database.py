@@ -35,10 +35,14 @@ KINDS = {
     "list<float32>": "FLOAT[]",
 }
 SINGLE = (
+    "agreement",
+    "annotators",
     "attacks",
+    "ballots",
     "bits",
     "classes",
     "comparisons",
+    "consensus",
     "datasets",
     "effective_robustness",
     "gap_contrasts",
@@ -52,13 +56,18 @@ SINGLE = (
     "labels",
     "metrics",
     "neighbours",
+    "proposal_recall",
     "proposals",
+    "queue",
     "ranks",
     "replication",
     "samples",
     "subset_members",
     "subsets",
+    "tick_rates",
     "valid",
+    "vote_rules",
+    "votes",
 )
 SHARDED = {
     "models": ("ensemble_models.parquet", "imported/models.parquet"),
@@ -71,8 +80,19 @@ IMPORTED = {"predictions": (), "uncertainty": ("uncertainty.parquet",)}
 """Tables with a shard for every imported model, and the further files that they are the union of."""
 DERIVED = ("codes",)
 """Tables that are made from the others when the file is built, and stored nowhere else."""
-PER_IMAGE = ("attacks", "bits", "images", "labels", "neighbours", "predictions", "proposals", "samples")
-PER_IMAGE += ("subset_members", "training", "uncertainty", "valid")
+PER_IMAGE = (
+    "attacks",
+    "ballots",
+    "bits",
+    "consensus",
+    "images",
+    "labels",
+    "neighbours",
+    "predictions",
+    "proposals",
+    "queue",
+)
+PER_IMAGE += ("samples", "subset_members", "training", "uncertainty", "valid", "votes")
 """Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 
 

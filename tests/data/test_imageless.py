@@ -75,7 +75,7 @@ TABLES = ("datasets", "classes", "samples", "images", "labels", "label_sources")
 
 def test_every_source_of_labels_has_a_row_that_says_where_it_is_from(raw: dict) -> None:
     index.run(config(raw))
-    sources = tables.read("label_sources", raw["root"] / "results" / "label_sources.parquet")
+    sources = tables.read("label_sources", raw["root"] / "results" / "given_label_sources.parquet")
     found = {(d, s): about for d, s, about in sources.itertuples(index=False)}
     assert sorted(found) == [
         ("imagenet", "original"),
@@ -176,23 +176,23 @@ def imported(raw: dict, rows: list[tuple[str, int]], source: str = "mine", insid
 def test_imported_labels_join_those_of_the_set(raw: dict) -> None:
     imported(raw, [("small/2", 0), ("small/2", 1), ("small/5", 2)])
     index.run(config(raw))
-    labels = tables.read("labels", raw["root"] / "results" / "labels.parquet")
+    labels = tables.read("labels", raw["root"] / "results" / "given_labels.parquet")
     mine = labels[labels["source"] == "mine"]
     assert list(zip(mine["sample_id"], mine["class_id"], strict=True)) == [
         ("small/2", 0),
         ("small/2", 1),
         ("small/5", 2),
     ]
-    sources = tables.read("label_sources", raw["root"] / "results" / "label_sources.parquet")
+    sources = tables.read("label_sources", raw["root"] / "results" / "given_label_sources.parquet")
     assert dict(zip(sources["source"], sources["about"], strict=True))["mine"] == "Somebody looked."
-    sources = tables.read("label_sources", raw["root"] / "results" / "label_sources.parquet")
+    sources = tables.read("label_sources", raw["root"] / "results" / "given_label_sources.parquet")
     assert ("small", "mine") in set(zip(sources["dataset"], sources["source"], strict=True))
 
 
 def test_an_imported_source_without_any_label_is_still_a_source(raw: dict) -> None:
     imported(raw, [])
     index.run(config(raw))
-    sources = tables.read("label_sources", raw["root"] / "results" / "label_sources.parquet")
+    sources = tables.read("label_sources", raw["root"] / "results" / "given_label_sources.parquet")
     assert ("small", "mine") in set(zip(sources["dataset"], sources["source"], strict=True))
 
 

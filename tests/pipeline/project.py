@@ -17,6 +17,7 @@ import yaml
 
 from bench.data import writer
 from bench.data.samples import DatasetMeta
+from bench.relabel import events
 
 SOURCE = Path(__file__).parents[2]
 N_CLASSES, N_TRAIN, N_TEST, SIZE = 10, 60, 30, 16
@@ -122,12 +123,26 @@ def make(root: Path) -> Project:
     (root / "params.yaml").write_text(yaml.safe_dump(tiny(parameters), sort_keys=False))
     for name, dataset in parameters["datasets"].items():
         writer.write(_content(name, dataset["role"]), root / "data")
+    _annotate(root / "data" / "annotations")
     project = Project(root)
     project.git("init", "--quiet", "--initial-branch=main")
     project.dvc("add", "--quiet", "data")
     project.dvc("push", "--quiet", "data.dvc")
     project.commit("A tiny benchmark")
     return project
+
+
+def _annotate(folder: Path) -> None:
+    """A simulated annotator who says yes to the true label of the first two images of digits-noisy."""
+    rows = []
+    for i in range(2):
+        common = {"sample_id": f"digits-noisy/{i:03d}", "annotator": "Simulated, one", "kind": "simulated"}
+        common |= {"stage": events.ANNOTATE, "utc": f"2026-01-01T00:00:00.{i:06d}Z", "ms_spent": 0}
+        common |= {"submission": f"{i}", "snapshot": "made up", "sitting": "made up"}
+        for class_id, action in ((i, "yes"), (i + 1, "no")):
+            event = {"event_id": events.event_id(f"{i}", action, class_id), "class_id": class_id, "action": action}
+            rows.append({**common, **event, "rank_shown": class_id - i + 1})
+    events.write(folder / events.stem("Simulated, one") / "made-up.jsonl", rows)
 
 
 def tiny(parameters: dict[str, Any]) -> dict[str, Any]:

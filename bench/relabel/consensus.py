@@ -1,0 +1,246 @@
+"""Stage: votes become labels. Ballots of everyone, what a rule makes of them, refinement, and the source `consensus`.
+
+A ballot is what one annotator said of one label of one image. Only labels that were shown or searched for count:
+others are missing, not "no". Whose ballots count of an image:
+
+- people's, from data/annotations and from imported votes; where one judged an image, simulated ones do not count;
+- simulated annotators', elsewhere;
+- machines' (`consensus.machines`), beside these: yes for the class that a model answers, no for the others judged.
+
+Refinement, a stage of its own, overrides what the rule decides. An image is decided where none of its labels stays
+disputed. The label source `consensus` has the consensus of decided images (which may be no label at all) and the
+original label of all others, so that it stands for the whole set; the subset `annotated` is the decided images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bench import compute
+from bench.config import Config, Consensus, Statistics
+from bench.errors import BenchError
+from bench.evaluate import correctness
+from bench.evaluate.correctness import CONSENSUS
+from bench.frames import Frame
+from bench.relabel import agreement, events, rules
+from bench.store import tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RULES = ("union", "intersection", "majority", "dawid_skene")
+TRUE = ("true", "composed")
+"""Sources that are known to be true, of sets that were made here: what rules are held against."""
+COUNTS = ["n_yes", "n_no", "n_unsure"]
+HUMAN, MACHINE, SIMULATED = "human", "machine", "simulated"
+BALLOT = ["sample_id", "class_id", "annotator", "kind", "pooled", *COUNTS]
+
+
+def run(config: Config) -> dict[str, int]:
+    """Write results/{votes,ballots,consensus,annotators,agreement,tick_rates,vote_rules,labels,label_sources}.parquet.
+
+    BenchError where a file of annotations is wrong, is about images or classes that there are not, or gives an
+    annotator the name of a model; where imported votes are not those that params.yaml pins.
+    """
+    samples = correctness.evaluated_samples(config)
+    given = tables.read("labels", config.results / "given_labels.parquet")
+    sources = tables.read("label_sources", config.results / "given_label_sources.parquet")
+    said = events.read(config.data / events.FOLDER)
+    _check(config, said, samples)
+    people = pd.concat([of_events(said), imported(config)], ignore_index=True)
+    everyone = pd.concat([people, machines(config, people)], ignore_index=True)
+    refinements = events.judged(said, (events.REFINE,))
+    dataset_of: Frame = samples.set_index("sample_id")["dataset"]
+    everyone = everyone.assign(dataset=everyone["sample_id"].map(dataset_of))
+    first = events.judged(said).assign(dataset=lambda frame: frame["sample_id"].map(dataset_of))
+
+    found: dict[str, list[Frame]] = {name: [] for name in (*_MADE, "labels", "label_sources")}
+    for dataset, mine in everyone.groupby("dataset", sort=True):
+        rows = samples.loc[samples["dataset"] == dataset]
+        refined = refinements.loc[refinements["sample_id"].map(dataset_of) == dataset]
+        decided = decide(mine, refined, config.consensus)
+        labels = labels_of(decided, rows)
+        found["consensus"].append(decided)
+        found["labels"].append(labels.assign(source=CONSENSUS))
+        about = described(decided, mine, len(rows), config.consensus)
+        found["label_sources"].append(pd.DataFrame({"dataset": [dataset], "source": CONSENSUS, "about": about}))
+        found["vote_rules"].append(_rules(config, mine, rows, given, str(dataset)))
+        for name, part in _people(config, str(dataset), mine, first.loc[first["dataset"] == dataset], said).items():
+            found[name].append(part)
+    found["votes"], found["ballots"] = [said], [everyone[BALLOT]]
+    found["labels"].insert(0, given)
+    found["label_sources"].insert(0, sources)
+    counts = {}
+    for name, parts in found.items():
+        kept = [part for part in parts if len(part)]
+        counts[name] = len(tables.write(name, tables.stacked(name, kept), config.results / f"{name}.parquet"))
+    return {name: counts[name] for name in ("votes", "ballots", "consensus", "labels")}
+
+
+_MADE = ("votes", "ballots", "consensus", "annotators", "agreement", "tick_rates", "vote_rules")
+
+
+def of_events(said: Frame) -> Frame:
+    """Ballots of the events (table `votes`) that count in the first stage."""
+    mine = events.judged(said)
+    flags = {f"n_{action}": (mine["action"] == action).astype(int) for action in events.ANSWERS}
+    return mine[["sample_id", "class_id", "annotator", "kind"]].assign(pooled=False, **flags)[BALLOT]
+
+
+def imported(config: Config) -> Frame:
+    """Ballots of the imported votes that params.yaml pins. BenchError where a file is missing or another one."""
+    parts = [pd.DataFrame(columns=BALLOT)]
+    for dataset, declared in config.datasets.items():
+        for source, held in declared.votes.items():
+            path = config.imported_votes(dataset, source)
+            _check_pin(path, held.sha256, dataset, source, declared.fetched)
+            frame: Frame = tables.read("imported_votes", path)
+            parts.append(frame.assign(kind=held.kind, pooled=held.pooled, n_unsure=0)[BALLOT])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def machines(config: Config, ballots: Frame) -> Frame:
+    """Ballots of the models of `consensus.machines` on every label that somebody judged."""
+    parts = [pd.DataFrame(columns=BALLOT)]
+    wanted = config.consensus.machines
+    judged = ballots[["sample_id", "class_id"]].drop_duplicates()
+    datasets = judged["sample_id"].str.split("/", n=1).str[0]
+    for dataset in config.datasets if wanted else ():
+        pairs = judged.loc[datasets == dataset]
+        if pairs.empty:
+            continue
+        answers = correctness.answers(config, dataset)
+        row = pd.Index(answers.ids).get_indexer(pd.Index(pairs["sample_id"]))
+        for model in (name for name in wanted if name in answers.models):
+            given = answers.pred[answers.models.index(model), row]
+            parts.append(machine(pairs, model, given))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def machine(pairs: Frame, model: str, answers: np.ndarray) -> Frame:
+    """Ballots of a model on pairs (sample_id, class_id), from its answer to the image of each, (P,)."""
+    yes = pairs["class_id"].to_numpy(np.int64) == answers
+    counts = {"n_yes": yes.astype(int), "n_no": (~yes).astype(int), "n_unsure": 0}
+    return pairs.assign(annotator=model, kind=MACHINE, pooled=False, **counts)[BALLOT]
+
+
+def counted(ballots: Frame) -> Frame:
+    """The ballots that count: where a person judged an image, simulated ones on it do not."""
+    seen = ballots.loc[ballots["kind"] == HUMAN, "sample_id"].unique()
+    return ballots.loc[(ballots["kind"] != SIMULATED) | ~ballots["sample_id"].isin(seen)]
+
+
+def decide(ballots: Frame, refinements: Frame, settings: Consensus, rule: str | None = None) -> Frame:
+    """Table `consensus` of one dataset: what a rule makes of its ballots, overridden by refinements.
+
+    ballots: BALLOT; refinements: the answers that count of the stage `refine` (sample_id, class_id, annotator, action).
+    """
+    kept = counted(ballots)
+    decided = rules.refined(rules.decide(kept, settings, rule), refinements)
+    whose = kept.assign(basis=np.where(kept["pooled"].astype(bool), "pooled", kept["kind"]))
+    basis = whose.groupby("sample_id")["basis"].agg(lambda kinds: " + ".join(k for k in _BASIS if k in set(kinds)))
+    return decided.assign(basis=decided["sample_id"].map(basis).fillna(HUMAN))
+
+
+_BASIS = (HUMAN, SIMULATED, "pooled", MACHINE)
+
+
+def undecided(decided: Frame) -> set[str]:
+    """Images of which a label stays disputed."""
+    return set(decided.loc[decided["state"] == "disputed", "sample_id"])
+
+
+def labels_of(decided: Frame, samples: Frame) -> Frame:
+    """sample_id, class_id, weight of the label source `consensus` of one dataset.
+
+    decided: table `consensus`; samples: its test images, sample_id and label. Decided images have the labels said yes
+    to, with their scores; all others the original label.
+    """
+    open_ones = undecided(decided)
+    settled = decided.loc[~decided["sample_id"].isin(open_ones)]
+    yes = settled.loc[settled["state"] == "yes", ["sample_id", "class_id", "score"]]
+    rest = samples.loc[~samples["sample_id"].isin(settled["sample_id"]), ["sample_id", "label"]]
+    rest = rest.rename(columns={"label": "class_id"}).assign(weight=1.0)
+    return pd.concat([yes.rename(columns={"score": "weight"}), rest], ignore_index=True)
+
+
+def described(decided: Frame, ballots: Frame, n: int, settings: Consensus) -> str:
+    """In words, whose consensus it is and how far it reaches, for table `label_sources`."""
+    voters = counted(ballots).drop_duplicates("annotator")["kind"].value_counts()
+    names = {HUMAN: "annotator", SIMULATED: "simulated annotator", MACHINE: "model"}
+    who = [f"{k} {names[kind]}{'s' * (k > 1)}" for kind in names if (k := int(voters.get(kind, 0)))]
+    pooled = sorted(ballots.loc[ballots["pooled"].astype(bool), "annotator"].unique())
+    who = [f"the pooled votes {name}" for name in pooled] + [one for one in who if not pooled or "annotator" not in one]
+    images, left = decided["sample_id"].nunique(), len(undecided(decided))
+    rule = {"dawid_skene": "Dawid and Skene's estimate"}.get(settings.rule, settings.rule)
+    refined = decided.loc[decided["method"] == "refined", "sample_id"].nunique()
+    said = f"Consensus ({rule}) of {' and '.join(who) or 'refinement alone'} on {images - left:,} of {n:,} images"
+    said += f", {refined:,} of them refined" if refined else ""
+    rest = n - images + left
+    return f"{said}; the original label on the other {rest:,}." if rest else f"{said}."
+
+
+def _rules(config: Config, ballots: Frame, rows: Frame, given: Frame, dataset: str) -> Frame:
+    """Table `vote_rules` of one dataset."""
+    kept, out = counted(ballots), []
+    original = rows.set_index("sample_id")["label"]
+    mine = given.loc[given["sample_id"].isin(original.index)]
+    known = next((source for source in TRUE if (mine["source"] == source).any()), None)
+    truth = mine.loc[mine["source"] == known, ["sample_id", "class_id"]] if known else None
+    for rule in RULES:
+        decided = rules.decide(kept, config.consensus, rule)
+        out.append({"rule": rule, **rules.shape(decided, original, truth, known, config.statistics.confidence)})
+    return pd.DataFrame(out).assign(dataset=dataset)
+
+
+def _people(config: Config, dataset: str, ballots: Frame, judged: Frame, said: Frame) -> dict[str, Frame]:
+    """Tables annotators, agreement and tick_rates of one dataset: of everyone whose single votes are known."""
+    statistics: Statistics = config.statistics
+    single = ballots.loc[~ballots["pooled"].astype(bool)]
+    if single.empty:
+        return {}
+    action = np.select([single["n_yes"] > 0, single["n_no"] > 0], ["yes", "no"], "unsure")
+    answers = single[["sample_id", "class_id", "annotator", "kind"]].assign(action=action)
+    seed = compute.seed_of(config.seed, "agreement", dataset)
+    estimates = rules.estimates(counted(single), config.consensus)
+    people = counted(answers).loc[lambda frame: frame["kind"] != MACHINE]
+    return {
+        "annotators": agreement.annotators(answers, said, estimates, dataset),
+        "agreement": agreement.agreement(people, dataset, seed, statistics.bootstrap, statistics.confidence),
+        "tick_rates": agreement.tick_rates(judged, dataset, statistics.confidence),
+    }
+
+
+def _check(config: Config, said: Frame, samples: Frame) -> None:
+    where = config.data / events.FOLDER
+    described = tables.read("datasets", config.results / "datasets.parquet").set_index("dataset")["n_classes"]
+    dataset_of = dict(zip(samples["sample_id"], samples["dataset"], strict=True))
+    if (fault := events.unknown(said, dataset_of, described.to_dict())) is not None:
+        raise BenchError(
+            f"{fault}.",
+            where=where,
+            remedy="Its dataset was removed or renamed: bring it back, or remove the files that are about it.",
+        )
+    taken = set(said["annotator"]) & {*config.models, *config.imported, *config.uncertainty.ensembles}
+    if taken:
+        raise BenchError(
+            f"{sorted(taken)[0]!r} is the name of an annotator and of a model.",
+            where=where,
+            remedy="Give the model another name in params.yaml.",
+        )
+
+
+def _check_pin(path: Path, pin: str, dataset: str, source: str, preset: str | None) -> None:
+    again = f"Import them again with `bench import votes FILE --source {source} --dataset {dataset}`"
+    again = again if preset is None else f"Fetch them again with `bench data fetch {preset}`"
+    if not path.is_file():
+        raise BenchError("is missing.", where=path, remedy=f"Run `dvc pull data.dvc`. {again}.")
+    if tables.sha256(path) != pin:
+        raise BenchError(
+            f"is not the file that params.yaml pins (datasets.{dataset}.votes.{source}).",
+            where=path,
+            remedy=f"{again}, or remove the entry.",
+        )
