@@ -28,6 +28,8 @@ snapshot_app = typer.Typer(no_args_is_help=True, help="Publish, list and open ve
 app.add_typer(data_app, name="data")
 app.add_typer(preset_app, name="preset")
 app.add_typer(import_app, name="import")
+annotate_app = typer.Typer(no_args_is_help=True, help="Commit, export and simulate annotations.")
+app.add_typer(annotate_app, name="annotate")
 app.add_typer(snapshot_app, name="snapshot")
 
 INTERRUPTED = 130
@@ -205,6 +207,38 @@ def import_remove(
         typer.echo(predictions.remove(config, model, dataset))
     elif source is not None and dataset is not None:
         typer.echo(labels.remove(config, source, dataset))
+
+
+@annotate_app.command("status")
+def annotate_status() -> None:
+    """Say what was annotated and is not committed yet."""
+    from bench.relabel import commit
+
+    typer.echo(commit.status(load()))
+
+
+@annotate_app.command("commit")
+def annotate_commit(
+    message: Annotated[str, typer.Option("--message", "-m", help="of the git commit")] = "",
+    no_git: Annotated[bool, typer.Option("--no-git", help="track with DVC only")] = False,
+) -> None:
+    """Write what was annotated to data/annotations, one file an annotator and sitting, and commit it."""
+    from bench.relabel import commit
+
+    typer.echo(commit.run(load(), message, git=not no_git))
+
+
+@annotate_app.command("simulate")
+def annotate_simulate(
+    dataset: Annotated[str, typer.Argument(help="a set that labels are proposed for")],
+    truth: Annotated[str, typer.Option(help="the label source that is taken as true")],
+    images: Annotated[int, typer.Option(min=1, help="how many images, in random order")] = 150,
+) -> None:
+    """Add votes of simulated annotators, who know the true labels and make mistakes; marked as simulated everywhere."""
+    from bench.relabel import simulate
+
+    counts = simulate.run(load(), dataset, truth, images)
+    typer.echo(f"{', '.join(f'{n:,} {what}' for what, n in counts.items())}. Next: `dvc add data`, `dvc repro`.")
 
 
 @app.command()

@@ -26,7 +26,8 @@ PAGES = {
     "labels": ("Labels", ":material/sell:", ("families", "models", "dataset", "labels")),
     "ssl": ("SSL", ":material/hub:", ("families", "models", "dataset")),
     "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),
-    "relabel": ("Relabel", ":material/label:", ("dataset",)),
+    "relabel": ("Proposals", ":material/label:", ("dataset",)),
+    "annotate": ("Annotate", ":material/edit_note:", ("dataset",)),
     "snapshot": ("Snapshot", ":material/fingerprint:", ()),
 }
 

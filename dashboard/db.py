@@ -1014,3 +1014,32 @@ def label_gaps(source: Source, pair: tuple[str, str, str, str], models: tuple[st
         [*pair, *models],
     )
     return with_models(frame, source)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def queue(source: Source, dataset: str) -> Frame:
+    """Table `queue` of a set. Not copied on each use, so nobody writes into it."""
+    sql = "SELECT q.* FROM queue q JOIN samples s USING (sample_id) WHERE s.dataset = ? ORDER BY sample_id"
+    return query(source, sql, [dataset])
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def sample_datasets(source: Source) -> dict[str, str]:
+    """Test image -> its set."""
+    frame = query(source, "SELECT sample_id, dataset FROM samples WHERE split = 'test'")
+    return dict(zip(frame["sample_id"], frame["dataset"], strict=True))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def pictured(source: Source, dataset: str) -> Frame:
+    """sample_id, label and source_id of the test images of a set that have a picture."""
+    sql = """SELECT s.sample_id, s.label, s.source_id FROM samples s JOIN images USING (sample_id)
+             WHERE s.dataset = ? AND s.split = 'test' ORDER BY s.sample_id"""
+    return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def simulated(source: Source) -> frozenset[str]:
+    """Names of annotators that are no people."""
+    sql = "SELECT DISTINCT annotator FROM ballots WHERE kind <> 'human' UNION SELECT DISTINCT annotator FROM votes "
+    return frozenset(query(source, f"{sql} WHERE kind <> 'human'")["annotator"])

@@ -47,6 +47,12 @@ def head(question: str, answer: str, more: str = "") -> None:
         st.caption(more)
 
 
+def plain(text: str) -> str:
+    """Text that may hold anything, for Markdown: what Markdown or HTML would act on is escaped."""
+    escaped = html.escape(text, quote=False)
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~:$" else c for c in escaped)
+
+
 def csv_bytes(frame: Frame) -> bytes:
     """A frame as CSV; empty cells where a value is missing."""
     return frame.to_csv(index=False).encode()

@@ -52,6 +52,7 @@ class View:
     whose: str = "self"
     coverage: str = "50"
     axis: str = "logit"
+    queue: str = ""
     page: int = 1
     sample: str = ""
 
@@ -200,6 +201,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "whose": ["self", *catalogue.models["model"]],
         "coverage": list(COVERAGES),
         "axis": list(terms.AXIS),
+        "queue": list(terms.ORDER),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -87,7 +87,7 @@ def show(source: db.Source, config: Config, dataset: str, store: votes.Store) ->
         whatif.judge(answers, images.ids, whatif.label_sets(labels, n_classes))
         for labels in (before_labels, after_labels)
     )
-    table = whatif.accuracies(config, models, before, after, dataset, images.origins)
+    table: Frame = whatif.accuracies(config, models, before, after, dataset, images.origins)
     table = db.with_models(table, source)
     summary(catalogue, config, waiting, decided, images.ids, before, after, changed(before_labels, after_labels), table)
     drawn(table)
@@ -183,7 +183,7 @@ def gaps(
     dataset: str,
 ) -> None:
     """The gap of every model to (or from) another set, which keeps its original labels."""
-    table = whatif.gaps(config, models, before, after, origins, other)
+    table: Frame = whatif.gaps(config, models, before, after, origins, other)
     pair = (other.dataset, dataset) if other.is_original else (dataset, other.dataset)
     title = " → ".join(catalogue.dataset_name(one) for one in pair)
     rows = list(records(table.assign(name=table["model"].map(catalogue.names)).sort_values("gap_after_pp")))

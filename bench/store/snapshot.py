@@ -12,7 +12,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ import typer
 from bench import config as configuration
 from bench.config import Config
 from bench.errors import BenchError
-from bench.store import aggregates, database, provenance, tables
+from bench.store import aggregates, commands, database, provenance, tables
 
 FOLDER = Path("snapshots")
 MANIFESTS = FOLDER / "releases"
@@ -413,22 +412,11 @@ def _facts_then(config: Config, clone: Path, commit: str) -> dict[str, str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    return _run(root, ["git", *arguments])
+    return commands.git(root, *arguments, remedy=_REMEDY)
 
 
 def _dvc(root: Path, *arguments: str) -> str:
-    return _run(root, [sys.executable, "-m", "dvc", *arguments])
+    return commands.dvc(root, *arguments, remedy=_REMEDY)
 
 
-def _run(root: Path, command: list[str]) -> str:
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        tool = "git" if command[0] == "git" else "dvc"
-        arguments = command[1:3] if tool == "git" else command[3:5]
-        raise BenchError(
-            f"`{' '.join([tool, *arguments])}` failed: {said[-1] if said else 'no message'}.",
-            where=root,
-            remedy="Nothing was released; put right what it says and try again.",
-        )
-    return done.stdout.strip()
+_REMEDY = "Nothing was released; put right what it says and try again."
