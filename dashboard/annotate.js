@@ -393,7 +393,7 @@ function bar(view) {
   const made = element("div", "bar", box);
   const waiting = view.outbox.filter((one) => !one.move && view.past.some((each) => each.id === one.id)).length;
   const done = data.progress.done + waiting;
-  element("span", "progress", made, `${done.toLocaleString("en")} ${data.progress.words}`);
+  element("span", "progress", made, `${done.toLocaleString("en")} image${done === 1 ? "" : "s"} ${data.progress.words}`);
   const meter = element("progress", "", made);
   meter.max = Math.max(data.progress.complete + data.progress.left, 1);
   meter.value = data.progress.complete;

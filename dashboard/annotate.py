@@ -190,7 +190,7 @@ def annotating(
     name = db.catalogue(source).dataset_name(dataset)
     end = f"There is nothing left for you in {name}: every image is yours already, or has {overlap} annotators."
     _show(
-        source, config, store, who, Task(dataset, events.ANNOTATE, order, "images done by you", end, upcoming, _nothing)
+        source, config, store, who, Task(dataset, events.ANNOTATE, order, "done by you", end, upcoming, _nothing)
     )
 
 
@@ -226,7 +226,7 @@ def refinement(
         preset = [{"class_id": int(class_id), "action": "yes"} for class_id in sorted(ticked)]
         return {"preset": preset, "notes": notes}
 
-    words = "images decided by you"
+    words = "decided by you"
     task = Task(dataset, events.REFINE, f"refine {named}", words, "Every disputed image is decided.", upcoming, extra)
     _show(source, config, store, who, task)
 

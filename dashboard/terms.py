@@ -221,8 +221,8 @@ ORDER = {
 
 HELP |= {
     "queue": "Doubtful labels: the lowest label quality score (cleanlab's self-confidence). Disagreement and "
-    "uncertainty (entropy of the mean) are those of the ensemble that proposes. Only a random order gives rates, such as the share "
-    "of images with several labels, that hold for the whole set.",
+    "uncertainty (entropy of the mean) are those of the ensemble that proposes. Only a random order gives rates, such "
+    "as the share of images with several labels, that hold for the whole set.",
     "what_if": "Computed here from the votes that are saved but not committed, by the functions of the stage "
     "`consensus`, and nothing is written. Accuracy counts an answer as right if it is any of an image's labels; images "
     "without labels are left out. Intervals of changes come from resampling images, the same ones before and after.",

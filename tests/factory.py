@@ -239,7 +239,8 @@ def annotate(config: Config) -> None:
         comment = {"comment": {"comment": "<script>alert(1)</script> & 7?"}} if i == 5 else {}
         save(BEN, sample_id, {**no, true: "unsure" if i == 4 else "yes", **extra}, **comment)
     shown = [int(c) for c in by_image[noisy[0]]["class_id"]]
-    save(ADA, noisy[0], {**dict.fromkeys(shown, "no"), int(truth[noisy[0]]): "yes"}, events.REFINE)
+    everything = dict.fromkeys([*shown, *range(N_CLASSES)], "no")  # what Ben said yes to is among them
+    save(ADA, noisy[0], {**everything, int(truth[noisy[0]]): "yes"}, events.REFINE)
     for sample_id in [*mosaic, *noisy[:2]]:
         ranked = [int(c) for c in by_image[sample_id]["class_id"]]
         save(SIMULATED, sample_id, {c: "yes" if place == 0 else "no" for place, c in enumerate(ranked)})

@@ -1,4 +1,4 @@
-"""What an annotator is shown next: pure functions of table `queue`, of who annotated what, and of who is looking at what.
+"""What an annotator is shown next: pure functions of table `queue`, of who annotated what, and of what others look at.
 
 | order | first comes |
 |---|---|
