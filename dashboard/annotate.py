@@ -189,9 +189,7 @@ def annotating(
 
     name = db.catalogue(source).dataset_name(dataset)
     end = f"There is nothing left for you in {name}: every image is yours already, or has {overlap} annotators."
-    _show(
-        source, config, store, who, Task(dataset, events.ANNOTATE, order, "done by you", end, upcoming, _nothing)
-    )
+    _show(source, config, store, who, Task(dataset, events.ANNOTATE, order, "done by you", end, upcoming, _nothing))
 
 
 def refinement(

@@ -28,6 +28,8 @@ PAGES = {
     "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),
     "relabel": ("Proposals", ":material/label:", ("dataset",)),
     "annotate": ("Annotate", ":material/edit_note:", ("dataset",)),
+    "agreement": ("Agreement", ":material/groups:", ("dataset",)),
+    "relabelled": ("Relabelled", ":material/published_with_changes:", ("dataset",)),
     "snapshot": ("Snapshot", ":material/fingerprint:", ()),
 }
 

@@ -1043,3 +1043,63 @@ def simulated(source: Source) -> frozenset[str]:
     """Names of annotators that are no people."""
     sql = "SELECT DISTINCT annotator FROM ballots WHERE kind <> 'human' UNION SELECT DISTINCT annotator FROM votes "
     return frozenset(query(source, f"{sql} WHERE kind <> 'human'")["annotator"])
+
+
+def _of_set(table: str) -> str:
+    return f"SELECT * FROM {table} WHERE dataset = ? ORDER BY ALL"
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def annotators(source: Source, dataset: str) -> Frame:
+    """Table `annotators` of a set; people first."""
+    frame = query(source, _of_set("annotators"), [dataset])
+    return frame.sort_values(["kind", "annotator"], ignore_index=True)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def agreement(source: Source, dataset: str) -> Frame:
+    """Table `agreement` of a set; the row of all together has `*` for both."""
+    return query(source, _of_set("agreement"), [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def tick_rates(source: Source, dataset: str) -> Frame:
+    """Table `tick_rates` of a set."""
+    return query(source, _of_set("tick_rates"), [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def vote_rules(source: Source, dataset: str) -> Frame:
+    """Table `vote_rules` of a set."""
+    return query(source, _of_set("vote_rules"), [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def proposal_recall(source: Source) -> Frame:
+    """Table `proposal_recall`, the smallest ensemble of each set and source first."""
+    return query(source, "SELECT * FROM proposal_recall ORDER BY dataset, label_source, n_models, ensemble")
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def consensus(source: Source, dataset: str) -> Frame:
+    """Table `consensus` of a set."""
+    sql = "SELECT c.* FROM consensus c JOIN samples s USING (sample_id) WHERE s.dataset = ? ORDER BY ALL"
+    return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def voted_datasets(source: Source) -> list[str]:
+    """Sets that somebody voted on, in the order of the catalogue."""
+    found = set(query(source, "SELECT DISTINCT dataset FROM vote_rules")["dataset"])
+    return [dataset for dataset in catalogue(source).datasets.index if dataset in found]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def trail(source: Source, sample_id: str) -> tuple[Frame, Frame, Frame]:
+    """Of one image: its events (table `votes`) in the order of time, its ballots, and table `consensus`."""
+    tables = (("votes", "utc, event_id"), ("ballots", "kind, annotator, class_id"), ("consensus", "class_id"))
+    events, ballots, decided = (
+        query(source, f"SELECT * FROM {table} WHERE sample_id = ? ORDER BY {order}", [sample_id])
+        for table, order in tables
+    )
+    return events, ballots, decided

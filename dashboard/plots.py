@@ -753,3 +753,30 @@ def label_gaps(frame: Frame, axis: str) -> go.Figure:
         xaxis2={"title": "Removed", "ticksuffix": " pp", "domain": [0.64, 1], "zeroline": False},
         shapes=[zero, zero | {"xref": "x2"}],
     )
+
+
+def ticks(frame: Frame, axis: str, value_axis: str) -> go.Figure:
+    """The share of the labels at each place that got a yes, a line an annotator: annotator, rank, rate and its ends."""
+    traces: list[Trace] = []
+    for i, (name, rows) in enumerate(frame.groupby("annotator", sort=True)):
+        at, low, high = (100 * rows[column].to_numpy(float) for column in ("rate", "ci_low", "ci_high"))
+        says = [
+            _hover(
+                terms.plain_html(str(name)),
+                f"place {row.rank}",
+                terms.percent(row.rate, row.ci_low, row.ci_high),
+                f"n = {row.n_shown:,}",
+            )
+            for row in records(rows)
+        ]
+        style = {
+            "line": {"dash": DASHES[i % len(DASHES)], "width": 1.5},
+            "marker": {"symbol": MARKS[i % len(MARKS)], "size": 8},
+        }
+        colour = list(COLOUR.values())[i % len(COLOUR)]
+        style["line"]["color"] = style["marker"]["color"] = colour
+        data = {"x": rows["rank"].to_numpy() + 0.03 * i, "y": at, "error_y": _bars(at, low, high), "text": says}
+        named = {"name": terms.plain_html(str(name)), "hoverinfo": "text", "mode": "lines+markers", "type": "scatter"}
+        traces.append({**data, **style, **named})
+    x = {"title": axis, "dtick": 1, "zeroline": False}
+    return _figure(traces, 340, x, {"title": value_axis, "ticksuffix": " %", "rangemode": "tozero"})

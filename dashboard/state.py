@@ -53,6 +53,10 @@ class View:
     coverage: str = "50"
     axis: str = "logit"
     queue: str = ""
+    agree: str = "figures"
+    who: str = "hidden"
+    about: str = "images"
+    changed: str = "all"
     page: int = 1
     sample: str = ""
 
@@ -202,6 +206,10 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "coverage": list(COVERAGES),
         "axis": list(terms.AXIS),
         "queue": list(terms.ORDER),
+        "agree": list(terms.AGREEING),
+        "who": list(terms.WHO),
+        "about": list(terms.RELABELLED),
+        "changed": list(terms.CHANGES),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

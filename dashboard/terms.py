@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 FAMILY = {
     "supervised": "Supervised",
     "ssl": "Self-supervised",
@@ -193,6 +195,11 @@ def percent(value: float, low: float | None = None, high: float | None = None) -
     return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def plain_html(text: str) -> str:
+    """Text that may hold anything, for a figure: names there are HTML."""
+    return html.escape(text)
+
+
 def level(confidence: float) -> str:
     """A level of confidence as `95 %`."""
     return f"{100 * confidence:g} %"
@@ -219,7 +226,54 @@ ORDER = {
 }
 """Order in which images are annotated -> its name."""
 
+AGREEING = {"figures": "Figures", "disputed": "Disputed images", "refine": "Refine"}
+"""Parts of the page Agreement."""
+WHO = {"hidden": "Hidden", "shown": "Shown"}
+RELABELLED = {
+    "images": "Images",
+    "accuracy": "Accuracy",
+    "rules": "Rules",
+    "pending": "What pending votes would change",
+}
+"""Parts of the page Relabelled."""
+CHANGES = {
+    "all": "All annotated",
+    "changed": "Changed",
+    "gained": "Gained labels",
+    "lost": "Lost the given label",
+    "empty": "Lost all labels",
+    "disputed": "Disputed",
+    "refined": "Refined",
+}
+"""Filter of annotated images -> its name."""
+RULES = {
+    "union": "Union",
+    "intersection": "Intersection",
+    "majority": "Majority",
+    "dawid_skene": "Dawid and Skene",
+}
+"""How votes become labels -> its name."""
+
 HELP |= {
+    "agreement": "The label set of an annotator is what they said yes to; sets differ where any label does. Jaccard: "
+    "what two sets share, over what either holds; 1 where both are empty. Krippendorff's alpha: 1 for full agreement, "
+    "0 for chance; here with MASI, which weighs how far two sets overlap (Passonneau 2006). Intervals come from the "
+    "images.",
+    "dawid_skene": "Sensitivity: how often an annotator says yes to a label that is right. Specificity: how often no "
+    "to one that is wrong. Both are Dawid and Skene's estimate (1979) from everybody's votes, without knowing the "
+    "truth: they are of labels that were shown, and too good where annotators make the same mistakes.",
+    "ticks": "Labels are shown in the order of the models' scores (unless annotations.shuffle is set), so the first "
+    "are right more often: a falling curve alone is no bias. Compare annotators with one another.",
+    "proposers": "Labels that a model proposed are easier to find for those who annotate than labels that none did, so "
+    "the consensus favours the models of the ensemble that proposes.",
+    "exports": "Images nobody decided have their original label. `bench annotate export --help` makes the same files.",
+    "who": "Hidden by default: knowing who said what sways those who decide.",
+    "refine": "The fourth step of study 1: disputed images are shown once more, with all labels that somebody ticked. "
+    "Where several decide an image and contradict each other, it stays disputed.",
+    "rules": "Union: somebody says yes. Intersection: somebody says yes and nobody no. Majority: more than half do; a "
+    "tie is disputed. Dawid and Skene: more probable than not, given how reliable everyone is. All before refinement.",
+    "relabelled": "An image is decided where no label of it stays disputed. Lost all labels: everything shown was said "
+    "no to. Refined: decided in the second stage.",
     "queue": "Doubtful labels: the lowest label quality score (cleanlab's self-confidence). Disagreement and "
     "uncertainty (entropy of the mean) are those of the ensemble that proposes. Only a random order gives rates, such "
     "as the share of images with several labels, that hold for the whole set.",

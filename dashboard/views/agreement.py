@@ -1,0 +1,201 @@
+"""Agreement: how far annotators agree, whom to trust, and the disputed images once more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from bench import config as configuration
+from bench.config import Config
+from bench.errors import BenchError
+from bench.relabel import votes
+from bench.store import database
+from dashboard import annotate, db, parts, plots, relabelling, state, terms
+from dashboard.frames import Frame, records
+
+QUESTION = "Do the annotators agree?"
+KINDS = {"human": "person", "simulated": "simulated", "machine": "model"}
+MOST = 60
+"""Disputed images that are shown at once."""
+
+
+def main() -> None:
+    source, view = st.session_state["source"], state.current()
+    catalogue = db.catalogue(source)
+    name, everyone = catalogue.dataset_name(view.dataset), db.annotators(source, view.dataset)
+    together = db.agreement(source, view.dataset).query("annotator_a == '*'")
+    people = everyone.loc[everyone["kind"] != "machine"]
+    if together.empty:
+        said = f"No image of {name} has been annotated by two in these results."
+        voted = [catalogue.dataset_name(one) for one in db.voted_datasets(source)]
+        parts.head(QUESTION, said, f"There are votes on {', '.join(voted)}." if voted else "")
+    else:
+        parts.head(QUESTION, relabelling.agreed(together.iloc[0].to_dict(), len(people), name))
+        if (people["kind"] == "simulated").any():
+            st.caption(
+                f":material/info: {int((people['kind'] == 'simulated').sum())} of {len(people)} annotators here are "
+                "**simulated**: made from labels that are known to be true, with mistakes of given rates."
+            )
+        st.markdown("What each of these means is one hover away.", help=terms.HELP["agreement"])
+    if not db.has_images(source):
+        figures(source, view.dataset, everyone)
+        return
+    shown = state.bound(
+        st.segmented_control,
+        "Show",
+        "agree",
+        options=list(terms.AGREEING),
+        format_func=terms.AGREEING.get,
+        label_visibility="collapsed",
+    )
+    if shown == "refine":
+        refine(source, catalogue, view)
+    elif shown == "disputed":
+        contested(source, catalogue, view)
+    else:
+        figures(source, view.dataset, everyone)
+
+
+def figures(source: db.Source, dataset: str, everyone: Frame) -> None:
+    """Annotators, pairs of them, and ticks by place."""
+    if everyone.empty:
+        return
+    rows = list(records(everyone))
+    shown = pd.DataFrame(
+        {
+            "Annotator": [row.annotator for row in rows],
+            "Kind": [KINDS[row.kind] for row in rows],
+            "Images": [row.n_images for row in rows],
+            "Yes, %": [round(100 * row.yes_share, 1) for row in rows],
+            "Sensitivity, %": [round(100 * row.sensitivity, 1) for row in rows],
+            "Specificity, %": [round(100 * row.specificity, 1) for row in rows],
+            "Alpha with others": [round(row.agreement_alpha, 2) for row in rows],
+            "Seconds an image": [round(row.ms_median / 1000, 1) for row in rows],
+        }
+    ).dropna(axis=1, how="all")
+    st.subheader("Annotators", anchor=False, help=terms.HELP["dawid_skene"])
+    parts.table(shown, f"annotators-{dataset}", alt="Annotators and their rates")
+    pairs = db.agreement(source, dataset).query("annotator_a != '*'")
+    if len(pairs):
+        st.subheader("Pairs of annotators", anchor=False, help=terms.HELP["agreement"])
+        rows = list(records(pairs.sort_values("jaccard")))
+        shown = pd.DataFrame(
+            {
+                "Annotators": [f"{row.annotator_a} – {row.annotator_b}" for row in rows],
+                "Images": [row.n_images for row in rows],
+                "Sets differ, %": [round(100 * row.disagreement, 1) for row in rows],
+                "Jaccard": [round(row.jaccard, 3) for row in rows],
+                "From": [round(row.jaccard_low, 3) for row in rows],
+                "To": [round(row.jaccard_high, 3) for row in rows],
+                "Alpha": [round(row.alpha, 3) for row in rows],
+            }
+        )
+        parts.table(shown, f"pairs-{dataset}", alt="Agreement of each pair of annotators")
+    rates = db.tick_rates(source, dataset)
+    if len(rates):
+        st.subheader("Ticks by place", anchor=False, help=terms.HELP["ticks"])
+        parts.figure(
+            plots.ticks(rates, "Place at which a label was shown", "Said yes to"),
+            rates,
+            f"ticks-{dataset}",
+            "How often each annotator says yes to the label at each place",
+        )
+
+
+def _live(source: db.Source, config: Config) -> bool:
+    return source.path == str(config.results / database.FILE)
+
+
+def _said(source: db.Source, dataset: str) -> tuple[Config, votes.Store, Frame] | None:
+    """What people said of a set, committed or not; None, and why, where that cannot be told."""
+    config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
+    if not _live(source, config):
+        st.markdown("Only the results that are here are annotated, not a snapshot that was opened.")
+        return None
+    try:
+        store = annotate.connected(config)
+        return config, store, relabelling.disputed(votes.events(store, dataset=dataset))
+    except BenchError as fault:
+        st.markdown(parts.plain(str(fault)))
+        return None
+
+
+def contested(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
+    """Images on which people differ, and who said what where that is asked for."""
+    found = _said(source, view.dataset)
+    if found is None:
+        return
+    *_, said = found
+    ids = said["sample_id"].drop_duplicates().tolist()
+    name, names = catalogue.dataset_name(view.dataset), catalogue.class_names(view.dataset)
+    if not ids:
+        st.markdown(f"People differ on no image of {name} (committed or not; simulated annotators do not count here).")
+        return
+    st.markdown(
+        f"**{len(ids):,}** images of {name} on which the label sets of people differ, the most contested first."
+    )
+    named = _named()
+    pictures = db.pictures(source, tuple(ids[:MOST]))
+    given = {row.sample_id: row.label for row in records(db.images_of(source, view.dataset, db.ORIGINAL, ()))}
+    with st.container(horizontal=True, gap="small"):
+        for sample_id, rows in said.loc[said["sample_id"].isin(ids[:MOST])].groupby("sample_id", sort=False):
+            with st.container(border=True, width=234, key=f"disputed:{sample_id}"):
+                alt = f"image {sample_id}"
+                instead = parts.instead_of(catalogue, view.dataset, [given[sample_id]])[0]
+                st.html(parts.image_html(pictures.get(str(sample_id)), alt, 92, instead), width=96)
+                lines = []
+                for class_id, answers in rows.groupby("class_id"):
+                    if (answers["action"] == "no").all():
+                        continue
+                    by = [f"{parts.plain(row.annotator)}: {row.action}" for row in records(answers)]
+                    n = f"{(answers['action'] == 'yes').sum()} yes, {(answers['action'] == 'no').sum()} no"
+                    lines.append(f"**{parts.plain(names[int(str(class_id))])}** {', '.join(by) if named else n}")
+                st.markdown("  \n".join(lines))
+                parts.opener("Open", str(sample_id), f"open-disputed:{sample_id}")
+    if len(ids) > MOST:
+        st.caption(f"The first {MOST} are shown.")
+
+
+def _named() -> bool:
+    return (
+        state.bound(
+            st.segmented_control,
+            "Who said what",
+            "who",
+            options=list(terms.WHO),
+            format_func=terms.WHO.get,
+            help=terms.HELP["who"],
+        )
+        == "shown"
+    )
+
+
+def refine(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
+    """The disputed images once more, one after the other; what is decided here overrides the votes."""
+    found = _said(source, view.dataset)
+    if found is None:
+        return
+    config, store, said = found
+    annotate.remembered()
+    who = annotate.person(store)
+    if who is None:
+        annotate.sign_in(store, source)
+        return
+    annotate.badge(store, who)
+    if said.empty:
+        name = catalogue.dataset_name(view.dataset)
+        st.markdown(f"People differ on no image of {name}, so there is nothing to refine.")
+        return
+    st.markdown(
+        "Labels that somebody ticked are ticked: take away what is wrong. A decision overrides the votes, and is kept "
+        "as one of its own.",
+        help=terms.HELP["refine"],
+    )
+    named = _named()
+    annotate.refinement(source, config, store, who, view.dataset, said, named=named)
+
+
+main()
