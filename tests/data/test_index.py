@@ -34,7 +34,7 @@ def two(config: Config) -> Config:
 def test_the_tables_say_what_is_there(two: Config) -> None:
     assert index.run(two) == {"datasets": 2, "samples": 12, "pictures": 10, "labels": 19}
     read = {
-        name: tables.read(name, two.results / f"{name}.parquet")
+        name: tables.read(name, two.results / f"{index.GIVEN.get(name, name)}.parquet")
         for name in ("datasets", "classes", "samples", "images", "labels")
     }
     datasets = read["datasets"].set_index("dataset")

@@ -43,8 +43,10 @@ def test_the_order_of_rows_does_not_change_the_bytes(tmp_path: Path) -> None:
 
 
 def test_a_null_integer_survives(tmp_path: Path) -> None:
-    row = {"event_id": "e", "sample_id": "d/0", "class_id": None, "annotator": "a", "action": "skip", "stage": "s"}
-    votes = pd.DataFrame([{**row, "utc": "2026-01-01T00:00:00Z", "ms_spent": 3, "rank_shown": 2}])
+    row = {"event_id": "e", "sample_id": "d/0", "class_id": None, "annotator": "a", "action": "none"}
+    row |= {"kind": "human", "stage": "annotate", "utc": "2026-01-01T00:00:00.000000Z", "ms_spent": 3, "rank_shown": 2}
+    row |= {"submission": "s", "target": None, "snapshot": "n", "sitting": "t", "comment": None, "counts": True}
+    votes = pd.DataFrame([row])
     tables.write("votes", votes, tmp_path / "v.parquet")
     read = tables.read("votes", tmp_path / "v.parquet")
     assert read["class_id"].isna().all()
