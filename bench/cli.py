@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Build, fetch and complete datasets.")
 preset_app = typer.Typer(no_args_is_help=True, help="Ready-made datasets and models to add to params.yaml.")
-import_app = typer.Typer(no_args_is_help=True, help="Bring predictions and labels that were made elsewhere.")
+import_app = typer.Typer(no_args_is_help=True, help="Bring predictions, labels and votes that were made elsewhere.")
 snapshot_app = typer.Typer(no_args_is_help=True, help="Publish, list and open versioned results.")
 app.add_typer(data_app, name="data")
 app.add_typer(preset_app, name="preset")
@@ -37,6 +37,8 @@ INTERRUPTED = 130
 ModelName = Annotated[str, typer.Argument(help="a name under `models` in params.yaml")]
 ClassKind = Literal["index", "name", "wnid"]
 ScoreKind = Literal["logits", "probabilities"]
+VoterKind = Literal["human", "machine", "simulated"]
+ExportFormat = Literal["refined", "parquet", "csv", "fiftyone"]
 
 
 def _run(name: str, work: Callable[[Config], dict[str, int]]) -> None:
@@ -189,24 +191,53 @@ def import_labels(
     typer.echo(labels.run(load(), file, source, dataset, process, options, dry_run=dry_run))
 
 
+@import_app.command("votes")
+def import_votes(
+    file: Annotated[Path, typer.Argument(help="counts of every class, or a row for each annotator's answer")],
+    source: Annotated[str, typer.Option(help="the name to give these votes")],
+    dataset: Annotated[str, typer.Option(help="a name under `datasets` in params.yaml")],
+    process: Annotated[str, typer.Option(help="how they were cast, in words")] = "",
+    kind: Annotated[VoterKind, typer.Option(help="who cast them")] = "human",
+    order: Annotated[Path | None, typer.Option(help="a file with the ids that rows without a key are of")] = None,
+    in_order: Annotated[bool, typer.Option("--in-order", help="rows are in the order of the dataset")] = False,
+    one_based: Annotated[bool, typer.Option("--one-based", help="class indices are counted from 1")] = False,
+    classes: Annotated[ClassKind | None, typer.Option(help="what classes are given as")] = None,
+    single_choice: Annotated[
+        bool, typer.Option("--single-choice", help="each row chose one of all classes, and said no to the others")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only check, and say what was understood")] = False,
+) -> None:
+    """Check votes that were cast elsewhere, keep them in data/imported and pin them in params.yaml."""
+    from bench.imports import votes
+
+    options = votes.Options(order, in_order, one_based, classes, single_choice)
+    typer.echo(votes.run(load(), file, source, dataset, process, kind, options, dry_run=dry_run))
+
+
 @import_app.command("remove")
 def import_remove(
     model: Annotated[str | None, typer.Option(help="an imported model")] = None,
     source: Annotated[str | None, typer.Option(help="an imported source of labels")] = None,
-    dataset: Annotated[str | None, typer.Option(help="with --source, or for one dataset of a model")] = None,
+    votes: Annotated[str | None, typer.Option(help="an imported source of votes")] = None,
+    dataset: Annotated[str | None, typer.Option(help="with --source or --votes, or for one dataset of a model")] = None,
 ) -> None:
-    """Take an imported model or source of labels out of params.yaml and data/imported."""
+    """Take an imported model or source of labels or votes out of params.yaml and data/imported."""
     from bench.imports import labels, predictions
+    from bench.imports import votes as imported_votes
 
-    if (model is None) == (source is None) or (source is not None and dataset is None):
+    if sum(name is not None for name in (model, source, votes)) != 1 or (model is None and dataset is None):
         raise BenchError(
-            "say what to remove.", where="bench import remove", remedy="Give --model NAME, or --source and --dataset."
+            "say what to remove.",
+            where="bench import remove",
+            remedy="Give --model NAME, or --dataset and either --source or --votes.",
         )
     config = load()
     if model is not None:
         typer.echo(predictions.remove(config, model, dataset))
     elif source is not None and dataset is not None:
         typer.echo(labels.remove(config, source, dataset))
+    elif votes is not None and dataset is not None:
+        typer.echo(imported_votes.remove(config, votes, dataset))
 
 
 @annotate_app.command("status")
@@ -239,6 +270,23 @@ def annotate_simulate(
 
     counts = simulate.run(load(), dataset, truth, images)
     typer.echo(f"{', '.join(f'{n:,} {what}' for what, n in counts.items())}. Next: `dvc add data`, `dvc repro`.")
+
+
+@annotate_app.command("export")
+def annotate_export(
+    dataset: Annotated[str, typer.Option(help="a name under `datasets` in params.yaml")],
+    out: Annotated[Path, typer.Option(help="the file to write")],
+    form: Annotated[ExportFormat, typer.Option("--format", help="refined: JSON as Multilabelfy's; csv: for cleanlab")],
+    source: Annotated[str, typer.Option(help="a source of labels")] = "consensus",
+    extension: Annotated[
+        str | None, typer.Option(help="of the names of files; that of the pictures, else .jpeg, if not given")
+    ] = None,
+    one_hot: Annotated[bool, typer.Option("--one-hot", help="csv: also a column of 0 and 1 a class")] = False,
+) -> None:
+    """Write the labels of one source for other programs (bench/relabel/export.py says how to load them)."""
+    from bench.relabel import export
+
+    typer.echo(export.run(load(), dataset, source, form, out, extension, one_hot=one_hot))
 
 
 @app.command()

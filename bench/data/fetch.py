@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -24,11 +25,42 @@ if TYPE_CHECKING:
     from bench.presets.preset import Preset
 
 THUMBNAILS = "thumbnails.parquet"
-"""What `bench data attach` adds to a fetched dataset; it survives a new fetch."""
+"""Table `images` of a fetched dataset, in its folder: what is shown of images that may not be passed on. Of a set that
+comes without images `bench data attach` makes it, and it survives a new fetch."""
 ATTEMPTS = 5
 TIMEOUT_S = 60
 CHUNK = 2**20
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the data of one preset come: `download` gets the official sources into a folder, `read` takes that folder or
+    a local one, and `write` makes of what was read the files that the manifest pins, and returns counts."""
+
+    download: Callable[[Path, Preset], None]
+    read: Callable[[Path], Any]
+    write: Callable[[Any, Path], dict[str, int]]
+
+
+def reader(preset: str) -> Reader:
+    """The reader of a preset, by its name. BenchError where it fetches nothing."""
+    from bench.data import cifar10, imagenet
+
+    known = {
+        cifar10.PRESET: Reader(lambda folder, preset: cifar10.download(folder), cifar10.read, cifar10.write),
+        imagenet.PRESET: Reader(_download_imagenet, imagenet.read, imagenet.write),
+    }
+    if preset not in known:
+        raise BenchError(f"{preset!r} fetches nothing.", where="preset", remedy=f"Use one of: {', '.join(known)}.")
+    return known[preset]
+
+
+def _download_imagenet(folder: Path, preset: Preset) -> None:
+    from bench.data import imagenet
+
+    assert preset.refined_labels is not None, "imagenet.yaml pins them"
+    imagenet.download(folder, list(preset.imported), preset.refined_labels)
 
 
 def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
@@ -37,17 +69,16 @@ def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
     Does nothing where all is there and verified. All or nothing: built beside, verified, renamed. Raises BenchError
     where a source is incomplete or malformed, or what it gives is not what the manifest pins.
     """
-    from bench.data import imagenet
-
     out, downloads = fetched / preset.name, fetched / f".{preset.name}.downloads"
     if not wrong_files(preset, out):
         return f"{out} is complete: all {len(preset.files)} files are as pinned. Nothing was done."
     if source is not None and not source.is_dir():
         raise BenchError("there is no such folder.", where=source, remedy="Correct --from.")
+    how = reader(preset.name)
     with tables.replacing_folder(out) as temporary:
         if source is None:
-            imagenet.download(downloads, list(preset.imported), preset.refined_labels)
-        counts = imagenet.write(imagenet.read(source or downloads), temporary)
+            how.download(downloads, preset)
+        counts = how.write(how.read(source or downloads), temporary)
         wrong = wrong_files(preset, temporary)
         if wrong:
             said = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
@@ -58,7 +89,8 @@ def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
                 "source has changed; nothing was written.",
             )
         for kept in out.glob(f"*/{THUMBNAILS}"):
-            shutil.copy2(kept, temporary / kept.parent.name / THUMBNAILS)
+            if not (temporary / kept.parent.name / THUMBNAILS).exists():
+                shutil.copy2(kept, temporary / kept.parent.name / THUMBNAILS)
     shutil.rmtree(downloads, ignore_errors=True)
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
     return f"{out}: {said}; all {len(preset.files)} files are as pinned."

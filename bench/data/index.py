@@ -25,6 +25,7 @@ def run(config: Config) -> dict[str, int]:
     """Write results/{datasets,classes,samples,images,given_labels,given_label_sources}.parquet and, for each suite that
     trains models, its hash files; return counts.
 
+    Pictures of fetched sets may not be passed on, so `images` has none of them: the database takes those from fetched/.
     Everything is read and checked before anything is written. Raises BenchError naming the file that is at fault, or
     params.yaml where the datasets of a suite do not share one label space, their images have another number of channels
     than the suite, or they have none though the suite trains models.
@@ -41,7 +42,7 @@ def run(config: Config) -> dict[str, int]:
         test = frame[frame["split"] == "test"]
         datasets.append(_dataset_row(config, name, metas[name], len(frame), len(test)))
         rows.append(frame.drop(columns=["image", "media_type"], errors="ignore").assign(dataset=name))
-        if samples.has_images(frame):
+        if samples.has_images(frame) and config.datasets[name].fetched is None:
             pictures.append(test)
         mine = [_labels(config, name, frame, len(metas[name].classes))]
         mine += _imported_labels(config, name, frame, metas[name], set(mine[0]["source"]))

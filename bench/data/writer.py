@@ -23,8 +23,8 @@ PAGE_BYTES = 2**24
 @dataclass(frozen=True)
 class Content:
     """A dataset to write. `ids` (N,) are stable ids without the dataset's name; `labels` (N,); `images` uint8
-    (N, H, W) grey; `splits` and `source_ids` (N,), by default all test and their own; `extra` maps further label
-    sources to the classes of every image (N lists)."""
+    (N, H, W) grey or (N, H, W, 3) RGB; `splits` and `source_ids` (N,), by default all test and their own; `extra` maps
+    further label sources to the classes of every image (N lists)."""
 
     name: str
     meta: DatasetMeta
@@ -36,18 +36,18 @@ class Content:
     extra: dict[str, list[list[int]]] = field(default_factory=dict)
 
 
-def write(content: Content, out: Path) -> int:
+def write(content: Content, out: Path, *, level: int = COMPRESSION_LEVEL) -> int:
     """Write `out/<name>/`, whole or not at all (built beside it and renamed), and return its bytes.
 
     Raises BenchError where the folder cannot be written: no space, no permission.
     """
     with tables.replacing_folder(out / content.name) as temporary:
-        _write_files(content, temporary)
+        _write_files(content, temporary, level)
         return sum(path.stat().st_size for path in temporary.iterdir())
 
 
 def png(image: np.ndarray) -> bytes:
-    """uint8 (H, W) -> PNG with stored pixels."""
+    """uint8 (H, W) or (H, W, 3) -> PNG with stored pixels."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -55,13 +55,13 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_files(content: Content, folder: Path) -> None:
+def _write_files(content: Content, folder: Path, level: int) -> None:
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     ids = [f"{content.name}/{stable}" for stable in content.ids]
-    height, width = content.images.shape[1:]
+    height, width = content.images.shape[1:3]
     frame = pd.DataFrame(
         {
             "sample_id": ids,
@@ -87,7 +87,7 @@ def _write_files(content: Content, folder: Path) -> None:
         pa.Table.from_pandas(frame, schema=schema(), preserve_index=False).replace_schema_metadata(None),
         folder / SAMPLES,
         compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
+        compression_level=level,
         use_dictionary=["split", "label", "width", "height", "media_type"],  # pyright: ignore[reportArgumentType]
         data_page_size=PAGE_BYTES,
         store_schema=False,

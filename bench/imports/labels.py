@@ -121,9 +121,9 @@ def understand(goal: Target, raw: Raw, options: Options) -> tuple[pd.DataFrame, 
     """Columns sample_id, class_id and weight of table `labels`, and what was understood, a line each."""
     import pandas as pd
 
-    counts = _counts(goal, raw)
-    values = None if counts is not None else _values(raw)
-    is_long = values is not None and values[1].ndim == 1 and values[0] != VALUE and not _is_lists(values[1])
+    counts = counts_of(goal, raw)
+    values = None if counts is not None else classes_of(raw)
+    is_long = values is not None and values[1].ndim == 1 and values[0] != VALUE and not is_lists(values[1])
     keyed = target.keyed(goal, raw, options.order, options.in_order, once=not is_long)
     if not options.partial:
         empty = "" if is_long else " (an empty list where it has no label)"
@@ -158,11 +158,12 @@ def understand(goal: Target, raw: Raw, options: Options) -> tuple[pd.DataFrame, 
     return frame, lines
 
 
-def _is_lists(array: np.ndarray) -> bool:
+def is_lists(array: np.ndarray) -> bool:
+    """Whether rows hold lists, of several lengths."""
     return array.dtype.kind == "O" and any(isinstance(one, list) for one in array)
 
 
-def _counts(goal: Target, raw: Raw) -> np.ndarray | None:
+def counts_of(goal: Target, raw: Raw) -> np.ndarray | None:
     """(N, K) numbers where the file has a number for each class, else None. BenchError where it has too few."""
     names = {name.casefold(): name for name in raw.columns}
     n = len(goal.classes)
@@ -207,7 +208,8 @@ def _repeats(array: np.ndarray) -> bool:
     return bool((ordered[:, 1:] == ordered[:, :-1]).any())
 
 
-def _values(raw: Raw) -> tuple[str, np.ndarray]:
+def classes_of(raw: Raw) -> tuple[str, np.ndarray]:
+    """Name and values of the column that holds classes. BenchError where there is none."""
     names = {name.casefold(): name for name in raw.columns}
     name = next((names[name] for name in (*CLASSES, VALUE) if name in names), None)
     if name is None:
@@ -225,7 +227,7 @@ Labels = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 
 def _from_values(goal: Target, raw: Raw, values: tuple[str, np.ndarray], options: Options) -> Labels:
     name, array = values
-    if array.ndim == 1 and not _is_lists(array):
+    if array.ndim == 1 and not is_lists(array):
         flat, rows = array, np.arange(raw.n)
     else:
         flat, rows = target.flat(array, raw.where)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 KEYS = ("sample_id", "file", "filename", "path")
 """Names of the column that says which image a row is about, the first one that is there counts."""
+PEOPLE = ("annotator", "annotator_id", "worker", "worker_id", "rater", "rater_id", "user", "user_id")
+"""Names of the column that says whose answer a row is, the first one that is there counts."""
 VALUE = "value"
 """The column of files that name none: a JSON list or map, a .npy array."""
 SCORES = {"logits": ("logits",), "probabilities": ("probabilities", "probs", "softmax")}
@@ -162,7 +164,7 @@ def _csv(path: Path) -> Raw:
             remedy="Save it with commas between the columns.",
         )
     try:
-        options = csv.ConvertOptions(column_types={name: pa.string() for name in KEYS if name in names})
+        options = csv.ConvertOptions(column_types={name: pa.string() for name in (*KEYS, *PEOPLE) if name in names})
         table = csv.read_csv(path, convert_options=options)
     except (pa.ArrowException, OSError) as fault:
         raise BenchError(

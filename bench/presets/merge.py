@@ -26,8 +26,8 @@ EMPTY = " {}"
 INDENT = "  "
 LOCK = ".params.lock"
 """Held, beside params.yaml, by whoever reads that file in order to change it."""
-ADDED_LATER = ("images", "labels")
-"""Keys that `bench data attach` and `bench import labels` add to an entry of a preset."""
+ADDED_LATER = ("images", "labels", "votes")
+"""Keys that `bench data attach`, `bench import labels` and `bench import votes` add to an entry of a preset."""
 
 
 @contextmanager
@@ -129,17 +129,27 @@ Entries = list[tuple[str, str, Any]]
 def _compared(preset: Preset, text: str, ignored: tuple[str, ...]) -> tuple[Entries, Entries, Entries]:
     """The entries of a preset that params.yaml holds as they are, holds with other values, and does not hold.
 
-    Keys of an entry that are `ignored` make no difference.
+    What was added to an entry under keys that are `ignored` makes no difference.
     """
     present = yaml.safe_load(text) or {}
     there, changed, absent = [], [], []
     for section, entries in preset.params().items():
         held = present.get(section) or {}
         for key, value in entries.items():
-            mine = {k: v for k, v in held[key].items() if k not in ignored} if key in held else None
+            mine = _without_additions(held[key], value, ignored) if key in held else None
             part = absent if mine is None else there if mine == value else changed
             part.append((section, key, value))
     return there, changed, absent
+
+
+def _without_additions(held: dict[str, Any], value: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """An entry `held` without the `keys` that the preset's `value` of it lacks; of those that are maps in `value`,
+    such as votes, without what is beside the preset's own."""
+    kept = {k: v for k, v in held.items() if k not in keys or k in value}
+    for key in keys:
+        if isinstance(value.get(key), dict) and isinstance(kept.get(key), dict):
+            kept[key] = {name: v for name, v in kept[key].items() if name in value[key]}
+    return kept
 
 
 def _counted(entries: Entries) -> str:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.data import imagenet
+from bench.data import fetch
 from bench.errors import BenchError
 from bench.presets.preset import HERE
 from bench.store import tables
@@ -20,7 +20,8 @@ def run(name: str, source: Path) -> int:
     """Write `<name>.sha256` of what `source` gives; return the number of files."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        imagenet.write(imagenet.read(source), out)
+        reader = fetch.reader(name)
+        reader.write(reader.read(source), out)
         files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
         lines = [f"{tables.sha256(out / file)}  {file}\n" for file in files]
     with tables.replacing(HERE / f"{name}.sha256") as temporary:
@@ -29,9 +30,9 @@ def run(name: str, source: Path) -> int:
 
 
 def main() -> None:
-    """Exit with a message where the source cannot be read."""
-    if len(sys.argv) != 3 or sys.argv[1] != imagenet.PRESET:
-        sys.exit(f"usage: python -m bench.presets.pin {imagenet.PRESET} DIR")
+    """Exit with a message where there is no such preset or the source cannot be read."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m bench.presets.pin PRESET DIR")
     try:
         print(f"{run(sys.argv[1], Path(sys.argv[2]))} files are pinned.")
     except BenchError as error:

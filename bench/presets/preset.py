@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from bench.config import Frozen, Sha256, file_stem
+from bench.data.fetch import THUMBNAILS
 from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
@@ -34,8 +35,10 @@ class Preset(Frozen):
     about: str
     suites: dict[str, dict[str, Any]]
     datasets: dict[str, dict[str, Any]]
-    imported: dict[str, dict[str, Any]]
-    refined_labels: Sha256
+    imported: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
+    """Dataset -> source -> how its votes were cast, as in `ImportedVotes`, without the sha256."""
+    refined_labels: Sha256 | None = None
     figures: Annotated[list[Figure], Field(min_length=1)]
     files: dict[str, Sha256]
 
@@ -45,6 +48,11 @@ class Preset(Frozen):
         for name, entry in self.datasets.items():
             pin = of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
             datasets[name] = {**entry, "fetched": self.name, "sha256": pin}
+            if (pictures := self.files.get(f"{name}/{THUMBNAILS}")) is not None:
+                datasets[name]["images"] = pictures
+            if votes := self.votes.get(name):
+                pins = {source: self.files[f"votes/{name}/{source}.parquet"] for source in votes}
+                datasets[name]["votes"] = {source: {"sha256": pins[source], **how} for source, how in votes.items()}
         for model, entry in self.imported.items():
             paths = {name: f"predictions/{name}/{file_stem(model)}.parquet" for name in self.datasets}
             pins = {name: self.files[path] for name, path in paths.items()}

@@ -80,6 +80,28 @@ def test_a_figure_that_differs_is_said_and_counted(
     assert any(name in line for line in differing)
 
 
+def test_figures_of_votes_are_asked_by_sql(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of three images with five votes each: two have the label, one of them by a tie, one another class."""
+    path = tmp_path / "bench.duckdb"
+    rows = [("a", 0, 5, 0), ("b", 1, 2, 3), ("b", 2, 2, 3), ("b", 3, 1, 4), ("c", 0, 0, 5), ("c", 4, 5, 0)]
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE samples AS FROM (VALUES ('cifar10/a', 'cifar10', 0), ('cifar10/b', 'cifar10', 1), "
+            "('cifar10/c', 'cifar10', 0), ('digits/a', 'digits', 0)) t(sample_id, dataset, label)"
+        )
+        connection.execute("CREATE TABLE images AS SELECT sample_id FROM samples WHERE label = 0")
+        connection.execute(
+            "CREATE TABLE ballots (sample_id VARCHAR, annotator VARCHAR, class_id INT, n_yes INT, n_no INT)"
+        )
+        connection.executemany("INSERT INTO ballots VALUES ('cifar10/' || ?, 'cifar10h', ?, ?, ?)", rows)
+        connection.execute(
+            "INSERT INTO ballots VALUES ('cifar10/a', 'somebody', 3, 9, 0), ('digits/a', 'cifar10h', 1, 9, 0)"
+        )
+    assert check.run("cifar10", path) == 6
+    found = [line.split()[-2] for line in capsys.readouterr().out.splitlines() if line.endswith("differs")]
+    assert found == ["3", "2", "15", "66.67", "2", "2"]
+
+
 def test_a_database_that_is_missing_or_another_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bench.duckdb"
     with pytest.raises(BenchError, match="is missing"):

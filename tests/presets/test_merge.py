@@ -57,6 +57,23 @@ def test_the_whole_preset_goes_in_and_out_of_the_file_of_this_repository(tmp_pat
     assert path.read_bytes() == before
 
 
+def test_a_preset_with_images_and_votes_goes_in_and_out_of_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    merge.remove(path, "cifar10", force=True)
+    before = path.read_bytes()
+    assert "1 suite, 1 dataset added" in merge.add(path, "cifar10")
+    assert "already" in merge.add(path, "cifar10")
+    held = load(path).datasets["cifar10"]
+    files = presets.load("cifar10").files
+    assert held.votes["cifar10h"].sha256 == files["votes/cifar10/cifar10h.parquet"]
+    assert held.votes["cifar10h"].pooled
+    assert "Mechanical Turk" in held.votes["cifar10h"].process
+    assert held.images == files["cifar10/thumbnails.parquet"]
+    merge.remove(path, "cifar10")
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("text", [COMMENTED, COMMENTED.rstrip("\n"), COMMENTED.replace("\n", "\r\n")])
 def test_out_again_is_as_before_to_the_byte(params: Path, text: str) -> None:
     params.write_bytes(text.encode())
@@ -133,6 +150,7 @@ def test_imported_labels_are_not_lost_but_a_pin_of_pictures_goes(params: Path) -
     merge.set_value(params, "datasets", "imagenet", "images", "1" * 64)
     assert load(params).datasets["imagenet"].images == "1" * 64
     merge.set_value(params, "datasets", "imagenetv2", "labels", {"mine": {"sha256": "2" * 64}})
+    merge.set_value(params, "datasets", "imagenetv2", "votes", {"mine": {"sha256": "3" * 64}})
     assert "already" in merge.add(params, "imagenet"), "what was added to its entries is no conflict"
     with pytest.raises(BenchError, match=r"changed since: datasets\.imagenetv2\."):
         merge.remove(params, "imagenet")
@@ -163,11 +181,12 @@ def test_files_go_only_when_asked(params: Path) -> None:
 
 
 def test_the_list_says_where_each_preset_stands(params: Path) -> None:
-    assert "not added; not fetched" in merge.listed(params)[1]
+    of = 2 * presets.names().index("imagenet") + 1
+    assert "not added; not fetched" in merge.listed(params)[of]
     merge.add(params, "imagenet")
-    assert "3 imported models; added; not fetched" in merge.listed(params)[1]
+    assert "3 imported models; added; not fetched" in merge.listed(params)[of]
     params.write_text(merge.cut(params.read_text(), "imported", ["xception"]))
-    assert "added in part" in merge.listed(params)[1]
+    assert "added in part" in merge.listed(params)[of]
     assert "1 imported model added (5 entries were there already)" in merge.add(params, "imagenet")
 
 
@@ -202,4 +221,4 @@ def test_a_value_is_set_in_place(tmp_path: Path, entry: str) -> None:
 def test_an_unknown_preset_names_the_known(params: Path) -> None:
     with pytest.raises(BenchError, match=r"no preset 'imagent' to add.*imagenet"):
         merge.add(params, "imagent")
-    assert presets.names() == ["imagenet"]
+    assert presets.names() == ["cifar10", "imagenet"]
