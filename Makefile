@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FROM ?= $(wildcard ../shared/data/imagenet_published)
+FROM ?= $(wildcard ../shared/data/$(if $(filter check-cifar10,$(MAKECMDGOALS)),cifar10,imagenet_published))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro dashboard test check check-imagenet benchmarks clean
+.PHONY: help setup repro dashboard test check check-imagenet check-cifar10 benchmarks clean
 
 help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,13 @@ check-imagenet: setup  ## add 67 published ImageNet models to this clone's param
 	dvc repro
 	bench report
 	python -m bench.presets.check imagenet
+
+check-cifar10: setup  ## the same with CIFAR-10's test images and half a million votes of people
+	dvc pull --quiet
+	bench preset add cifar10
+	bench data fetch cifar10 $(if $(FROM),--from "$(FROM)")
+	dvc repro
+	python -m bench.presets.check cifar10
 
 benchmarks: setup  ## measure speed and memory against peers, written to benchmarks/results/
 	python -m benchmarks

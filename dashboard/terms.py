@@ -255,6 +255,9 @@ RULES = {
 """How votes become labels -> its name."""
 
 HELP |= {
+    "recall": "On images that are known to have several labels: the share of these labels that are shown to "
+    "annotators, the given one always among them. The best ensemble of each size is chosen on the images that it is "
+    "measured on, so it is a little too good.",
     "agreement": "The label set of an annotator is what they said yes to; sets differ where any label does. Jaccard: "
     "what two sets share, over what either holds; 1 where both are empty. Krippendorff's alpha: 1 for full agreement, "
     "0 for chance; here with MASI, which weighs how far two sets overlap (Passonneau 2006). Intervals come from the "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE = "bench.duckdb"
 HASHES = "database.json"
 THUMBNAILS = "thumbnails.parquet"
-"""The pictures that were attached to a fetched set: they may not be passed on, so they are no result."""
+"""The pictures of a fetched set, attached or fetched with it: they may not be passed on, so they are no result."""
 STORAGE = "v1.4.0"
 """The oldest DuckDB that can open the file."""
 KINDS = {

@@ -34,6 +34,54 @@ def cards(source: db.Source, dataset: str, rows: Frame, names: dict[int, str]) -
                     st.markdown("Proposed:  \n" + "  \n".join(lines[:4]))
 
 
+def recalled(source: db.Source, catalogue: db.Catalogue, wanted: float) -> None:
+    """How many of the labels that are known the ensemble proposes, and which ensembles would propose more."""
+    table = db.proposal_recall(source)
+    if table.empty:
+        return
+    st.subheader("How many right labels are proposed?", anchor=False, help=terms.HELP["recall"])
+    for (dataset, label_source), rows in table.groupby(["dataset", "label_source"], sort=False):
+        mine = next(records(rows.loc[rows["role"].str.contains("configured")]))
+        suggested = rows.loc[rows["role"].str.contains("suggested")]
+        name = catalogue.dataset_name(str(dataset))
+        said = f"**{terms.percent(mine.recall, mine.ci_low, mine.ci_high)}** of the {mine.n_labels:,} labels of "
+        by = terms.labels_name(str(label_source))
+        said += f"{mine.n_images:,} images of {name} with several labels ({by}) are among the {mine.top_k} proposed; "
+        said += f"{100 * wanted:g} % needs {mine.top_k_needed} labels an image. "
+        if suggested.empty:
+            best = next(records(rows.loc[[rows["recall"].idxmax()]]))
+            said += f"No ensemble of these models reaches it with {mine.top_k}: the best, "
+            said += f"{named(catalogue, best.ensemble)}, has {terms.percent(best.recall, best.ci_low, best.ci_high)}."
+        else:
+            one = next(records(suggested))
+            said += f"The smallest ensemble that reaches it is {named(catalogue, one.ensemble)} "
+            said += f"({terms.percent(one.recall, one.ci_low, one.ci_high)})."
+        st.markdown(said)
+        shown = pd.DataFrame(
+            {
+                "Models": rows["n_models"],
+                "Ensemble": [named(catalogue, ensemble) for ensemble in rows["ensemble"]],
+                "Recall, %": (100 * rows["recall"].astype(float)).round(1),
+                "From": (100 * rows["ci_low"].astype(float)).round(1),
+                "To": (100 * rows["ci_high"].astype(float)).round(1),
+                "Labels needed": rows["top_k_needed"],
+                "": rows["role"].replace("path", "best of its size"),
+            }
+        )
+        with st.expander("The best ensemble of each size"):
+            parts.table(shown, f"recall-{dataset}-{label_source}", alt="Recall of ensembles that could propose")
+
+
+def named(catalogue: db.Catalogue, ensemble: str) -> str:
+    """The members of an ensemble, for people."""
+    return " + ".join(catalogue.model_name(model) for model in ensemble.split(" + "))
+
+
+def to_annotate() -> None:
+    """Callback: go to the page Annotate."""
+    st.session_state["goto"] = "annotate"
+
+
 def main() -> None:
     source, view = st.session_state["source"], state.current()
     catalogue = db.catalogue(source)
@@ -62,7 +110,9 @@ def main() -> None:
         "A dispute is a reason to look, not a verdict: models share mistakes.",
         help=terms.HELP["proposals"],
     )
+    st.button("Annotate these images", on_click=to_annotate, icon=":material/edit_note:")
     if frame.empty:
+        recalled(source, catalogue, db.recall_wanted(source))
         return
     names = catalogue.class_names(view.dataset)
     pages = -(-len(frame) // PER_PAGE)
@@ -80,6 +130,7 @@ def main() -> None:
     )
     with st.expander("As a table"):
         parts.table(shown, f"disputed-{view.dataset}", alt="Disputed images")
+    recalled(source, catalogue, db.recall_wanted(source))
 
 
 main()
