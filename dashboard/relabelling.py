@@ -70,7 +70,9 @@ def disputed(said: Frame) -> Frame:
     judged = events.judged(said)
     judged = judged.loc[judged["kind"] == "human", ["sample_id", "class_id", "annotator", "action"]]
     seen = judged.groupby("sample_id")["annotator"].nunique()
-    several = judged.loc[judged["sample_id"].map(seen) >= 2]
+    several = judged.loc[judged["sample_id"].isin(seen[seen >= 2].index)]
+    if several.empty:
+        return several
     people = several["sample_id"].map(seen)
     answers = several.groupby(["sample_id", "class_id"]).agg(
         ticked=("action", lambda actions: (actions != "no").sum()),
