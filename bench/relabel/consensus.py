@@ -50,7 +50,9 @@ def run(config: Config) -> dict[str, int]:
     sources = tables.read("label_sources", config.results / "given_label_sources.parquet")
     said = events.read(config.data / events.FOLDER)
     _check(config, said, samples)
-    people = pd.concat([of_events(said), imported(config)], ignore_index=True)
+    elsewhere = imported(config)
+    _check_names(config, said, elsewhere)
+    people = pd.concat([of_events(said), elsewhere], ignore_index=True)
     everyone = pd.concat([people, machines(config, people)], ignore_index=True)
     refinements = events.judged(said, (events.REFINE,))
     dataset_of: Frame = samples.set_index("sample_id")["dataset"]
@@ -224,13 +226,26 @@ def _check(config: Config, said: Frame, samples: Frame) -> None:
             where=where,
             remedy="Its dataset was removed or renamed: bring it back, or remove the files that are about it.",
         )
-    taken = set(said["annotator"]) & {*config.models, *config.imported, *config.uncertainty.ensembles}
-    if taken:
-        raise BenchError(
-            f"{sorted(taken)[0]!r} is the name of an annotator and of a model.",
-            where=where,
-            remedy="Give the model another name in params.yaml.",
-        )
+
+
+def _check_names(config: Config, said: Frame, elsewhere: Frame) -> None:
+    """Nobody who annotated here has the name of a model, or of somebody whose votes were imported."""
+    names = set(said["annotator"])
+    models = {*config.models, *config.imported, *config.uncertainty.ensembles}
+    for others, what, remedy in (
+        (models, "a model", "Give the model another name in params.yaml."),
+        (
+            set(elsewhere["annotator"]),
+            "somebody whose votes were imported",
+            "Import those votes under another --source.",
+        ),
+    ):
+        if taken := names & others:
+            raise BenchError(
+                f"{sorted(taken)[0]!r} is the name of an annotator and of {what}.",
+                where=config.data / events.FOLDER,
+                remedy=remedy,
+            )
 
 
 def _check_pin(path: Path, pin: str, dataset: str, source: str, preset: str | None) -> None:

@@ -176,6 +176,15 @@ def test_pooled_votes_are_decided_by_their_share(own: Config) -> None:
     assert not (table(own, "annotators")["dataset"] == "optdigits").any(), "nobody's single votes are known"
 
 
+def test_a_name_is_not_somebody_elses(own: Config) -> None:
+    frame = pd.DataFrame(
+        [("optdigits/00000", factory.ADA, 1, 1, 0)], columns=["sample_id", "annotator", "class_id", "n_yes", "n_no"]
+    )
+    config = _voted(own, frame, pooled=False)
+    with pytest.raises(BenchError, match="somebody whose votes were imported"):
+        consensus.run(config)
+
+
 def test_imported_votes_are_those_that_are_pinned(own: Config) -> None:
     frame = pd.DataFrame(
         [("optdigits/00000", "x", 1, 1, 0)], columns=["sample_id", "annotator", "class_id", "n_yes", "n_no"]
