@@ -26,6 +26,7 @@ MODULES = {
     "attack": "bench/attacks/attack.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "proposals": "bench/relabel/proposals.py",
+    "consensus": "bench/relabel/consensus.py",
     "subsets": "bench/evaluate/subsets.py",
     "metrics": "bench/evaluate/metrics.py",
     "replication": "bench/evaluate/replication.py",
