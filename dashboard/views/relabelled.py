@@ -211,9 +211,10 @@ def accuracy(source: db.Source, catalogue: db.Catalogue, dataset: str) -> None:
             f"{int(others['size'])} others by {by_others}.",
             help=terms.HELP["proposers"],
         )
-    n = int(both["n_after"].iloc[0])
+    n, labelled = int(both["n"].iloc[0]), int(both["n_after"].iloc[0])
     st.caption(
-        f"On the {n:,} annotated images that have a label: by the given label, and by any label of the consensus."
+        f"By the given label on the {n:,} annotated images, and by any label of the consensus on the {labelled:,} of "
+        "them that have one."
     )
     rows = list(records(both))
     shown = pd.DataFrame(
