@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from bench import stats
@@ -20,14 +21,13 @@ def changes(decided: Frame, samples: Frame) -> Frame:
     decided: table `consensus` of one set; samples: sample_id and label of its images. `now` holds the labels that are
     said yes to, by class. Whether a disputed image changed is not known: of the other flags only `refined` may be set.
     """
-    yes = decided.loc[decided["state"] == "yes"].groupby("sample_id")["class_id"].agg(lambda one: tuple(sorted(one)))
-    by_image = decided.groupby("sample_id").agg(
-        basis=("basis", "first"),
-        disputed=("state", lambda states: (states == "disputed").any()),
-        refined=("method", lambda methods: (methods == "refined").any()),
-    )
+    flags = decided.assign(disputed=decided["state"] == "disputed", refined=decided["method"] == "refined")
+    by_image = flags.groupby("sample_id").agg({"basis": "first", "disputed": "any", "refined": "any"})
     rows = by_image.reset_index().merge(samples[["sample_id", "label"]], on="sample_id")
-    rows["now"] = [yes.get(sample_id, ()) for sample_id in rows["sample_id"]]
+    yes = decided.loc[decided["state"] == "yes"].sort_values(["sample_id", "class_id"])
+    ids, starts = np.unique(yes["sample_id"].to_numpy(str), return_index=True)
+    sets = dict(zip(ids, map(tuple, np.split(yes["class_id"].to_numpy(), starts[1:])), strict=True))
+    rows["now"] = [sets.get(sample_id, ()) for sample_id in rows["sample_id"]]
     known = ~rows["disputed"].to_numpy(bool)
     kept = [label in now for label, now in zip(rows["label"], rows["now"], strict=True)]
     sizes = rows["now"].map(len).to_numpy()

@@ -31,6 +31,8 @@ def main() -> None:
     if together.empty:
         said = f"No image of {name} has been annotated by two in these results."
         voted = [catalogue.dataset_name(one) for one in db.voted_datasets(source)]
+        if view.dataset in db.voted_datasets(source) and everyone.empty:
+            said = f"Of the votes on {name} only counts are known, so nothing can be said of single annotators."
         parts.head(QUESTION, said, f"There are votes on {', '.join(voted)}." if voted else "")
     else:
         parts.head(QUESTION, relabelling.agreed(together.iloc[0].to_dict(), len(people), name))

@@ -28,17 +28,14 @@ def main() -> None:
     if not db.has_images(source):
         parts.aggregates_only(QUESTION)
         return
-    decided = db.consensus(source, view.dataset)
-    images = db.images(source, view.dataset)
-    samples = pd.DataFrame({"sample_id": images.ids, "label": images.labels})
-    rows = relabelling.changes(decided, samples) if len(decided) else pd.DataFrame()
+    rows, total = annotated(source, view.dataset), len(db.images(source, view.dataset).ids)
     if rows.empty:
         voted = [catalogue.dataset_name(one) for one in db.voted_datasets(source)]
         more = f"There are votes on {', '.join(voted)}." if voted else "Label images on the page Annotate."
         parts.head(QUESTION, f"Nobody has annotated {name} in these results.", more)
     else:
         confidence = db.statistics(source)["confidence"]
-        parts.head(QUESTION, relabelling.outcome(rows, len(samples), name, confidence))
+        parts.head(QUESTION, relabelling.outcome(rows, total, name, confidence))
         process = db.label_processes(source).get((view.dataset, CONSENSUS), "")
         st.caption(process or f"By {relabelling.whose(rows['basis'].tolist())}.", help=terms.HELP["relabelled"])
         if rows["basis"].str.contains("simulated").any():
@@ -66,7 +63,20 @@ def main() -> None:
         trail(source, catalogue, view)
     else:
         gallery(source, catalogue, view, rows)
-        exports(source, catalogue, view.dataset, samples, decided)
+        exports(source, catalogue, view.dataset)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def annotated(source: db.Source, dataset: str) -> Frame:
+    """The annotated images of a set, as `relabelling.changes` gives them; empty where there are none."""
+    decided = db.consensus(source, dataset)
+    return relabelling.changes(decided, test_images(source, dataset)) if len(decided) else pd.DataFrame()
+
+
+def test_images(source: db.Source, dataset: str) -> Frame:
+    """sample_id and label of the test images of a set."""
+    images = db.images(source, dataset)
+    return pd.DataFrame({"sample_id": images.ids, "label": images.labels})
 
 
 def gallery(source: db.Source, catalogue: db.Catalogue, view: state.View, rows: Frame) -> None:
@@ -289,7 +299,7 @@ def rules(source: db.Source, dataset: str) -> None:
     parts.table(shown, f"rules-{dataset}", alt="Rules for votes compared")
 
 
-def exports(source: db.Source, catalogue: db.Catalogue, dataset: str, samples: Frame, decided: Frame) -> None:
+def exports(source: db.Source, catalogue: db.Catalogue, dataset: str) -> None:
     """The labels of the set as files that other programs read."""
 
     def given() -> export.Labelled:
@@ -303,6 +313,7 @@ def exports(source: db.Source, catalogue: db.Catalogue, dataset: str, samples: F
         )["media_type"]
         extension = export.EXTENSIONS.get(str(media.iloc[0]), export.EXTENSION) if len(media) else export.EXTENSION
         labels = db.query(source, sql, [dataset, CONSENSUS])
+        samples, decided = test_images(source, dataset), db.consensus(source, dataset)
         return export.Labelled(dataset, CONSENSUS, samples, classes, labels, decided, extension)
 
     st.markdown("**The consensus as a file**", help=terms.HELP["exports"])
