@@ -2,8 +2,8 @@
 
 Synthetic votes: 3 annotators of known rates judge the 20 proposals of each of 10,000 images, of 1,000 classes. Dawid
 and Skene's estimate is timed against crowd-kit's `DawidSkene` on the same pairs of image and label, both without
-smoothing, with the same rates for all labels and the same number of iterations; the labels must be the same. (crowd-kit's
-wrapper for several labels, `BinaryRelevance`, runs once a class and takes labels that were not shown for "no".)
+smoothing, with the same rates for all labels and the same number of iterations; the labels must be the same. (The
+wrapper for several labels there, `BinaryRelevance`, runs once a class and takes labels that were not shown for "no".)
 `agreement` is all of the stage's: disagreement, Jaccard with a bootstrap, alpha with MASI and its interval, every pair
 of annotators and all together. Runs alternate; medians, of crowd-kit the mean of its 2.
 """

@@ -2,14 +2,17 @@
 
 The component holds several images ahead, so the next one is there at once; what is saved travels in the background, in
 a fragment of its own. The browser sends all that is not acknowledged yet each time, and votes are stored by ids that
-follow from what was saved: so nothing is lost or stored twice (bench/relabel/votes.py).
+follow from what was saved: so nothing is lost or stored twice (bench/relabel/votes.py). The other way, each reply
+holds what the browser has not said it has: so no lost reply leaves it without an image. Nothing of others' votes, no
+score and no given label reaches the browser in the first stage.
 """
 
 from __future__ import annotations
 
+import io
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 from streamlit.components.v2 import component
 from streamlit.errors import StreamlitSecretNotFoundError
@@ -30,17 +34,21 @@ from dashboard.frames import Frame, records
 
 HERE = Path(__file__).parent
 KEY = "annotating"
-COOKIE = "second_look_annotator"
-AHEAD = 5
+AHEAD = 4
 """Images that the browser has before it needs them."""
-AT_ONCE = 12
-"""Images that are taken from the queue at a time."""
+AT_ONCE = 8
+"""Images that are taken from the queue, and claimed, at a time."""
 CLAIM_SECONDS = 600
+STANDING_SECONDS = 10
+"""After this while, who annotated what is read again: others may write to the database too."""
 PER_PAGE = 10
 PAST = 5
 """Submissions that can be taken back after a reload."""
-LARGE = 8
-"""Images of a class among which its examples are, besides those made from the image itself."""
+SPARE = 2
+"""Images of a class that may be the annotated one, or made from the same, before it has an example less."""
+BUSY = "Others have the rest before them just now. What they leave comes here by itself."
+SMALL = 96
+"""Pixels a side of an example at most."""
 
 _component = component("annotate", css=(HERE / "annotate.css").read_text(), js=(HERE / "annotate.js").read_text())
 _COOKIE_JS = """export default function ({ data }) {
@@ -48,19 +56,32 @@ _COOKIE_JS = """export default function ({ data }) {
   document.cookie = `${data.name}=${data.token}; path=/; SameSite=Strict; max-age=${life}${secure}`;
 }"""
 _cookie = component("annotator_cookie", js=_COOKIE_JS)
+_AGAIN_JS = """export default function ({ setTriggerValue }) {
+  window.secondLookAgain = () => setTriggerValue("again", Date.now());
+}"""
+_again = component("annotate_again", js=_AGAIN_JS)
+_STYLE = """<style>.st-key-unseen {display: none}
+.st-key-desk [data-stale], .st-key-desk [data-stale] * {opacity: 1 !important; transition: none !important}</style>"""
+"""What runs unseen takes no place, and the desk does not fade while a save is under way."""
 
 
 @st.cache_resource(show_spinner=False)
 def _connected(root: str, url: str) -> votes.Store:
-    config = configuration.load(Path(root) / "params.yaml")
-    store = votes.connect(config)
-    votes.sync(store, config.data / events.FOLDER)
-    return store
+    return votes.connect(configuration.load(Path(root) / "params.yaml"))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _synced(root: str, url: str, found: tuple[tuple[str, int], ...]) -> int:
+    return votes.sync(_connected(root, url), configuration.load(Path(root) / "params.yaml").data / events.FOLDER)
 
 
 def connected(config: Config) -> votes.Store:
     """The database of votes, with all that is committed in it. BenchError where it cannot be opened."""
-    return _connected(str(config.root), config.annotations.url)
+    root, url = str(config.root), config.annotations.url
+    store = _connected(root, url)
+    found = [(str(path), path.stat().st_mtime_ns) for path in events.files(config.data / events.FOLDER)]
+    _synced(root, url, tuple(found))
+    return store
 
 
 def known(source: db.Source) -> votes.Known:
@@ -87,12 +108,19 @@ def person(store: votes.Store) -> votes.Annotator | None:
             return None
         subject = f"{st.user.get('iss', '')} {st.user.get('sub', '')}"
         return votes.external(store, subject, str(st.user.get("name") or st.user.get("email") or "annotator"))
-    if "annotator" not in st.session_state:
-        token = st.context.cookies.get(COOKIE, "")
-        found = votes.by_token(store, token) if token and not st.session_state.get("signed_out") else None
-        if found is not None:
-            st.session_state["annotator"] = found
-    return st.session_state.get("annotator")
+    signed_out = st.session_state.get("signed_out", False)
+    token = st.session_state.get("annotator_token") or ("" if signed_out else st.context.cookies.get(_name(store), ""))
+    found = votes.by_token(store, token) if token else None
+    if found is None:
+        st.session_state.pop("annotator_token", None)
+    else:
+        st.session_state["annotator_token"] = token
+    return found
+
+
+def _name(store: votes.Store) -> str:
+    """The cookie's name, another one for each database of votes: a cookie is for all servers on a machine."""
+    return f"second_look_{sha256(store.url.encode()).hexdigest()[:8]}"
 
 
 def sign_in(store: votes.Store, source: db.Source) -> None:
@@ -111,13 +139,12 @@ def sign_in(store: votes.Store, source: db.Source) -> None:
             return
     reserved = {*db.catalogue(source).names, *db.simulated(source)}
     try:
-        found = votes.sign_in(store, name, pin, reserved)
-        st.session_state["annotator"] = found
-        st.session_state["annotator_token"] = votes.issue_token(store, found)
+        token = votes.issue_token(store, votes.sign_in(store, name, pin, reserved))
     except (BenchError, SQLAlchemyError) as fault:
         st.error(parts.plain(fault.what + " " + fault.remedy if isinstance(fault, BenchError) else str(fault)))
         return
     st.session_state.pop("signed_out", None)
+    st.session_state["annotator_token"], st.session_state["annotator_cookie"] = token, _name(store)
     st.rerun()
 
 
@@ -129,22 +156,26 @@ _PIN = (
 
 def sign_out(store: votes.Store) -> None:
     """Callback: forget who is at work, here and in the browser."""
-    token = st.session_state.pop("annotator_token", "") or st.context.cookies.get(COOKIE, "")
-    if token:
+    token = st.session_state.pop("annotator_token", "")
+    if (who := votes.by_token(store, token) if token else None) is not None:
+        votes.claim(store, who.name, [], 0)
         votes.revoke(store, token)
     for key in [key for key in st.session_state if str(key).startswith(("annotator", KEY))]:
         del st.session_state[key]
     st.session_state["signed_out"] = True
+    st.session_state["annotator_cookie"] = _name(store)
     if with_oidc():
         st.logout()
 
 
 def remembered() -> None:
-    """Let the browser keep who is signed in, or forget it."""
-    if st.session_state.get("signed_out"):
-        _cookie(key="cookie", data={"name": COOKIE, "token": ""})
-    elif token := st.session_state.get("annotator_token"):
-        _cookie(key="cookie", data={"name": COOKIE, "token": token})
+    """Let the browser keep who signed in, or forget it."""
+    name, token = st.session_state.get("annotator_cookie"), st.session_state.get("annotator_token", "")
+    with st.container(key="unseen"):
+        st.html(_STYLE)
+        _again(key="again", on_again_change=lambda: None)
+        if name:
+            _cookie(key="cookie", data={"name": name, "token": token})
 
 
 def badge(store: votes.Store, annotator: votes.Annotator) -> None:
@@ -159,18 +190,22 @@ def badge(store: votes.Store, annotator: votes.Annotator) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """One run of annotating: where, in which stage, in what order, and what an image comes with.
+    """One run of annotating: of which set, in which stage, in what order (`order` names it).
 
-    `upcoming(n)` gives the next images and how far one is; `extra(sample_id)` further fields of an image (`preset`,
-    answers that it begins with; `notes` of its labels), `more(sample_id)` classes besides those proposed.
+    `ids`: all images, in that order, each of which `overlap` people are to annotate; `claims`: what others have before
+    them counts as theirs. `words` and `end` say what one did, and that nothing is left. `extra(sample_id)` gives what
+    an image comes with besides the labels proposed: `preset`, answers that it begins with; `notes` of its labels; a
+    `caption`.
     """
 
     dataset: str
     stage: str
     order: str
+    ids: list[str]
+    overlap: int
+    claims: bool
     words: str
     end: str
-    upcoming: Callable[[int], tuple[list[str], queue.Progress]]
     extra: Callable[[str], Mapping[str, Any]]
 
 
@@ -178,18 +213,14 @@ def annotating(
     source: db.Source, config: Config, store: votes.Store, who: votes.Annotator, dataset: str, order: str
 ) -> None:
     """The first stage: every annotator's own queue, blind to what others said."""
-    ids = queue.ordered(db.queue(source, dataset), order)
     overlap = config.annotations.overlap
-
-    def upcoming(n: int) -> tuple[list[str], queue.Progress]:
-        done = _people(store, events.ANNOTATE)
-        chosen = queue.upcoming(ids, who.name, done, votes.claims(store), overlap, n)
-        votes.claim(store, who.name, chosen, CLAIM_SECONDS)
-        return chosen, queue.progress(ids, who.name, done, overlap)
-
     name = db.catalogue(source).dataset_name(dataset)
     end = f"There is nothing left for you in {name}: every image is yours already, or has {overlap} annotators."
-    _show(source, config, store, who, Task(dataset, events.ANNOTATE, order, "done by you", end, upcoming, _nothing))
+    if overlap == 1:
+        end = f"There is nothing left for you in {name}: every image has its annotator."
+    ids = queue.ordered(db.queue(source, dataset), order)
+    task = Task(dataset, events.ANNOTATE, order, ids, overlap, True, "done by you", end, lambda _sample_id: {})
+    _show(source, config, store, who, task)
 
 
 def refinement(
@@ -205,90 +236,113 @@ def refinement(
     """The second stage: disputed images once more, with the labels ticked that somebody ticked.
 
     disputed: sample_id, class_id, annotator, action of what was said of the disputed images, the images in the order
-    in which they are to be shown. `named`: who said what stands below each label. A decision overrides the votes.
+    in which they are to be shown. `named`: who said what stands below each label; else it does not reach the browser.
+    One decision is enough for an image, and overrides the votes.
     """
     said = {str(sample_id): list(records(rows)) for sample_id, rows in disputed.groupby("sample_id", sort=False)}
 
-    def upcoming(n: int) -> tuple[list[str], queue.Progress]:
-        done = _people(store, events.REFINE)
-        left = [sample_id for sample_id in said if not done.get(sample_id)]
-        mine = sum(who.name in done.get(sample_id, ()) for sample_id in said)
-        return left[:n], queue.Progress(mine, len(said) - len(left), len(said), len(left))
-
     def extra(sample_id: str) -> Mapping[str, Any]:
         rows = said.get(sample_id, [])
-        ticked = {row.class_id for row in rows if row.action == "yes"}
+        ticked = {int(row.class_id) for row in rows if row.action == "yes"}
         notes: dict[int, list[list[str]]] = {}
         for row in rows if named else []:
             notes.setdefault(int(row.class_id), []).append([str(row.annotator), str(row.action)])
-        preset = [{"class_id": int(class_id), "action": "yes"} for class_id in sorted(ticked)]
-        return {"preset": preset, "notes": notes}
+        preset = [{"class_id": class_id, "action": "yes"} for class_id in sorted(ticked)]
+        return {"preset": preset, "notes": notes, "caption": sample_id}
 
-    words = "decided by you"
-    task = Task(dataset, events.REFINE, f"refine {named}", words, "Every disputed image is decided.", upcoming, extra)
+    order, end = f"refine {'named' if named else 'hidden'}", "Every disputed image is decided."
+    task = Task(dataset, events.REFINE, order, list(said), 1, False, "decided by you", end, extra)
     _show(source, config, store, who, task)
 
 
-def _nothing(_sample_id: str) -> Mapping[str, Any]:
-    return {}
+People = dict[str, frozenset[str]]
+"""Image -> the people who annotated it."""
 
 
-def _people(store: votes.Store, stage: str) -> dict[str, set[str]]:
-    """Image -> the people who annotated it in a stage."""
-    out: dict[str, set[str]] = {}
-    for row in records(votes.standing(store, stage)):
+@st.cache_resource(ttl=STANDING_SECONDS, max_entries=8, show_spinner=False)
+def _people(_store: votes.Store, url: str, stage: str) -> People:
+    """Who annotated what in a stage. Shared by all sessions, which note in it what they save."""
+    out: People = {}
+    for row in records(votes.standing(_store, stage)):
         if row.kind == "human":
-            out.setdefault(row.sample_id, set()).add(row.annotator)
+            out[row.sample_id] = out.get(row.sample_id, frozenset()) | {row.annotator}
     return out
+
+
+def people(store: votes.Store, stage: str) -> People:
+    """Who annotated what in a stage, as it was STANDING_SECONDS ago or later, and what was saved here since."""
+    return _people(store, store.url, stage)
 
 
 @st.fragment
 def _show(source: db.Source, config: Config, store: votes.Store, who: votes.Annotator, task: Task) -> None:
     session = _session(source, who, task)
-
-    def saved() -> None:
-        _save(source, store, who, session)
-
-    trouble = session.pop("trouble", "")
     try:
+        done = people(store, task.stage)
+        session["ids"] = queue.upcoming(session["ids"], who.name, done, {}, task.overlap, AT_ONCE)
         if len(session["ids"]) < AHEAD or session.pop("stale", False):
-            session["ids"], session["progress"] = task.upcoming(AT_ONCE)
+            claimed = votes.claims(store) if task.claims else {}
+            session["ids"] = queue.upcoming(task.ids, who.name, done, claimed, task.overlap, AT_ONCE)
+            if task.claims:
+                votes.claim(store, who.name, session["ids"], CLAIM_SECONDS)
             session["pace"] = votes.pace(store, who.name)
-        data = _payload(source, config, store, who, task, session)
+            session["progress"] = queue.progress(task.ids, who.name, done, task.overlap)
+        session["data"] = _payload(source, config, store, who, task, session)
     except SQLAlchemyError:
-        st.error("The database of votes cannot be reached. What you saved is kept in this browser.")
+        session["trouble"] = "The database of votes cannot be reached. What you save is kept in this browser."
+        session["stale"] = True
+    if session["data"] is None:
+        st.error(session.pop("trouble"))
         return
-    data["trouble"] = trouble
-    _component(key=f"{KEY}:{task.stage}", data=data, on_outbox_change=saved)
+    data = {**session["data"], "trouble": session.pop("trouble", "")}
+    with st.container(key="desk"):
+        _component(
+            key=f"{KEY}:{task.stage}", data=data, on_outbox_change=lambda: _save(source, store, who, session, task)
+        )
 
 
 def _session(source: db.Source, who: votes.Annotator, task: Task) -> dict[str, Any]:
-    """What this session knows of its task; made anew where another set, order, person or result is shown."""
+    """What this session knows of its task; made anew where another set, order, person or result is shown.
+
+    `held`: what the browser said it has; `pending`: what each reply held that it has not said so of yet.
+    """
     about = (task.dataset, task.stage, task.order, who.name, db.snapshot(source)["snapshot_id"])
-    held = st.session_state.get(f"{KEY}:session")
-    if held is None or held["about"] != about:
-        sitting = st.session_state.setdefault(
-            "annotator_sitting", f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ} {secrets.token_hex(3)}"
-        )
-        sent = held["sent"] if held else set()
-        held = {
-            "about": about,
-            "ids": [],
-            "receipts": [],
-            "sent": sent,
-            "sitting": sitting,
-            "progress": None,
-            "pace": None,
-        }
-        st.session_state[f"{KEY}:session"] = held
-    return held
+    before = st.session_state.get(f"{KEY}:session")
+    if before is not None and before["about"] == about:
+        return before
+    sitting = st.session_state.setdefault(
+        "annotator_sitting", f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ} {secrets.token_hex(3)}"
+    )
+    session = {
+        "about": about,
+        "hash": sha256(repr(about).encode()).hexdigest()[:16],
+        "id": before["id"] if before else secrets.token_hex(6),
+        "sitting": sitting,
+        "held": before["held"] if before else set(),
+        "pending": before["pending"] if before else {},
+        "seq": before["seq"] if before else 0,
+        "ids": [],
+        "receipts": [],
+        "progress": None,
+        "pace": None,
+        "data": None,
+    }
+    st.session_state[f"{KEY}:session"] = session
+    return session
 
 
-def _save(source: db.Source, store: votes.Store, who: votes.Annotator, session: dict[str, Any]) -> None:
-    """Callback: store what the browser holds, and note what became of each submission."""
-    stage = session["about"][1]
-    outbox = st.session_state[f"{KEY}:{stage}"].get("outbox") or {}
-    items = outbox.get("items", []) if isinstance(outbox, dict) else []
+def _save(source: db.Source, store: votes.Store, who: votes.Annotator, session: dict[str, Any], task: Task) -> None:
+    """Callback: store what the browser holds, and note what became of each submission, and what it has."""
+    outbox = st.session_state[f"{KEY}:{task.stage}"].get("outbox")
+    outbox = outbox if isinstance(outbox, dict) else {}
+    if outbox.get("lacking"):
+        session["held"].clear()
+        session["pending"].clear()
+    else:
+        session["saving"] = True
+        seen = outbox.get("seen")
+        session["held"] |= session["pending"].pop(seen, set()) if isinstance(seen, int) else set()
+    items = outbox.get("items", [])
     good, receipts = [], []
     for raw in items if isinstance(items, list) else []:
         try:
@@ -296,7 +350,11 @@ def _save(source: db.Source, store: votes.Store, who: votes.Annotator, session: 
         except BenchError as fault:
             receipts.append(votes.Receipt(str(raw.get("id", "")) if isinstance(raw, dict) else "", False, fault.what))
     try:
+        if not with_oidc() and votes.by_token(store, st.session_state.get("annotator_token", "")) != who:
+            session["trouble"] = "You are signed out: reload the page and sign in again. What you saved is kept here."
+            return
         receipts += votes.record(store, who, good, known(source))
+        done = people(store, task.stage)
     except SQLAlchemyError:
         session["trouble"] = (
             "The server could not save just now. What you saved is kept in this browser, and sent again."
@@ -304,46 +362,69 @@ def _save(source: db.Source, store: votes.Store, who: votes.Annotator, session: 
         return
     kept = {receipt.id for receipt in receipts if receipt.stored}
     session["receipts"] = [{"id": one.id, "stored": one.stored, "reason": one.reason.rstrip(".")} for one in receipts]
-    done = {one.sample_id for one in good if one.id in kept and not one.move}
-    session["ids"] = [sample_id for sample_id in session["ids"] if sample_id not in done]
-    session["stale"] = any(one.move for one in good) or len(kept) < len(receipts)
-    if session["progress"] is not None:
+    new = 0
+    for one in good:
+        if one.id not in kept or one.stage != task.stage:
+            continue
+        before = done.get(one.sample_id, frozenset())
+        done[one.sample_id] = before - {who.name} if one.move == events.UNDO else before | {who.name}
+        new += who.name not in before and not one.move
+    saved = {one.sample_id for one in good if one.id in kept and not one.move}
+    session["ids"] = [sample_id for sample_id in session["ids"] if sample_id not in saved]
+    if any(one.move for one in good) or len(kept) < len(receipts):
+        session["stale"] = True
+    elif session["progress"] is not None:
         was = session["progress"]
-        n = len(done)
-        session["progress"] = queue.Progress(was.mine + n, was.complete, was.total, max(was.left - n, 0))
+        full = sum(len(done[one]) == task.overlap for one in saved) if new else 0
+        session["progress"] = queue.Progress(was.mine + new, was.complete + full, was.total, max(was.left - new, 0))
 
 
 def _payload(
     source: db.Source, config: Config, store: votes.Store, who: votes.Annotator, task: Task, session: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the browser gets: images with their labels, receipts, pictures that it does not have yet."""
-    past = [
-        said
-        for said in votes.history(store, who.name, task.stage, PAST)
-        if not said.undone and said.sample_id.startswith(f"{task.dataset}/")
-    ]
-    ahead = session["ids"][:AHEAD]
-    images = {
-        sample_id: _image(source, config, who, task, sample_id) for sample_id in [*ahead, *(s.sample_id for s in past)]
-    }
-    wanted = [*images, *(one for image in images.values() for label in image["labels"] for one in label["examples"])]
-    fresh = tuple(dict.fromkeys(one for one in wanted if one not in session["sent"]))
-    found = db.pictures(source, fresh) if fresh else {}
-    session["sent"] |= set(fresh)
-    progress = session["progress"]
+    """What the browser gets: receipts, what comes next, and the images, pictures and classes that it does not have.
+
+    What can be taken back comes with a run of the whole page, not with a reply to a save.
+    """
     catalogue = db.catalogue(source)
+    ahead, past = session["ids"][:AHEAD], None
+    if not session.pop("saving", False):
+        known_ids = set(task.ids)
+        past = [said for said in votes.history(store, who.name, task.stage, PAST) if said.sample_id in known_ids]
+    wanted = dict.fromkeys([*ahead, *(said.sample_id for said in past or ())])
+    held, new = session["held"], set()
+    lacking = [one for one in wanted if ("image", session["hash"], one) not in held]
+    images = _images(source, config, who, task, lacking)
+    new |= {("image", session["hash"], one) for one in lacking}
+    pictures = {one: parts.data_uri(picture) for one, picture in db.pictures(source, tuple(lacking)).items()}
+    for image in images:
+        for example, uri in image.pop("pictures").items():
+            if example not in held:
+                pictures[example] = uri
+                new.add(example)
+    classes_of = f"{session['about'][-1]} {task.dataset}"
+    classes = None
+    if (key := ("classes", classes_of)) not in held:
+        classes = [[k, name] for k, name in catalogue.class_names(task.dataset).items()]
+        new.add(key)
+    session["seq"] += 1
+    session["pending"] = {session["seq"]: new, **dict(list(session["pending"].items())[:3])}
+    progress = session["progress"]
     return {
         "annotator": who.name,
         "database": sha256(store.url.encode()).hexdigest()[:12],
-        "dataset": task.dataset,
+        "session": session["id"],
+        "about": session["hash"],
+        "seq": session["seq"],
         "stage": task.stage,
-        "order": task.order,
         "snapshot": session["about"][-1],
         "sitting": session["sitting"],
-        "classes": [[k, name] for k, name in catalogue.class_names(task.dataset).items()],
-        "images": [images[sample_id] for sample_id in ahead],
-        "pictures": {sample_id: parts.data_uri(picture) for sample_id, picture in found.items()},
-        "history": [_past(said, images[said.sample_id]) for said in past],
+        "classes_of": classes_of,
+        "classes": classes,
+        "ahead": ahead,
+        "images": images,
+        "pictures": pictures,
+        "history": None if past is None else [_past(said) for said in past],
         "receipts": session["receipts"],
         "progress": {
             "done": progress.mine,
@@ -353,38 +434,52 @@ def _payload(
             "words": task.words,
         },
         "pace_ms": session["pace"],
-        "end": task.end,
+        "end": BUSY if progress.left else task.end,
     }
 
 
-def _past(said: votes.Said, image: dict[str, Any]) -> dict[str, Any]:
+def _past(said: votes.Said) -> dict[str, Any]:
     answers = [{"class_id": a.class_id, "action": a.action, "rank": a.rank} for a in said.answers]
-    return {"id": said.id, "image": image, "answers": answers, "none": said.none, "comment": said.comment}
+    fields = {"id": said.id, "sample_id": said.sample_id, "none": said.none, "comment": said.comment}
+    return {**fields, "answers": answers, "undone": said.undone}
 
 
-def _image(source: db.Source, config: Config, who: votes.Annotator, task: Task, sample_id: str) -> dict[str, Any]:
-    """One image and its labels in the order in which they are shown; neither scores nor the given label are told."""
-    catalogue = db.catalogue(source)
-    names = catalogue.class_names(task.dataset)
-    proposed = [int(row.class_id) for row in records(db.proposals(source, (sample_id,)))]
-    extra = dict(task.extra(sample_id))
-    notes = extra.pop("notes", {})
-    proposed += [one["class_id"] for one in extra.get("preset", []) if one["class_id"] not in proposed]
-    if config.annotations.shuffle:
-        proposed = shuffled(proposed, who.name, sample_id)
-    made_from = str(db.sample(source, sample_id)["source_id"])  # pyright: ignore[reportOptionalSubscript]
-    labels = [
-        {
-            "class_id": class_id,
-            "name": names[class_id],
-            "about": catalogue.definition(task.dataset, class_id),
-            "rank": rank,
-            "examples": examples(source, task.dataset, class_id, config.annotations.examples, (sample_id, made_from)),
-            "notes": notes.get(class_id, []),
-        }
-        for rank, class_id in enumerate(proposed, start=1)
-    ]
-    return {"id": sample_id, "labels": labels, **extra}
+def _images(
+    source: db.Source, config: Config, who: votes.Annotator, task: Task, sample_ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Images and their labels in the order in which they are shown; neither scores nor the given label are told.
+
+    `pictures` of each: the examples of its labels, as data URIs.
+    """
+    catalogue, pool = db.catalogue(source), db.pictured(source, task.dataset)
+    names, n = catalogue.class_names(task.dataset), config.annotations.examples
+    proposed: dict[str, list[int]] = {sample_id: [] for sample_id in sample_ids}
+    for row in records(db.proposals(source, tuple(sample_ids))) if sample_ids else ():
+        proposed[row.sample_id].append(int(row.class_id))
+    out = []
+    for sample_id, classes in proposed.items():
+        extra = dict(task.extra(sample_id))
+        notes = extra.pop("notes", {})
+        classes += [one["class_id"] for one in extra.get("preset", []) if one["class_id"] not in classes]
+        if config.annotations.shuffle:
+            classes = shuffled(classes, who.name, sample_id)
+        but = {sample_id, str(pool.at[sample_id, "source_id"])} if sample_id in pool.index else {sample_id}
+        shown = examples(source, catalogue.original_of(task.dataset), classes, n, config.seed, but)
+        labels = [
+            {
+                "class_id": class_id,
+                "name": names[class_id],
+                "about": catalogue.definition(task.dataset, class_id),
+                "rank": rank,
+                "examples": [one.key for one in shown[class_id]],
+                "notes": notes.get(class_id, []),
+            }
+            for rank, class_id in enumerate(classes, start=1)
+        ]
+        pictures = {one.key: one.uri for those in shown.values() for one in those}
+        picture = sample_id if sample_id in pool.index else ""
+        out.append({"id": sample_id, "picture": picture, "labels": labels, "pictures": pictures, **extra})
+    return out
 
 
 def shuffled(classes: Sequence[int], who: str, sample_id: str) -> list[int]:
@@ -397,19 +492,60 @@ def shuffled(classes: Sequence[int], who: str, sample_id: str) -> list[int]:
     return out
 
 
-def examples(source: db.Source, dataset: str, class_id: int, n: int, but: tuple[str, str]) -> list[str]:
-    """Images that show what a class is: of the set's original, the same for all annotators.
+@dataclass(frozen=True)
+class Example:
+    """An image that shows what a class is: its id, what it is made from, and the picture as a data URI."""
 
-    None is the image that is annotated, or made from the same one: `but` holds its id, and its source's.
+    sample_id: str
+    source_id: str
+    uri: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.sample_id} small"
+
+
+def examples(
+    source: db.Source, original: str, classes: Sequence[int], n: int, seed: int, but: Collection[str]
+) -> dict[int, list[Example]]:
+    """Class -> at most `n` images of it: test images of the set `original`, chosen by the seed, the same for everybody.
+
+    None is an image of `but`, or made from one: the image that is annotated, and what it is made from.
     """
-    rows = _of_class(source, db.catalogue(source).original_of(dataset), class_id, n + LARGE)
-    return [one for one, made_from in rows if one not in but and made_from not in but][:n]
+    held = _examples(source, original, n, seed)
+    if lacking := [class_id for class_id in classes if class_id not in held]:
+        held |= _drawn(source, original, lacking, n, seed)
+    return {k: [one for one in held[k] if not {one.sample_id, one.source_id} & {*but}][:n] for k in classes}
 
 
-@st.cache_data(max_entries=4096, show_spinner=False)
-def _of_class(source: db.Source, original: str, class_id: int, n: int) -> list[tuple[str, str]]:
-    """The first images of a class, and what each is made from, in an order that is seeded by the class."""
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _examples(source: db.Source, original: str, n: int, seed: int) -> dict[int, list[Example]]:
+    """The examples that were asked for so far. Shared by all sessions, which add to it."""
+    return {}
+
+
+def _drawn(source: db.Source, original: str, classes: Sequence[int], n: int, seed: int) -> dict[int, list[Example]]:
+    """The first images of each class, and a few to spare, in an order that is seeded by set and class."""
     pool = db.pictured(source, original)
-    mine = pool.loc[pool["label"] == class_id]
-    rows = list(zip(mine["sample_id"], mine["source_id"], strict=True))
-    return sorted(rows, key=lambda row: sha256(f"{class_id}\n{row[0]}".encode()).digest())[:n]
+    chosen: dict[int, list[tuple[str, str]]] = {}
+    for class_id in classes if n else ():
+        mine = pool.loc[pool["label"] == class_id, "source_id"]
+        text = f"{seed}\n{original}\n{class_id}\n"
+        rows = sorted(mine.items(), key=lambda row: sha256(f"{text}{row[0]}".encode()).digest())
+        chosen[class_id] = rows[: n + SPARE]
+    pictures = db.pictures(source, tuple(one for rows in chosen.values() for one, _ in rows))
+    return {
+        class_id: [Example(one, made_from, small(pictures[one])) for one, made_from in chosen.get(class_id, [])]
+        for class_id in classes
+    }
+
+
+def small(picture: tuple[bytes, str]) -> str:
+    """An encoded image of at most SMALL pixels a side, as a data URI."""
+    with Image.open(io.BytesIO(picture[0])) as opened:
+        if max(opened.size) <= SMALL:
+            return parts.data_uri(picture)
+        opened.thumbnail((SMALL, SMALL), Image.Resampling.BILINEAR)
+        stream = io.BytesIO()
+        opened.convert("RGB").save(stream, "JPEG", quality=82)
+    return parts.data_uri((stream.getvalue(), "image/jpeg"))

@@ -1032,17 +1032,18 @@ def sample_datasets(source: Source) -> dict[str, str]:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def pictured(source: Source, dataset: str) -> Frame:
-    """sample_id, label and source_id of the test images of a set that have a picture."""
+    """label and source_id of the test images of a set that have a picture, by sample_id. Nobody writes into it."""
     sql = """SELECT s.sample_id, s.label, s.source_id FROM samples s JOIN images USING (sample_id)
              WHERE s.dataset = ? AND s.split = 'test' ORDER BY s.sample_id"""
-    return query(source, sql, [dataset])
+    return query(source, sql, [dataset]).set_index("sample_id")
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def simulated(source: Source) -> frozenset[str]:
-    """Names of annotators that are no people."""
-    sql = "SELECT DISTINCT annotator FROM ballots WHERE kind <> 'human' UNION SELECT DISTINCT annotator FROM votes "
-    return frozenset(query(source, f"{sql} WHERE kind <> 'human'")["annotator"])
+    """Names that nobody here can take: of annotators that are no people, and of those whose votes were imported."""
+    people = "SELECT annotator FROM votes WHERE kind = 'human'"
+    sql = f"SELECT DISTINCT annotator FROM ballots WHERE annotator NOT IN ({people})"
+    return frozenset(query(source, f"{sql} UNION SELECT annotator FROM votes WHERE kind <> 'human'")["annotator"])
 
 
 def _of_set(table: str) -> str:
@@ -1103,3 +1104,10 @@ def trail(source: Source, sample_id: str) -> tuple[Frame, Frame, Frame]:
         for table, order in tables
     )
     return events, ballots, decided
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def recall_wanted(source: Source) -> float:
+    """The share of known labels that the parameters want to be proposed."""
+    said = yaml.safe_load(snapshot(source).get("params", "")) or {}
+    return configuration.Proposals(**said.get("proposals", {})).recall

@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +10,9 @@ import pandas as pd
 import pytest
 
 from bench.config import Config
-from bench.store import database
-from tests import factory
+from tests.browser.conftest import MARKS, WAIT_MS, choose, settle
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-APP = Path(__file__).parents[2] / "dashboard" / "app.py"
-WAIT_MS = 60_000
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine"),
-]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = factory.make_all(tmp_path_factory.mktemp("browser"))
-    database.run(config)
-    return config
-
-
-@pytest.fixture(scope="module")
-def address(config: Config) -> Iterator[str]:
-    """The address of a server on these results."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.fileWatcherType", "none"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(APP), *options],
-        cwd=APP.parents[1],
-        env=os.environ | {"BENCH_ROOT": str(config.root)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-def settle(page: Any) -> None:
-    """Wait until the server has run the page and the browser has drawn it."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=WAIT_MS)
-    quiet = 0
-    while quiet < 4:
-        busy = page.locator('[data-testid="stStatusWidget"], [data-testid="stSkeleton"], [data-stale="true"]').count()
-        quiet = 0 if busy else quiet + 1
-        page.wait_for_timeout(150)
-    assert page.locator('[data-testid="stException"]').count() == 0
-
-
-def choose(page: Any, label: str, option: str) -> None:
-    """Pick an option of a select box."""
-    page.get_by_role("combobox", name=label).first.click()
-    page.get_by_role("option", name=option, exact=True).click()
-    settle(page)
+pytestmark = MARKS
 
 
 def tiles(page: Any) -> list[str]:
