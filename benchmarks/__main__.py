@@ -17,7 +17,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.store import provenance, tables
 
-MODULES = ("augmentation", "browser", "dashboard", "predict", "protocol", "repro", "store")
+MODULES = ("annotate", "augmentation", "browser", "dashboard", "predict", "protocol", "relabel", "repro", "store")
 RESULTS = Path(__file__).with_name("results")
 
 
