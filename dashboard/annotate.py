@@ -104,13 +104,14 @@ def with_oidc() -> bool:
 def person(store: votes.Store) -> votes.Annotator | None:
     """Who is signed in: in this session, by the provider, or by this browser's cookie."""
     if with_oidc():
-        if not st.user.is_logged_in:
+        if not getattr(st.user, "is_logged_in", False):
             return None
         subject = f"{st.user.get('iss', '')} {st.user.get('sub', '')}"
         return votes.external(store, subject, str(st.user.get("name") or st.user.get("email") or "annotator"))
-    signed_out = st.session_state.get("signed_out", False)
-    token = st.session_state.get("annotator_token") or ("" if signed_out else st.context.cookies.get(_name(store), ""))
-    found = votes.by_token(store, token) if token else None
+    token = st.session_state.get("annotator_token")
+    if token is None and not st.session_state.get("signed_out"):
+        token = st.context.cookies.get(_name(store))
+    found = votes.by_token(store, token) if isinstance(token, str) else None
     if found is None:
         st.session_state.pop("annotator_token", None)
     else:
@@ -218,9 +219,15 @@ def annotating(
     end = f"There is nothing left for you in {name}: every image is yours already, or has {overlap} annotators."
     if overlap == 1:
         end = f"There is nothing left for you in {name}: every image has its annotator."
-    ids = queue.ordered(db.queue(source, dataset), order)
+    ids = _ordered(source, dataset, order)
     task = Task(dataset, events.ANNOTATE, order, ids, overlap, True, "done by you", end, lambda _sample_id: {})
     _show(source, config, store, who, task)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _ordered(source: db.Source, dataset: str, order: str) -> list[str]:
+    """Images of a set in an order. Shared: nobody writes into it."""
+    return queue.ordered(db.queue(source, dataset), order)
 
 
 def refinement(
@@ -389,8 +396,9 @@ def _payload(
     catalogue = db.catalogue(source)
     ahead, past = session["ids"][:AHEAD], None
     if not session.pop("saving", False):
-        known_ids = set(task.ids)
-        past = [said for said in votes.history(store, who.name, task.stage, PAST) if said.sample_id in known_ids]
+        here = db.sample_datasets(source)
+        said_before = votes.history(store, who.name, task.stage, PAST)
+        past = [said for said in said_before if here.get(said.sample_id) == task.dataset]
     wanted = dict.fromkeys([*ahead, *(said.sample_id for said in past or ())])
     held, new = session["held"], set()
     lacking = [one for one in wanted if ("image", session["hash"], one) not in held]
