@@ -53,7 +53,7 @@ def run(config: Config) -> dict[str, int]:
     elsewhere = imported(config)
     _check_names(config, said, elsewhere)
     people = pd.concat([of_events(said), elsewhere], ignore_index=True)
-    everyone = pd.concat([people, machines(config, people)], ignore_index=True)
+    everyone = pd.concat([people, machines(config, counted(people))], ignore_index=True)
     refinements = events.judged(said, (events.REFINE,))
     dataset_of: Frame = samples.set_index("sample_id")["dataset"]
     everyone = everyone.assign(dataset=everyone["sample_id"].map(dataset_of))
@@ -105,7 +105,7 @@ def imported(config: Config) -> Frame:
 
 
 def machines(config: Config, ballots: Frame) -> Frame:
-    """Ballots of the models of `consensus.machines` on every label that somebody judged."""
+    """Ballots of the models of `consensus.machines` on every label that is judged in these ballots, which count."""
     parts = [pd.DataFrame(columns=BALLOT)]
     wanted = config.consensus.machines
     judged = ballots[["sample_id", "class_id"]].drop_duplicates()

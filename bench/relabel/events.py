@@ -82,7 +82,7 @@ def line(event: dict[str, Any]) -> str:
 def parse(text: str, where: object) -> list[dict[str, Any]]:
     """The events of one JSONL file, each with all FIELDS. BenchError, naming the line, where one is no event."""
     found = []
-    for number, row in enumerate(text.splitlines(), start=1):
+    for number, row in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
             said = json.loads(row)
         except (ValueError, RecursionError) as fault:

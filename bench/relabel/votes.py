@@ -244,8 +244,8 @@ def clean(name: str) -> str:
     if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") and c not in "\t\n" for c in name):
         raise _refused("the name has characters that cannot be seen", "Leave them out.")
     name = " ".join(unicodedata.normalize("NFC", name).split())
-    if not folded(name) or len(name) > MAX_NAME:
-        raise _refused(f"a name has 1 to {MAX_NAME} characters", "Choose another one.")
+    if not any(c.isalnum() for c in name) or len(name) > MAX_NAME:
+        raise _refused(f"a name has 1 to {MAX_NAME} characters, one of them a letter or a digit", "Choose another one.")
     return name
 
 
@@ -357,7 +357,7 @@ def submission(raw: Any) -> Submission:
         raise _wrong("`stage` is neither annotate nor refine")
     if texts["move"] not in ("", UNDO, REDO):
         raise _wrong("`move` is neither undo nor redo")
-    if bool(texts["move"]) == bool(answers or none):
+    if bool(texts["move"]) == bool(answers) or (texts["move"] and none):
         raise _wrong("nothing is answered" if not texts["move"] else f"{texts['move']} has no answers")
     if none and any(answer.action != "no" for answer in answers):
         raise _wrong("`none` is said beside a label that is not answered with no")

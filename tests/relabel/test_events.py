@@ -83,14 +83,18 @@ def test_order_of_arrival_and_repetition_make_no_difference(moves: list[str], ra
 
 
 def test_files_say_what_they_were_written_from(tmp_path: Path) -> None:
-    rows = [event("a", 1), event("a", 1, "no", 2, rank_shown=2), event("a", 1, "comment", None, comment="<b>\n“7”?")]
+    rows = [
+        event("a", 1),
+        event("a", 1, "no", 2, rank_shown=2),
+        event("a", 1, "comment", None, comment="<b>\n“7”?\u2028\x85x"),
+    ]
     path = tmp_path / "who" / "sitting.jsonl"
     events.write(path, rows[::-1])
     assert sorted(events.parse(path.read_text(), path), key=str) == sorted(rows, key=str)
     frame = events.read(tmp_path)
     assert frame["counts"].all()
-    assert frame.loc[frame["action"] == "comment", "comment"].tolist() == ["<b>\n“7”?"]
-    assert len(path.read_text().splitlines()) == 3
+    assert frame.loc[frame["action"] == "comment", "comment"].tolist() == ["<b>\n“7”?\u2028\x85x"]
+    assert path.read_text().count("\n") == 3
 
 
 @pytest.mark.parametrize(

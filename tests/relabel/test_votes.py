@@ -117,6 +117,7 @@ def raw(**change: Any) -> dict[str, Any]:
         ({"ms": True}, "`ms`"),
         ({"stage": "later"}, "`stage`"),
         ({"answers": []}, "nothing is answered"),
+        ({"answers": [], "none": True}, "nothing is answered"),
         ({"answers": {}}, "`answers` is no list"),
         ({"answers": [{"class_id": 1, "action": "yes"}] * 2}, "answered twice"),
         ({"answers": [{"class_id": "1", "action": "yes"}]}, "`class_id`"),
@@ -160,7 +161,7 @@ def test_a_name_is_somebodys(store: Store) -> None:
             votes.sign_in(store, name, "4321")
     with pytest.raises(BenchError, match="name of a model"):
         votes.sign_in(store, "Supervised-CNN", "1234", {"supervised-cnn"})
-    for name in ("", "   ", "x" * 61, "a\u202eb", "a\u200bb", "a\x00b"):
+    for name in ("", "   ", "*", "x" * 61, "a\u202eb", "a\u200bb", "a\x00b"):
         with pytest.raises(BenchError, match="name"):
             votes.sign_in(store, name, "1234")
     with pytest.raises(BenchError, match="PIN"):
