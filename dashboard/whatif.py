@@ -30,7 +30,7 @@ def ballots(source: db.Source, config: Config, said: Frame, dataset: str) -> Fra
     sql = """SELECT b.* FROM ballots b JOIN samples s USING (sample_id) WHERE s.dataset = ? AND b.kind <> 'machine'
              AND b.annotator NOT IN (SELECT annotator FROM votes) ORDER BY ALL"""
     rows = [mine, db.query(source, sql, [dataset])]
-    pairs = pd.concat(rows)[["sample_id", "class_id"]].drop_duplicates()
+    pairs = consensus.counted(pd.concat(rows))[["sample_id", "class_id"]].drop_duplicates()
     row = pd.Index(db.images(source, dataset).ids).get_indexer(pd.Index(pairs["sample_id"]))
     for model in config.consensus.machines:
         found = db.codes_of(source, dataset, db.PREDICTED, model)

@@ -204,7 +204,8 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":  # who only reads locks nothing
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _reading(store: Store) -> sa.Connection:
