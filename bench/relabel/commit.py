@@ -49,7 +49,8 @@ def pending(config: Config, store: votes.Store) -> list[Part]:
             raise BenchError(
                 f"event {both.loc[other, 'event_id'].iloc[0]} is in the database with another `{name}`.",
                 where=config.data / events.FOLDER,
-                remedy="Restore the files with `dvc checkout data`: they are never edited by hand.",
+                remedy="Neither is ever edited by hand: restore the files with `dvc checkout data`, or the database "
+                "from a copy.",
             )
     fresh = every.loc[~every["event_id"].isin(set(committed["event_id"]))]
     parts = []
@@ -69,13 +70,18 @@ def _free(folder: Path, name: str) -> Path:
 
 
 def status(config: Config) -> str:
-    """What would be committed, a line a file."""
+    """What would be committed, a line a file, and what stands in the way."""
     parts = pending(config, votes.connect(config))
     lines = [part.about(config.root) for part in parts]
-    return "\n".join([*lines, f"{len(parts)} files to commit: `bench annotate commit`."] if lines else [_NOTHING])
+    lines += [f"{len(parts)} files to commit: `bench annotate commit`." if parts else _NOTHING]
+    try:
+        _check_clean(config.root, git=provenance.git(config.root, "rev-parse", "--git-dir") is not None)
+    except BenchError as fault:
+        lines += [f"Not as it stands: {fault}"]
+    return "\n".join(lines)
 
 
-_NOTHING = "Every vote is committed."
+_NOTHING = "Every vote is in data/annotations."
 
 
 def run(config: Config, message: str = "", *, git: bool = True) -> str:
@@ -84,22 +90,23 @@ def run(config: Config, message: str = "", *, git: bool = True) -> str:
     BenchError, and nothing has changed, where nothing is pending, an event is about an image or class that there is
     not, data/ is not what data.dvc says, or data.dvc is changed or in conflict in git.
     """
-    parts = pending(config, votes.connect(config))
-    if not parts:
-        raise BenchError(_NOTHING, where="bench annotate commit", remedy="Annotate on the dashboard first.")
-    _check_known(config, parts)
-    _check_clean(config.root, git=git)
-    with _all_or_nothing(config.root, [part.path for part in parts]):
-        for part in parts:
-            rows = part.rows[list(events.FIELDS)].astype(object)
-            held: list[dict[Any, Any]] = rows.where(rows.notna(), None).to_dict("records")
-            events.write(part.path, held)
-        events.read(config.data / events.FOLDER)
-        commands.dvc(config.root, "add", "--quiet", "data", remedy=_RETRY)
-        if git:
-            said = message or f"Annotations of {', '.join(sorted({part.annotator for part in parts}))}"
-            commands.git(config.root, "add", "--", _DVC_FILE, remedy=_RETRY)
-            commands.git(config.root, "commit", "--quiet", "--message", said, "--", _DVC_FILE, remedy=_RETRY)
+    with _alone(config.root):
+        _check_clean(config.root, git=git)  # first: what a killed one left behind is not committed, only written
+        parts = pending(config, votes.connect(config))
+        if not parts:
+            raise BenchError(_NOTHING, where="bench annotate commit", remedy="Annotate on the dashboard first.")
+        _check_known(config, parts)
+        with _all_or_nothing(config.root, [part.path for part in parts], git=git):
+            for part in parts:
+                rows = part.rows[list(events.FIELDS)].astype(object)
+                held: list[dict[Any, Any]] = rows.where(rows.notna(), None).to_dict("records")
+                events.write(part.path, held)
+            events.read(config.data / events.FOLDER)
+            commands.dvc(config.root, "add", "--quiet", "data", remedy=_RETRY)
+            if git:
+                said = message or f"Annotations of {', '.join(sorted({part.annotator for part in parts}))}"
+                commands.git(config.root, "add", "--", _DVC_FILE, remedy=_RETRY)
+                commands.git(config.root, "commit", "--quiet", "--message", said, "--", _DVC_FILE, remedy=_RETRY)
     lines = [part.about(config.root) for part in parts]
     done = "committed" if git else "tracked by DVC, not yet in git"
     share = " Share them with `dvc push data.dvc` and `git push`." if git else ""
@@ -126,22 +133,27 @@ def _check_known(config: Config, parts: list[Part]) -> None:
 
 def _check_clean(root: Path, *, git: bool) -> None:
     if git:
-        if provenance.git(root, "rev-parse", "--quiet", "--verify", "MERGE_HEAD"):
-            raise BenchError(
-                "a merge is going on.", where=root, remedy="Finish it with `git commit`, or `git merge --abort`."
-            )
         changed = provenance.git(root, "status", "--porcelain", "--", _DVC_FILE)
         if changed is None:
             raise BenchError("is no git repository.", where=root, remedy="Run `git init`, or give --no-git.")
-        if changed:
-            conflict = "U" in changed[:2] or changed[:2] in ("AA", "DD")
+        if "U" in changed[:2] or changed[:2] in ("AA", "DD"):
             raise BenchError(
-                "is in conflict in git." if conflict else "is changed, and not committed.",
+                "is in conflict in git.",
                 where=root / _DVC_FILE,
-                remedy="Resolve it (`dvc git-hook merge-driver` does so for added files), then `git add data.dvc` and "
-                "`git commit`."
-                if conflict
-                else "Commit that first: `git commit data.dvc`, or take it back with `git checkout data.dvc`.",
+                remedy="Take the merge back (`git merge --abort`), run `make setup`, after which git merges what only "
+                "adds annotations, and merge again.",
+            )
+        for going_on in ("merge", "cherry-pick", "revert", "rebase"):
+            if any(_there(root, name) for name in _GOING_ON[going_on]):
+                raise BenchError(
+                    f"a {going_on} is going on.", where=root, remedy=f"Finish it, or run `git {going_on} --abort`."
+                )
+        if changed:
+            raise BenchError(
+                "is changed, and not committed.",
+                where=root / _DVC_FILE,
+                remedy="Commit that first: `git add data.dvc` and `git commit data.dvc`, or take it back with "
+                "`git checkout HEAD data.dvc`.",
             )
     said = commands.dvc(root, "status", "--json", _DVC_FILE, remedy=_RETRY)
     if said not in ("", "{}"):
@@ -153,17 +165,53 @@ def _check_clean(root: Path, *, git: bool) -> None:
         )
 
 
+_GOING_ON = {
+    "merge": ("MERGE_HEAD",),
+    "cherry-pick": ("CHERRY_PICK_HEAD",),
+    "revert": ("REVERT_HEAD",),
+    "rebase": ("rebase-merge", "rebase-apply"),
+}
+"""What git keeps in its folder while it is at work on something."""
+
+
+def _there(root: Path, name: str) -> bool:
+    path = provenance.git(root, "rev-parse", "--git-path", name)
+    return path is not None and (root / path).exists()
+
+
 @contextmanager
-def _all_or_nothing(root: Path, paths: list[Path]) -> Iterator[None]:
-    """On any failure inside, Ctrl-C included, remove the new files and put data.dvc back, in git's index too."""
+def _alone(root: Path) -> Iterator[None]:
+    """Wait until no one else commits annotations here: two at once would write the same files."""
+    import fcntl
+
+    path = root / votes.FOLDER / _LOCK
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+_LOCK = "commit.lock"
+
+
+@contextmanager
+def _all_or_nothing(root: Path, paths: list[Path], *, git: bool) -> Iterator[None]:
+    """On any failure inside, Ctrl-C included, remove the new files and put data.dvc back, in git's index too.
+
+    A failure after the commit is made (Ctrl-C while a hook runs) leaves it as it is: it is whole.
+    """
     held = (root / _DVC_FILE).read_bytes()
+    head = provenance.git(root, "rev-parse", "HEAD")
     try:
         yield
     except BaseException:
+        if git and provenance.git(root, "rev-parse", "HEAD") != head:
+            raise
         for path in paths:
             path.unlink(missing_ok=True)
             if path.parent.is_dir() and not any(path.parent.iterdir()):
                 path.parent.rmdir()
         (root / _DVC_FILE).write_bytes(held)
-        provenance.git(root, "reset", "--quiet", "--", _DVC_FILE)
+        if git:
+            provenance.git(root, "reset", "--quiet", "--", _DVC_FILE)
         raise

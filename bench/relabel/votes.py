@@ -14,7 +14,6 @@ import secrets
 import threading
 import time
 import unicodedata
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +58,12 @@ _EVENTS = sa.Table(
     sa.Index("events_annotator", "annotator", "stage", "utc"),
     sa.Index("events_submission", "submission"),
     sa.Index("events_target", "target"),
+    sa.Index(  # all that `standing` reads, so that it reads no more
+        "events_standing",
+        *("stage", "sample_id", "annotator", "kind", "submission", "target"),
+        sqlite_where=sa.text("target IS NULL"),
+        postgresql_where=sa.text("target IS NULL"),
+    ),
 )
 _PEOPLE = sa.Table(
     "people",
@@ -161,28 +166,41 @@ def connect(config: Config) -> Store:
 
     BenchError where it cannot be reached, or its driver is not installed.
     """
-    url = config.annotations.url
-    if not url:
-        folder = config.root / FOLDER
-        folder.mkdir(exist_ok=True)
-        url = f"sqlite:///{folder / FILE}"
+    shown = "(not an address)"
     try:
-        parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed, pool_pre_ping=True, **_options(parsed))
-        if parsed.get_backend_name() == "sqlite":
+        url = _address(config)
+        shown = _shown(url)
+        engine = sa.create_engine(url, pool_pre_ping=True, **_options(url))
+        if url.get_backend_name() == "sqlite":
             _prepare_sqlite(engine)
         with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":  # two that start at once would both make the tables
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7326001)"))
+            _wait_for(connection, _TABLES)  # two that start at once would both make the tables
             _META.create_all(connection, checkfirst=True)
-    except (SQLAlchemyError, ImportError, OSError) as fault:
+            for index in _EVENTS.indexes:  # of a database that an earlier version made, too
+                index.create(connection, checkfirst=True)
+    except (SQLAlchemyError, ImportError, OSError, ValueError) as fault:
         raise BenchError(
             f"the database of votes cannot be opened: {_plain(fault)}.",
-            where=f"annotations.url {_shown(url)}",
+            where=f"annotations.url {shown}",
             remedy="Correct the address in params.yaml, start the database, or install its driver "
             "(`pip install secondlook[postgres]`).",
         ) from None
-    return Store(engine, _shown(url))
+    return Store(engine, shown)
+
+
+def _address(config: Config) -> sa.URL:
+    """Where the database is. ArgumentError, ValueError or OSError where it cannot be anywhere."""
+    if not config.annotations.url:
+        (config.root / FOLDER).mkdir(exist_ok=True)
+        return sa.URL.create("sqlite", database=str(config.root / FOLDER / FILE))
+    url = sa.make_url(config.annotations.url)
+    if url.get_backend_name() == "sqlite" and (
+        url.database in (None, "", ":memory:")
+        or str(url.database).startswith("file::memory:")
+        or url.query.get("mode") == "memory"
+    ):
+        raise ArgumentError("votes that are kept in memory are lost with the process; name a file")
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _options(url: sa.URL) -> dict[str, Any]:
@@ -191,6 +209,17 @@ def _options(url: sa.URL) -> dict[str, Any]:
     if url.get_backend_name() != "postgresql":
         raise ArgumentError(f"{url.get_backend_name()!r} is neither sqlite nor postgresql")
     return {}
+
+
+_TABLES, _RECORD = 7326001, 7326002
+"""Numbers by which PostgreSQL tells apart what is waited for."""
+
+
+def _wait_for(connection: sa.Connection, number: int, name: str = "") -> None:
+    """On PostgreSQL, let nobody else who waits for the same into this transaction; on SQLite one writes at a time."""
+    if connection.dialect.name == "postgresql":
+        said = sa.text("SELECT pg_advisory_xact_lock(:number, hashtext(:name))")
+        connection.execute(said, {"number": number, "name": name})
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
@@ -213,11 +242,10 @@ def _reading(store: Store) -> sa.Connection:
     return store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _shown(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(not an address)"
+def _shown(url: sa.URL) -> str:
+    """An address without a password, wherever one stands in it."""
+    secret = [key for key in url.query if "password" in key.lower()]
+    return url.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 def _plain(fault: BaseException) -> str:
@@ -235,14 +263,25 @@ def _insert(store: Store, table: sa.Table, rows: Sequence[Mapping[str, Any]], co
 # Who annotates
 
 
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks of which nothing is seen, beside what Unicode counts as control and format characters."""
+_STYLE = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Variation selectors: how the character before them is drawn, as in many emoji."""
+
+
+def _unseen(c: str) -> bool:
+    return c in _BLANK or (unicodedata.category(c)[0] == "C" and not c.isspace())
+
+
 def folded(name: str) -> str:
-    """What names are told apart by: compatible characters, case and white space make no difference."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """What names are told apart by: compatible characters, case, style and white space make no difference."""
+    plain = unicodedata.normalize("NFKC", _STYLE.sub("", name)).casefold()
+    return " ".join(unicodedata.normalize("NFKC", plain).split())
 
 
 def clean(name: str) -> str:
     """A name as it is kept. BenchError where it is empty, too long, or holds what cannot be seen."""
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") and c not in "\t\n" for c in name):
+    if any(map(_unseen, name)):
         raise _refused("the name has characters that cannot be seen", "Leave them out.")
     name = " ".join(unicodedata.normalize("NFC", name).split())
     if not any(c.isalnum() for c in name) or len(name) > MAX_NAME:
@@ -275,20 +314,33 @@ def sign_in(store: Store, name: str, pin: str, reserved: Collection[str] = froze
     return Annotator(found.name)
 
 
-def external(store: Store, subject: str, name: str) -> Annotator:
-    """The annotator of an identity that was checked elsewhere (OIDC); a name that somebody else has gets a number."""
+def external(store: Store, subject: str, name: str, reserved: Collection[str] = frozenset()) -> Annotator:
+    """The annotator of an identity that was checked elsewhere (OIDC).
+
+    A name that somebody else has, or that is reserved, gets a number; one that cannot be a name becomes `annotator`.
+    """
+    mine = sa.select(_PEOPLE.c.name).where(_PEOPLE.c.subject == subject)
+    with _reading(store) as connection:
+        if (found := connection.execute(mine).scalar()) is not None:
+            return Annotator(found)
+    base, taken = _given(name), {folded(one) for one in reserved}
     with store.engine.begin() as connection:
-        found = connection.execute(sa.select(_PEOPLE).where(_PEOPLE.c.subject == subject)).first()
-        if found is not None:
-            return Annotator(found.name)
-        plain = "".join(c for c in name if unicodedata.category(c)[0] != "C")[: MAX_NAME - 6]
-        base, number = clean(plain or "annotator"), 1
-        wanted = base
-        while connection.execute(sa.select(_PEOPLE.c.key).where(_PEOPLE.c.key == folded(wanted))).first():
+        number = 1
+        while (found := connection.execute(mine).scalar()) is None:  # another may take the name, or be the same, now
+            wanted = base if number == 1 else f"{base} ({number})"
+            row = {"key": folded(wanted), "name": wanted, "pin": None, "subject": subject}
+            _insert(store, _PEOPLE, [] if row["key"] in taken else [row], connection)
             number += 1
-            wanted = f"{base} ({number})"
-        _insert(store, _PEOPLE, [{"key": folded(wanted), "name": wanted, "pin": None, "subject": subject}], connection)
-    return Annotator(wanted)
+    return Annotator(found)
+
+
+def _given(name: str) -> str:
+    """What can be kept of a name that nobody here typed, with room for a number."""
+    seen = "".join(c for c in name if not _unseen(c))
+    try:
+        return clean(" ".join(unicodedata.normalize("NFC", seen).split())[: MAX_NAME - 6])
+    except BenchError:
+        return "annotator"
 
 
 def issue_token(store: Store, annotator: Annotator) -> str:
@@ -342,10 +394,8 @@ def submission(raw: Any) -> Submission:
         if not isinstance(text, str) or len(text) > vocabulary.MAX_TEXT or not vocabulary.encodable(text):
             raise _wrong(f"`{key}` is no text of at most {vocabulary.MAX_TEXT:,} characters")
     for key in ("id", *(["target"] if texts["move"] else [])):
-        try:
-            uuid.UUID(texts[key])
-        except ValueError:
-            raise _wrong(f"`{key}` is no UUID") from None
+        if _UUID.fullmatch(texts[key]) is None:  # one spelling: an id is told by its text
+            raise _wrong(f"`{key}` is no UUID")
     ms, none, listed = raw.get("ms", 0), raw.get("none", False), raw.get("answers", [])
     if not isinstance(ms, int) or isinstance(ms, bool) or ms < 0:
         raise _wrong("`ms` is no whole number from 0 on")
@@ -365,6 +415,9 @@ def submission(raw: Any) -> Submission:
     if not none and answers and all(answer.action == "no" for answer in answers):
         raise _wrong("no label is said to be right, and `none` is not said either")
     return Submission(answers=answers, none=none, ms=min(ms, MAX_MS), **texts)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _answer(raw: Any) -> Answer:
@@ -394,6 +447,7 @@ def record(store: Store, annotator: Annotator, submissions: Sequence[Submission]
         return []
     receipts = []
     with store.engine.begin() as connection:
+        _wait_for(connection, _RECORD, annotator.name)  # two tabs that send the same would wait for each other
         mine = {one.id for one in submissions} | {one.target for one in submissions if one.move}
         stored, foreign = _stored(connection, annotator, mine)
         clock = _clock(connection, annotator)
@@ -519,29 +573,19 @@ def sync(store: Store, folder: Path) -> int:
     return len(rows)
 
 
-_STANDING = sa.text(
-    """
-    WITH moves AS (
-      SELECT annotator, target, action,
-             row_number() OVER (PARTITION BY annotator, target ORDER BY utc DESC, submission DESC, event_id DESC) AS n
-      FROM events WHERE target IS NOT NULL
-    ), saved AS (
-      SELECT DISTINCT sample_id, annotator, kind, submission FROM events WHERE target IS NULL AND stage = :stage
-    )
-    SELECT DISTINCT s.sample_id, s.annotator, s.kind FROM saved s
-    LEFT JOIN moves m ON m.n = 1 AND m.annotator = s.annotator AND m.target = s.submission
-    WHERE m.action IS NULL OR m.action <> 'undo'
-    """
-)
-
-
 def standing(store: Store, stage: str) -> pd.DataFrame:
     """sample_id, annotator and kind of what was annotated in a stage and is not taken back."""
     import pandas as pd
 
+    columns = ("sample_id", "annotator", "kind")
+    said = sa.select(*(_EVENTS.c[name] for name in columns), _EVENTS.c.submission).distinct()
+    order = (_EVENTS.c.utc, _EVENTS.c.submission, _EVENTS.c.event_id)
+    moves = sa.select(_EVENTS.c.annotator, _EVENTS.c.target, _EVENTS.c.action).where(_EVENTS.c.target.is_not(None))
     with _reading(store) as connection:
-        rows = [tuple(row) for row in connection.execute(_STANDING, {"stage": stage})]
-    return pd.DataFrame(rows, columns=["sample_id", "annotator", "kind"], dtype=object)
+        saved = connection.execute(said.where(_EVENTS.c.stage == stage, _EVENTS.c.target.is_(None))).tuples().all()
+        last = {(who, target): action for who, target, action in connection.execute(moves.order_by(*order))}
+    rows = dict.fromkeys((image, who, kind) for image, who, kind, one in saved if last.get((who, one)) != UNDO)
+    return pd.DataFrame(list(rows), columns=list(columns), dtype=object)
 
 
 def claim(store: Store, annotator: str, sample_ids: Sequence[str], seconds: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import uuid
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from bench import config as configuration
 from bench.relabel import events, votes
 from bench.store import tables
-from tests.pipeline.project import Project
+from tests.pipeline.project import SOURCE, Project
 
 pytestmark = pytest.mark.pipeline
 
@@ -63,7 +65,9 @@ def test_votes_become_files_that_never_change(project: Project) -> None:
     ada = frame.loc[frame["annotator"] == "Ada"]
     assert len(ada) == 2 * 3 + 1, "what was taken back is kept"
     assert set(ada.loc[ada["counts"], "sample_id"]) == {"optdigits/000"}
-    assert "Every vote is committed" in project.bench("annotate", "status").stdout
+    said = project.bench("annotate", "status").stdout
+    assert "Every vote is in data/annotations" in said
+    assert "Not as it stands" not in said
 
     annotate(project, "Ada", 2)  # the sitting goes on
     project.bench("annotate", "commit", "--message", "More")
@@ -93,7 +97,7 @@ def refused(project: Project, *words: str) -> None:
 
 
 def test_what_stands_in_the_way_is_said_with_a_remedy(project: Project) -> None:
-    refused(project, "Every vote is committed", "Annotate on the dashboard")
+    refused(project, "Every vote is in data/annotations", "Annotate on the dashboard")
     annotate(project, "Ada", 0)
 
     path = next((project.root / "data" / events.FOLDER).glob("*/*.jsonl"))
@@ -110,7 +114,8 @@ def test_what_stands_in_the_way_is_said_with_a_remedy(project: Project) -> None:
     tracked = project.root / "data.dvc"
     said = tracked.read_text()
     tracked.write_text(f"{said}# mine\n")
-    refused(project, "is changed, and not committed", "git checkout data.dvc")
+    refused(project, "is changed, and not committed", "git checkout HEAD data.dvc")
+    assert "Not as it stands" in project.bench("annotate", "status").stdout
     tracked.write_text(said)
 
     samples = project.root / "results" / "samples.parquet"
@@ -135,9 +140,9 @@ def test_a_failed_commit_leaves_nothing(project: Project) -> None:
 
 
 def test_two_branches_that_each_add_a_sitting_merge(project: Project, tmp_path: Path) -> None:
-    (project.root / ".gitattributes").write_text("*.dvc merge=dvc\n")
+    shutil.copy(SOURCE / ".gitattributes", project.root)
     project.commit("Merge lists of files")
-    driver = "dvc git-hook merge-driver --ancestor %O --our %A --their %B"
+    [driver] = re.findall(r"git config merge\.dvc\.driver '\$\(BIN\)/(.*?)'", (SOURCE / "Makefile").read_text())
     project.git("config", "merge.dvc.driver", driver)
     base = files(project)
     project.git("checkout", "--quiet", "-b", "ada")

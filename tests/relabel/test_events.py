@@ -82,6 +82,34 @@ def test_order_of_arrival_and_repetition_make_no_difference(moves: list[str], ra
     assert set(events.counting(twice).query("counts")["submission"]) == expected
 
 
+MOVES = st.tuples(
+    st.sampled_from(["save", "undo", "redo"]),
+    st.sampled_from(["Ada", "Ben"]),
+    st.sampled_from(["d/0", "d/1"]),
+    st.sampled_from([events.ANNOTATE, events.REFINE]),
+    st.integers(0, 8),
+)
+
+
+@given(st.lists(MOVES, max_size=20), st.randoms())
+def test_two_people_in_two_tabs_come_to_what_a_plain_reading_says(moves: list[Any], random: Any) -> None:
+    """Each tab takes back what it likes, also what was saved in the other tab or by the other annotator."""
+    rows: list[dict[str, Any]] = []
+    saved: list[dict[str, Any]] = []
+    for n, (move, who, image, stage, which) in enumerate(moves, start=1):
+        if move == "save":
+            saved.append(event(f"s{n}", n, annotator=who, sample_id=image, stage=stage))
+            rows.append(saved[-1])
+        elif saved:
+            rows.append(undo(saved[which % len(saved)]["submission"], n, move, annotator=who))
+    expected: dict[tuple[str, ...], str] = {}
+    for one in saved:  # in the order of time
+        said = [r["action"] for r in rows if (r["target"], r["annotator"]) == (one["submission"], one["annotator"])]
+        if not said or said[-1] == "redo":
+            expected[one["annotator"], one["sample_id"], one["stage"]] = one["submission"]
+    assert counting(*random.sample(rows, len(rows))) == set(expected.values())
+
+
 def test_files_say_what_they_were_written_from(tmp_path: Path) -> None:
     rows = [
         event("a", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -23,7 +24,8 @@ from bench.relabel import votes
 from tests import factory
 
 ANNOTATORS, SUBMISSIONS, ANSWERS = 50, 25, 4
-KILLS = 3
+KILLED_AT = (0.2, 0.45, 0.7)
+"""The shares of all submissions after whose acknowledgement the server is killed: always amid its work."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -78,10 +80,8 @@ def test_every_acknowledged_vote_is_there_once(kind: str, tmp_path: Path, reques
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/", body, timeout=20) as reply:
                     stored = set(json.loads(reply.read()))
-            except OSError:
+            except (OSError, http.client.HTTPException):  # not there, or killed amid its reply
                 time.sleep(0.2 + 0.2 * rng.random())
-                continue
-            except ValueError:  # half a reply of a server that was killed
                 continue
             if rng.random() < 0.1:
                 continue  # a reply that was lost: the same is sent again
@@ -92,19 +92,21 @@ def test_every_acknowledged_vote_is_there_once(kind: str, tmp_path: Path, reques
     threads = [threading.Thread(target=annotate, args=(who,)) for who in acknowledged]
     for thread in threads:
         thread.start()
-    at_work: list[int] = []
+    kills: list[int] = []
     try:
-        for _ in range(KILLS):
-            time.sleep(3)
-            at_work.append(sum(thread.is_alive() for thread in threads))
+        for share in KILLED_AT:
+            while sum(map(len, acknowledged.values())) < share * ANNOTATORS * SUBMISSIONS and time.monotonic() < stop:
+                time.sleep(0.01)
             served.kill()
+            kills.append(sum(map(len, acknowledged.values())))
             time.sleep(0.5)
             served.start()
         for thread in threads:
             thread.join()
     finally:
         served.kill()
-    assert at_work[0] > ANNOTATORS / 2, "most were at work when the server was killed"
+    assert all(share * ANNOTATORS * SUBMISSIONS <= n for share, n in zip(KILLED_AT, kills, strict=True))
+    assert kills[-1] < 0.95 * ANNOTATORS * SUBMISSIONS, "the last kill came amid the work"
     frame = votes.events(votes.connect(config))
     assert {len(ids) for ids in acknowledged.values()} == {SUBMISSIONS}, "everyone got an answer to everything"
     assert len(frame) == ANNOTATORS * SUBMISSIONS * ANSWERS == 5000

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from bench.config import Config
 from bench.errors import BenchError
@@ -19,12 +23,31 @@ KNOWN = Known("now", {f"d/{i}": "d" for i in range(50)}, {"d": 10})
 ADA, BEN = votes.Annotator("Ada"), votes.Annotator("Ben")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def at(tmp_path: Path, url: str) -> Config:
     config = factory.make_config(tmp_path)
-    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    update = {"annotations": config.annotations.model_copy(update={"url": url})}
-    return votes.connect(config.model_copy(update=update))
+    return config.model_copy(update={"annotations": config.annotations.model_copy(update={"url": url})})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    return at(tmp_path, "" if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(where: Config) -> Store:
+    return votes.connect(where)
+
+
+def at_once(*work: Callable[[], Any]) -> list[Any]:
+    """What functions return that are called at the same time; what one of them raises."""
+    gate = threading.Barrier(len(work))
+
+    def run(one: Callable[[], Any]) -> Any:
+        gate.wait()
+        return one()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return [future.result() for future in [pool.submit(run, one) for one in work]]
 
 
 def saved(sample: int = 0, *yes: int, **more: Any) -> Submission:
@@ -112,6 +135,8 @@ def raw(**change: Any) -> dict[str, Any]:
     ("change", "said"),
     [
         ({"id": "1"}, "`id` is no UUID"),
+        ({"id": str(uuid.uuid4()).upper()}, "`id` is no UUID"),
+        ({"id": "{" + str(uuid.uuid4()) + "}"}, "`id` is no UUID"),
         ({"id": 7}, "`id` is no text"),
         ({"ms": -1}, "`ms`"),
         ({"ms": True}, "`ms`"),
@@ -161,7 +186,21 @@ def test_a_name_is_somebodys(store: Store) -> None:
             votes.sign_in(store, name, "4321")
     with pytest.raises(BenchError, match="name of a model"):
         votes.sign_in(store, "Supervised-CNN", "1234", {"supervised-cnn"})
-    for name in ("", "   ", "*", "x" * 61, "a\u202eb", "a\u200bb", "a\x00b"):
+    assert votes.sign_in(store, "Ada\r\nLovelace", "1234").name == "Ada Lovelace"
+    assert votes.sign_in(store, "Ada Lovelace\ufe0f", "1234").name == "Ada Lovelace", "drawn alike"
+    for name in (
+        "",
+        "   ",
+        "*",
+        "x" * 61,
+        "a\u202eb",
+        "a\u200bb",
+        "a\x00b",
+        "\u3164",
+        "Ada\u034f",
+        "a\u115fb",
+        "\ud800",
+    ):
         with pytest.raises(BenchError, match="name"):
             votes.sign_in(store, name, "1234")
     with pytest.raises(BenchError, match="PIN"):
@@ -190,6 +229,95 @@ def test_identities_of_a_provider_keep_their_name(store: Store) -> None:
     assert votes.external(store, "https://id ada-1", "Somebody else now") == one
     with pytest.raises(BenchError, match="is taken"):
         votes.sign_in(store, "Ada (2)", "1234")
+
+
+def test_an_identity_gets_a_name_whatever_it_is_called(store: Store) -> None:
+    said = {"": "annotator", " \u3164 ": "annotator (2)", "...": "annotator (3)", "A\u202eda\nL.": "Ada L."}
+    said |= {"pixels": "pixels (2)", "\u0958" * 60: "\u0915\u093c" * 27, "x" * 80: "x" * 54}
+    for name, expected in said.items():
+        assert votes.external(store, f"id of {name}", name, {"Pixels"}).name == expected
+
+
+def test_two_identities_of_one_name_that_come_at_once_stay_two(where: Config) -> None:
+    stores = [votes.connect(where), votes.connect(where)]
+    for n in range(20):
+        name = f"Ada {n}"
+        work = [lambda s=s, i=i, name=name: votes.external(s, f"{name}, {i}", name) for i, s in enumerate(stores)]
+        assert {who.name for who in at_once(*work)} == {name, f"{name} (2)"}
+        again = [lambda s=s, name=name: votes.external(s, f"{name}, the same", name) for s in stores]
+        assert {who.name for who in at_once(*again)} == {f"{name} (3)"}
+
+
+def test_many_may_make_the_tables_at_once(where: Config) -> None:
+    stores = at_once(*[lambda: votes.connect(where)] * 8)
+    votes.record(stores[0], ADA, [saved(0, 1)], KNOWN)
+    assert {len(votes.events(one)) for one in stores} == {3}
+
+
+def test_tabs_that_send_the_same_in_another_order_do_not_stop_each_other(where: Config) -> None:
+    stores = [votes.connect(where), votes.connect(where)]
+    for _ in range(10):
+        items = [saved(i, 1) for i in range(30)]
+        orders = (items, items[::-1])
+        work = [lambda s=s, o=o: votes.record(s, ADA, o, KNOWN) for s, o in zip(stores, orders, strict=True)]
+        assert all(receipt.stored for receipts in at_once(*work) for receipt in receipts)
+    frame = votes.events(stores[0])
+    assert len(frame) == 10 * 30 * 3
+    assert frame.drop_duplicates("submission")["utc"].is_unique, "none is stamped with the time of another"
+
+
+def test_who_reads_keeps_nobody_from_writing_and_a_commit_is_on_disk(tmp_path: Path) -> None:
+    store = votes.connect(at(tmp_path, ""))
+    votes.record(store, ADA, [saved(0, 1)], KNOWN)
+    with votes._reading(store) as connection:
+        reading = connection.exec_driver_sql("SELECT event_id FROM events")
+        reading.fetchone()
+        held: Any = connection.connection.dbapi_connection
+        assert not held.in_transaction
+        votes.record(store, BEN, [saved(1, 1)], KNOWN)  # would wait for BUSY_SECONDS, and fail
+        reading.close()
+    for _ in range(3):  # also a connection that was read with before
+        with store.engine.begin() as connection:
+            said = [connection.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous")]
+            assert said == ["wal", 2]
+        votes.events(store)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_stands_is_what_counts(store: Store, seed: int) -> None:
+    """Two annotators, a few images and both stages, with moves that take back what there is in any order."""
+    rng, made = random.Random(seed), {"Ada": [], "Ben": []}
+    for _ in range(60):
+        who = rng.choice(["Ada", "Ben"])
+        if made[who] and rng.random() < 0.5:
+            one = move(rng.choice(["undo", "redo"]), rng.choice(made[who]))
+        else:
+            one = saved(rng.randrange(3), 1, stage=rng.choice(["annotate", "refine"]))
+            made[who].append(one)
+        assert votes.record(store, votes.Annotator(who), [one], KNOWN)[0].stored
+    frame = votes.events(store)
+    for stage in ("annotate", "refine"):
+        counted = frame.loc[frame["counts"] & (frame["stage"] == stage), ["sample_id", "annotator", "kind"]]
+        standing = votes.standing(store, stage)
+        assert sorted(standing.to_numpy().tolist()) == sorted(counted.drop_duplicates().to_numpy().tolist())
+
+
+def test_an_earlier_database_gets_the_index_that_standing_reads(tmp_path: Path) -> None:
+    config = at(tmp_path, "")
+    with votes.connect(config).engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX events_standing")
+    store = votes.connect(config)
+    said: list[str] = []
+    with votes._reading(store) as connection:
+
+        @sa.event.listens_for(store.engine, "before_cursor_execute")
+        def _(_c: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            if "DISTINCT" in statement:
+                cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                said.extend(row[3] for row in cursor.fetchall())
+
+        votes.standing(store, "annotate")
+    assert said == ["SEARCH events USING COVERING INDEX events_standing (stage=?)"]
 
 
 def test_committed_events_are_taken_over_once(store: Store, tmp_path: Path) -> None:
@@ -243,15 +371,38 @@ def test_many_at_once_lose_nothing(store: Store) -> None:
     assert len(votes.standing(store, "annotate")) == 80
 
 
-def test_a_database_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
-    config: Config = factory.make_config(tmp_path)
-    for url in (
+@pytest.mark.parametrize(
+    "url",
+    [
         "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+        "postgresql://me:secret@127.0.0.1:1/x",
+        "postgresql+psycopg://127.0.0.1:1/x?user=me&password=secret",
+        "postgresql+psycopg://me:secret@127.0.0.1:port/x",
+        "postgresql+nodriver://me:secret@127.0.0.1:1/x",
         "nonsense",
         "mysql://x/y",
         "sqlite:////no/such/folder/x",
-    ):
-        update = {"annotations": config.annotations.model_copy(update={"url": url})}
-        with pytest.raises(BenchError, match="cannot be opened") as caught:
-            votes.connect(config.model_copy(update=update))
-        assert "secret" not in str(caught.value)
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_a_database_that_cannot_keep_votes_is_an_error_in_words(tmp_path: Path, url: str) -> None:
+    with pytest.raises(BenchError, match="cannot be opened") as caught:
+        votes.connect(at(tmp_path, url))
+    assert "secret" not in str(caught.value)
+    assert "params.yaml" in caught.value.remedy
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / votes.FOLDER).write_text("no folder")
+    with pytest.raises(BenchError, match="cannot be opened"):
+        votes.connect(at(tmp_path, ""))
+
+
+def test_postgresql_is_reached_by_its_plain_name(postgres_url: str, tmp_path: Path) -> None:
+    url = postgres_url.replace("postgresql+psycopg", "postgresql").replace("tester@", "tester:secret@")
+    store = votes.connect(at(tmp_path, f"{url}?application_name=x&password=secret"))
+    assert votes.record(store, ADA, [saved(0, 1)], KNOWN)[0].stored
+    assert "secret" not in store.url
+    assert "application_name=x" in store.url
