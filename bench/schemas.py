@@ -577,7 +577,7 @@ TABLES: dict[str, Table] = {
         },
     ),
     "consensus": Table(
-        "one label of one image, agreed or disputed",
+        "one label of one image, agreed or disputed (also: the original label that nobody judged)",
         ("sample_id", "class_id"),
         {
             "sample_id": _SAMPLE,
@@ -646,11 +646,11 @@ TABLES: dict[str, Table] = {
             "dataset": _DATASET,
             "rule": _str(allowed=("union", "intersection", "majority", "dawid_skene")),
             "n_images": _count("images with votes"),
+            "n_disputed": _count("images of which a label stays disputed; what follows is of the others"),
             "n_labels": _count("labels said yes to"),
-            "n_disputed": _count("labels that stay disputed"),
             "n_multi": _count("images with two labels or more"),
-            "n_empty": _count("images without a label, and none disputed"),
-            "multi_share": _share("n_multi / n_images"),
+            "n_empty": _count("images without a label"),
+            "multi_share": _share("n_multi / (n_images - n_disputed)", nullable=True),
             **_CI,
             "n_kept": _count("images whose original label is in"),
             "truth": _str("the label source that is known to be true, if there is one", nullable=True),

@@ -29,7 +29,7 @@ from bench import config as configuration
 from bench.config import Config
 from bench.errors import BenchError
 from bench.relabel import events, queue, votes
-from dashboard import db, parts
+from dashboard import db, parts, relabelling
 from dashboard.frames import Frame, records
 
 HERE = Path(__file__).parent
@@ -101,13 +101,14 @@ def with_oidc() -> bool:
         return False
 
 
-def person(store: votes.Store) -> votes.Annotator | None:
+def person(store: votes.Store, source: db.Source) -> votes.Annotator | None:
     """Who is signed in: in this session, by the provider, or by this browser's cookie."""
     if with_oidc():
         if not getattr(st.user, "is_logged_in", False):
             return None
         subject = f"{st.user.get('iss', '')} {st.user.get('sub', '')}"
-        return votes.external(store, subject, str(st.user.get("name") or st.user.get("email") or "annotator"))
+        name = str(st.user.get("name") or st.user.get("email") or "annotator")
+        return votes.external(store, subject, name, _reserved(source))
     token = st.session_state.get("annotator_token")
     if token is None and not st.session_state.get("signed_out"):
         token = st.context.cookies.get(_name(store))
@@ -117,6 +118,11 @@ def person(store: votes.Store) -> votes.Annotator | None:
     else:
         st.session_state["annotator_token"] = token
     return found
+
+
+def _reserved(source: db.Source) -> set[str]:
+    """Names that nobody who annotates can have: of models, of simulated annotators, of imported votes."""
+    return {*db.catalogue(source).names, *db.simulated(source)}
 
 
 def _name(store: votes.Store) -> str:
@@ -136,15 +142,22 @@ def sign_in(store: votes.Store, source: db.Source) -> None:
     with st.form("sign-in", border=False, width=420):
         name = st.text_input("Name", max_chars=votes.MAX_NAME, key="sign-in-name")
         pin = st.text_input("PIN", type="password", max_chars=votes.MAX_PIN, key="sign-in-pin", help=_PIN)
+        asked, n = st.session_state.get("sign_in_asked", ("", 0))
+        said = f"{n:,} image{'s' * (n != 1)} annotated as {parts.plain(asked)}"
+        mine = bool(n) and st.checkbox(f"{said} came with the data. They are mine.", key="sign-in-mine")
         if not st.form_submit_button("Sign in", icon=":material/login:", type="primary"):
             return
-    reserved = {*db.catalogue(source).names, *db.simulated(source)}
     try:
-        token = votes.issue_token(store, votes.sign_in(store, name, pin, reserved))
+        n = votes.unclaimed(store, name)
+        if n and not (mine and votes.folded(name) == votes.folded(asked)):
+            st.session_state["sign_in_asked"] = (name, n)
+            st.rerun()
+        token = votes.issue_token(store, votes.sign_in(store, name, pin, _reserved(source)))
     except (BenchError, SQLAlchemyError) as fault:
         st.error(parts.plain(fault.what + " " + fault.remedy if isinstance(fault, BenchError) else str(fault)))
         return
-    st.session_state.pop("signed_out", None)
+    for key in ("signed_out", "sign_in_asked"):
+        st.session_state.pop(key, None)
     st.session_state["annotator_token"], st.session_state["annotator_cookie"] = token, _name(store)
     st.rerun()
 
@@ -195,8 +208,8 @@ class Task:
 
     `ids`: all images, in that order, each of which `overlap` people are to annotate; `claims`: what others have before
     them counts as theirs. `words` and `end` say what one did, and that nothing is left. `extra(sample_id)` gives what
-    an image comes with besides the labels proposed: `preset`, answers that it begins with; `notes` of its labels; a
-    `caption`.
+    an image comes with besides the labels proposed: `more` labels; `preset`, answers that it begins with; `notes` of
+    its labels; a `caption`. Images of `again` may be annotated by more people than `overlap`.
     """
 
     dataset: str
@@ -208,6 +221,7 @@ class Task:
     words: str
     end: str
     extra: Callable[[str], Mapping[str, Any]]
+    again: frozenset[str] = frozenset()
 
 
 def annotating(
@@ -240,25 +254,38 @@ def refinement(
     *,
     named: bool,
 ) -> None:
-    """The second stage: disputed images once more, with the labels ticked that somebody ticked.
+    """The second stage: disputed images once more, with the labels ticked that a person ticked or that may be right.
 
-    disputed: sample_id, class_id, annotator, action of what was said of the disputed images, the images in the order
-    in which they are to be shown. `named`: who said what stands below each label; else it does not reach the browser.
-    One decision is enough for an image, and overrides the votes.
+    disputed: as `relabelling.disputed` gives it. Every label that not everybody said no to has a card. `named`: who
+    said what stands below each label; else it does not reach the browser. One decision is enough for an image, and
+    overrides the votes; where it leaves a label disputed, others can decide too.
     """
-    said = {str(sample_id): list(records(rows)) for sample_id, rows in disputed.groupby("sample_id", sort=False)}
+    said = {str(sample_id): rows for sample_id, rows in disputed.groupby("sample_id", sort=False)}
 
     def extra(sample_id: str) -> Mapping[str, Any]:
-        rows = said.get(sample_id, [])
-        ticked = {int(row.class_id) for row in rows if row.action == "yes"}
-        notes: dict[int, list[list[str]]] = {}
-        for row in rows if named else []:
-            notes.setdefault(int(row.class_id), []).append([str(row.annotator), str(row.action)])
-        preset = [{"class_id": class_id, "action": "yes"} for class_id in sorted(ticked)]
-        return {"preset": preset, "notes": notes, "caption": sample_id}
+        rows = said.get(sample_id)
+        if rows is None:
+            return {}
+        sums = rows.assign(
+            ticked=(rows["kind"] == "human") & ~rows["pooled"].eq(True) & (rows["n_yes"] > 0),
+            may_be=rows["state"] != "no",
+            not_no=(rows["n_yes"] + rows["n_unsure"] > 0) | (rows["state"] != "no"),
+        )
+        flags = sums.groupby("class_id")[["ticked", "may_be", "not_no"]].any()
+        notes = {}
+        for class_id, mine in rows.groupby("class_id") if named else ():
+            notes[int(str(class_id))] = relabelling.said_of(mine)
+        preset = flags.index[flags["ticked"] | flags["may_be"]]
+        return {
+            "more": flags.index[flags["not_no"]].astype(int).tolist(),
+            "preset": [{"class_id": int(class_id), "action": "yes"} for class_id in preset],
+            "notes": notes,
+            "caption": sample_id,
+        }
 
     order, end = f"refine {'named' if named else 'hidden'}", "Every disputed image is decided."
-    task = Task(dataset, events.REFINE, order, list(said), 1, False, "decided by you", end, extra)
+    again = frozenset(disputed.loc[disputed["open"], "sample_id"])
+    task = Task(dataset, events.REFINE, order, list(said), 1, False, "decided by you", end, extra, again)
     _show(source, config, store, who, task)
 
 
@@ -286,14 +313,14 @@ def _show(source: db.Source, config: Config, store: votes.Store, who: votes.Anno
     session = _session(source, who, task)
     try:
         done = people(store, task.stage)
-        session["ids"] = queue.upcoming(session["ids"], who.name, done, {}, task.overlap, AT_ONCE)
+        session["ids"] = queue.upcoming(session["ids"], who.name, done, {}, task.overlap, AT_ONCE, task.again)
         if len(session["ids"]) < AHEAD or session.pop("stale", False):
             claimed = votes.claims(store) if task.claims else {}
-            session["ids"] = queue.upcoming(task.ids, who.name, done, claimed, task.overlap, AT_ONCE)
+            session["ids"] = queue.upcoming(task.ids, who.name, done, claimed, task.overlap, AT_ONCE, task.again)
             if task.claims:
                 votes.claim(store, who.name, session["ids"], CLAIM_SECONDS)
             session["pace"] = votes.pace(store, who.name)
-            session["progress"] = queue.progress(task.ids, who.name, done, task.overlap)
+            session["progress"] = queue.progress(task.ids, who.name, done, task.overlap, task.again)
         session["data"] = _payload(source, config, store, who, task, session)
     except SQLAlchemyError:
         session["trouble"] = "The database of votes cannot be reached. What you save is kept in this browser."
@@ -468,7 +495,7 @@ def _images(
     for sample_id, classes in proposed.items():
         extra = dict(task.extra(sample_id))
         notes = extra.pop("notes", {})
-        classes += [one["class_id"] for one in extra.get("preset", []) if one["class_id"] not in classes]
+        classes += [class_id for class_id in extra.pop("more", []) if class_id not in classes]
         if config.annotations.shuffle:
             classes = shuffled(classes, who.name, sample_id)
         but = {sample_id, str(pool.at[sample_id, "source_id"])} if sample_id in pool.index else {sample_id}

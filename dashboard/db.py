@@ -623,6 +623,12 @@ def images(source: Source, dataset: str) -> Images:
     return Images(ids, _frozen(frame["label"].to_numpy(np.int32)), origins)
 
 
+def test_images(source: Source, dataset: str) -> Frame:
+    """sample_id and (original) label of the test images of a set."""
+    found = images(source, dataset)
+    return pd.DataFrame({"sample_id": found.ids, "label": found.labels})
+
+
 @st.cache_resource(max_entries=24, show_spinner=False)
 def block(source: Source, dataset: str, label_source: str) -> Block:
     """The bits of all models on a set under one label source: 1 byte for 8 answers."""
@@ -1048,6 +1054,12 @@ def simulated(source: Source) -> frozenset[str]:
 
 def _of_set(table: str) -> str:
     return f"SELECT * FROM {table} WHERE dataset = ? ORDER BY ALL"
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def event_ids(source: Source) -> frozenset[str]:
+    """Ids of all events of annotators that these results know."""
+    return frozenset(query(source, "SELECT event_id FROM votes")["event_id"])
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

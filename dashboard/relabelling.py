@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.relabel import events
+from bench.relabel import consensus
 from dashboard import terms
-from dashboard.frames import Frame
+from dashboard.frames import Frame, records
 
 VOTERS = {"human": "people", "simulated": "simulated annotators", "pooled": "pooled votes", "machine": "models"}
+
+KINDS = {"simulated": "simulated", "machine": "model"}
+"""Kind of an annotator that is no person -> what stands beside its name."""
 
 
 def changes(decided: Frame, samples: Frame) -> Frame:
@@ -62,32 +65,54 @@ def whose(bases: Sequence[str]) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0] if named else "nobody"
 
 
-def disputed(said: Frame) -> Frame:
-    """Answers of people about images on which their label sets differ, the most contested first.
+def disputed(ballots: Frame, decided: Frame) -> Frame:
+    """All that was said of images on which people differ, or of which a label stays disputed; the most contested first.
 
-    said: table `votes` (with `counts`) of one set. An unsure makes a difference to a yes and to a no.
+    ballots: BALLOT (bench/relabel/consensus.py) of one set; decided: table `consensus` of it. A row is a ballot that
+    counts: sample_id, class_id, annotator, kind, pooled, n_yes, n_no, n_unsure; without an annotator where a label has
+    none; with state and method of the decision, and `differ` and `open`: whether people's label sets of the image
+    differ, and whether a label of it stays disputed.
     """
-    judged = events.judged(said)
-    judged = judged.loc[judged["kind"] == "human", ["sample_id", "class_id", "annotator", "action"]]
-    seen = judged.groupby("sample_id")["annotator"].nunique()
-    several = judged.loc[judged["sample_id"].isin(seen[seen >= 2].index)]
-    if several.empty:
-        return several
-    people = several["sample_id"].map(seen)
-    answers = several.groupby(["sample_id", "class_id"]).agg(
-        ticked=("action", lambda actions: (actions != "no").sum()),
-        kinds=("action", "nunique"),
-        n=("action", "size"),
-    )
-    answers["people"] = people.groupby([several["sample_id"], several["class_id"]]).first()
+    kept = consensus.counted(ballots)
+    open_ones = decided.loc[decided["state"] == "disputed"].groupby("sample_id").size()
+    differing = _differing(kept.loc[(kept["kind"] == consensus.HUMAN) & ~kept["pooled"].astype(bool)])
+    contested = differing.add(open_ones, fill_value=0)
+    contested = contested.sort_index().sort_values(ascending=False, kind="stable")
+    wanted = decided.loc[decided["sample_id"].isin(contested.index), ["sample_id", "class_id", "state", "method"]]
+    rows = wanted.merge(kept, on=["sample_id", "class_id"], how="left")
+    rows[consensus.COUNTS] = rows[consensus.COUNTS].fillna(0).astype(int)
+    rows["differ"], rows["open"] = rows["sample_id"].isin(differing.index), rows["sample_id"].isin(open_ones.index)
+    place = pd.Index(contested.index).get_indexer(pd.Index(rows["sample_id"]))
+    rows = rows.assign(place=place).sort_values(["place", "class_id", "annotator"], ignore_index=True)
+    return rows.drop(columns="place")
+
+
+def _differing(people: Frame) -> Frame:
+    """Image -> labels by which the sets of people differ, of images where they do. An unsure is neither yes nor no."""
+    seen = people[["sample_id", "annotator"]].drop_duplicates().groupby("sample_id").size()
+    said = people.groupby(["sample_id", "class_id"])[consensus.COUNTS].sum()
+    n, people_of = said.sum(axis=1), said.index.get_level_values("sample_id").map(seen)
+    ticked = (said["n_yes"] + said["n_unsure"]) > 0
     # Who did not judge a label that another ticked did not say yes to it either.
-    differ = (answers["kinds"] > 1) | ((answers["ticked"] > 0) & (answers["n"] < answers["people"]))
-    contested = differ.groupby("sample_id").sum()
-    contested = contested[contested > 0].sort_values(ascending=False, kind="stable")
-    order = {sample_id: place for place, sample_id in enumerate(contested.index)}
-    rows = several.loc[several["sample_id"].isin(order)]
-    place = rows["sample_id"].map(order)
-    return rows.assign(place=place).sort_values(["place", "class_id", "annotator"]).drop(columns="place")
+    differ = ((said > 0).sum(axis=1) > 1) | (ticked & (n < np.asarray(people_of, float)))
+    counts = differ.groupby("sample_id").sum()
+    return counts[counts > 0]
+
+
+def said_of(rows: Frame) -> list[tuple[str, str]]:
+    """Who said what of one label: names and answers, of pooled votes their numbers. rows: ballots of it."""
+    out = []
+    for row in records(rows.loc[rows["annotator"].notna()]):
+        answer = "yes" if row.n_yes else "no" if row.n_no else "unsure"
+        if row.pooled:
+            answer = f"{int(row.n_yes):,} yes, {int(row.n_no):,} no"
+        out.append((marked(str(row.annotator), str(row.kind)), answer))
+    return out
+
+
+def marked(name: str, kind: str) -> str:
+    """The name of an annotator, with what it is where that is no person."""
+    return f"{name} ({KINDS[kind]})" if kind in KINDS else name
 
 
 def agreed(row: Mapping[str, float], people: int, name: str) -> str:

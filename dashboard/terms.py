@@ -271,10 +271,15 @@ HELP |= {
     "the consensus favours the models of the ensemble that proposes.",
     "exports": "Images nobody decided have their original label. `bench annotate export --help` makes the same files.",
     "who": "Hidden by default: knowing who said what sways those who decide.",
-    "refine": "The fourth step of study 1: disputed images are shown once more, with all labels that somebody ticked. "
-    "Where several decide an image and contradict each other, it stays disputed.",
+    "disputed": "Label sets of two people differ where any label does; an unsure is neither yes nor no. A label is "
+    "undecided where the rule comes to a tie, where everybody is unsure, or where it is the given one and nobody "
+    "judged it. Such an image keeps its given label until it is refined.",
+    "refine": "The fourth step of study 1: disputed images are shown once more, with all labels that not everybody "
+    "said no to. Where several decide an image and contradict each other, it stays disputed.",
     "rules": "Union: somebody says yes. Intersection: somebody says yes and nobody no. Majority: more than half do; a "
-    "tie is disputed. Dawid and Skene: more probable than not, given how reliable everyone is. All before refinement.",
+    "tie is disputed. Dawid and Skene: more probable than not, given how reliable everyone is. All before refinement. "
+    "Images of which a label stays disputed are counted, and left out of what follows: rules that leave out others are "
+    "not compared on the same images.",
     "relabelled": "An image is decided where no label of it stays disputed. Lost all labels: everything shown was said "
     "no to. Refined: decided in the second stage.",
     "queue": "Doubtful labels: the lowest label quality score (cleanlab's self-confidence). Disagreement and "

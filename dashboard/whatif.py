@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -17,16 +19,48 @@ COMMANDS = """bench annotate commit
 dvc repro"""
 
 
-def pending(source: db.Source, said: Frame, dataset: str) -> Frame:
-    """The events of a set (table `votes`) that these results do not know yet."""
-    known = set(db.query(source, "SELECT event_id FROM votes")["event_id"])
-    mine = said.loc[said["sample_id"].str.startswith(f"{dataset}/")]
-    return mine.loc[~mine["event_id"].isin(known)]
+@dataclass(frozen=True)
+class Now:
+    """What is known of the votes on a set at this moment, committed or not. Shared by all sessions: never changed.
+
+    said: table `votes`; ballots: BALLOT, with imported votes and models that vote; decided: table `consensus`.
+    """
+
+    said: Frame
+    ballots: Frame
+    decided: Frame
+
+
+def now(source: db.Source, config: Config, dataset: str, store: votes.Store) -> Now:
+    """The votes on a set at this moment, by the rule of params.yaml; read again where events were added."""
+    return _now(source, dataset, store.url, votes.latest(store), config.consensus.model_dump_json(), config, store)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _now(
+    source: db.Source,
+    dataset: str,
+    url: str,
+    latest: tuple[int, int],
+    settings: str,
+    _config: Config,
+    _store: votes.Store,
+) -> Now:
+    said: Frame = votes.events(_store, dataset=dataset)
+    everyone = ballots(source, _config, said, dataset)
+    refined = events.judged(said, (events.REFINE,))
+    samples = db.test_images(source, dataset)
+    return Now(said, everyone, consensus.decide(everyone, refined, samples, _config.consensus))
+
+
+def pending(source: db.Source, said: Frame) -> Frame:
+    """The events (table `votes`) that these results do not know yet."""
+    return said.loc[~said["event_id"].isin(db.event_ids(source))]
 
 
 def ballots(source: db.Source, config: Config, said: Frame, dataset: str) -> Frame:
-    """All ballots on a set: of the events `said`, of imported votes, and of the models that vote."""
-    mine = consensus.of_events(said.loc[said["sample_id"].str.startswith(f"{dataset}/")])
+    """All ballots on a set: of its events `said`, of imported votes, and of the models that vote."""
+    mine = consensus.of_events(said)
     sql = """SELECT b.* FROM ballots b JOIN samples s USING (sample_id) WHERE s.dataset = ? AND b.kind <> 'machine'
              AND b.annotator NOT IN (SELECT annotator FROM votes) ORDER BY ALL"""
     rows = [mine, db.query(source, sql, [dataset])]
@@ -48,7 +82,10 @@ def labels_now(source: db.Source, dataset: str) -> Frame:
 
 
 def held_against(source: db.Source, dataset: str, models: tuple[str, ...]) -> list[whatif.Other]:
-    """The original that a set is held against, or, of an original, the sets that are held against it."""
+    """The original that a set is held against, or, of an original, the sets that are held against it.
+
+    Each with those of the models that answered to it too.
+    """
     catalogue = db.catalogue(source)
     against = str(catalogue.datasets.at[dataset, "replicates"])
     others = [(against, True)] if against else [(one, False) for one in catalogue.held_against(dataset)]
@@ -56,28 +93,24 @@ def held_against(source: db.Source, dataset: str, models: tuple[str, ...]) -> li
     for name, is_original in others:
         block, origins = db.block(source, name, ORIGINAL), db.images(source, name).origins
         here, rows = block.some(models)
-        if len(here) == len(models):
+        if len(here):
             right = np.stack([bits.unpack(row, block.n) for row in rows])
-            out.append(whatif.Other(name, right, block.labelled, origins, is_original))
+            out.append(whatif.Other(name, tuple(here), right, block.labelled, origins, is_original))
     return out
 
 
 def show(source: db.Source, config: Config, dataset: str, store: votes.Store) -> None:
     """The part of the page Relabelled that holds pending votes against what is released."""
-    catalogue, said = db.catalogue(source), votes.events(store)
-    waiting = pending(source, said, dataset)
+    catalogue, known = db.catalogue(source), now(source, config, dataset, store)
+    waiting = pending(source, known.said)
     name = catalogue.dataset_name(dataset)
     if waiting.empty:
         st.markdown(f"No votes on {name} are waiting: what was saved is part of these results.")
         st.caption("Votes that are saved on the page Annotate show here at once, before they are committed.")
         return
-    images = db.images(source, dataset)
-    rows = pd.DataFrame({"sample_id": images.ids, "label": images.labels})
-    refined = events.judged(said, (events.REFINE,))
-    refined = refined.loc[refined["sample_id"].str.startswith(f"{dataset}/")]
-    everyone = ballots(source, config, said, dataset)
-    decided = consensus.decide(everyone, refined, config.consensus)
-    after_labels, before_labels = consensus.labels_of(decided, rows), labels_now(source, dataset)
+    images, decided = db.images(source, dataset), known.decided
+    after_labels = consensus.labels_of(decided, db.test_images(source, dataset))
+    before_labels = labels_now(source, dataset)
 
     pred = db.codes(source, dataset, db.PREDICTED)
     models = tuple(model for model in pred.models if model in catalogue.names)
@@ -90,10 +123,17 @@ def show(source: db.Source, config: Config, dataset: str, store: votes.Store) ->
     table: Frame = whatif.accuracies(config, models, before, after, dataset, images.origins)
     table = db.with_models(table, source)
     summary(catalogue, config, waiting, decided, images.ids, before, after, changed(before_labels, after_labels), table)
+    st.caption(
+        f"Accuracies are over all {len(images.ids):,} images of {name} that have a label: "
+        f"{int(before.labelled.sum()):,} now, {int(after.labelled.sum()):,} then, by any of its labels. Then: by the "
+        f"rule “{terms.RULES[config.consensus.rule]}” and what else params.yaml says at this moment."
+    )
     drawn(table)
     ranks(table, dataset)
     for other in held_against(source, dataset, models):
-        gaps(catalogue, config, models, before, after, images.origins, other, dataset)
+        common = [models.index(model) for model in other.models]
+        was, is_now = (replace(judged, right=judged.right[common]) for judged in (before, after))
+        gaps(catalogue, config, was, is_now, images.origins, other, dataset)
     st.markdown("**To make it so**")
     st.code(COMMANDS, language="bash")
 
@@ -132,8 +172,8 @@ def summary(
     sure = table.loc[(table["ci_low"] > 0) | (table["ci_high"] < 0)]
     moved = table.loc[table["rank_before"] != table["rank_after"]]
     lines.append(
-        f"The accuracy of {len(sure)} of {len(table)} models would change by more than chance explains "
-        f"({terms.level(confidence)} intervals), and {len(moved)} would have another rank."
+        f"For {len(sure)} of {len(table)} models the {terms.level(confidence)} interval of the change of accuracy "
+        f"leaves out 0, and {len(moved)} would have another rank."
     )
     st.markdown(" ".join(lines), help=terms.HELP["what_if"])
 
@@ -175,7 +215,6 @@ def ranks(table: Frame, dataset: str) -> None:
 def gaps(
     catalogue: db.Catalogue,
     config: Config,
-    models: tuple[str, ...],
     before: whatif.Judged,
     after: whatif.Judged,
     origins: np.ndarray,
@@ -183,7 +222,7 @@ def gaps(
     dataset: str,
 ) -> None:
     """The gap of every model to (or from) another set, which keeps its original labels."""
-    table: Frame = whatif.gaps(config, models, before, after, origins, other)
+    table: Frame = whatif.gaps(config, before, after, origins, other)
     pair = (other.dataset, dataset) if other.is_original else (dataset, other.dataset)
     title = " → ".join(catalogue.dataset_name(one) for one in pair)
     rows = list(records(table.assign(name=table["model"].map(catalogue.names)).sort_values("gap_after_pp")))

@@ -5,12 +5,15 @@ set. Two sets differ where any label does (STUDIES.md 1c). Alpha is Krippendorff
 two sets (Passonneau 2006): 1 - J M, J their Jaccard index, M = 1 where they are equal, 2/3 where one holds the other,
 1/3 where they share something, 0 where they share nothing.
 
-Sets are few or small, so the distances are kept as the sparse matrix of what is similar at all. The interval of alpha
-is from the infinitesimal jackknife over images (Efron 1982), that is a normal one around the estimate.
+Sets hold few labels, so what two of them share is a sparse product, made in blocks: memory stays bounded also where
+most sets share a label. The interval of alpha is from the infinitesimal jackknife over images (Efron 1982), that is a
+normal one around the estimate, and too narrow where images are few: in simulations a 95 % interval of three annotators
+held the truth in 85 % of cases with 10 images and 92 % with 20.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -27,13 +30,17 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 ALL = "*"
 """In the place of both annotators: everyone together."""
+MOST_PAIRS = 500
+"""Pairs of annotators that are told apart at most, those with the most images in common."""
+AT_ONCE = 2_000_000
+"""Pairs of sets that share a label and are looked at together."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Label sets: the v-th is that of `annotator[v]` on `image[v]` (numbers), and its set is number `code[v]`.
+    """Label sets: the v-th is that of `annotator[v]` on `image[v]` (numbers, images rising), its set number `code[v]`.
 
-    `similar` (D, D), sparse: 1 - MASI distance of the D different sets; `jaccard` (D, D), sparse.
+    `member` (D, L), sparse: which of L labels are in each of D different sets; `sizes` (D,): how many.
     """
 
     image: Ints
@@ -41,51 +48,70 @@ class Sets:
     code: Ints
     names: list[str]
     n_images: int
-    similar: sparse.csr_array
-    jaccard: sparse.csr_array
+    member: sparse.csr_array
+    sizes: Ints
 
 
 def sets_of(judged: Frame) -> Sets:
     """The label sets of answers: sample_id, class_id, annotator, action (yes | no | unsure)."""
     image, ids = pd.factorize(judged["sample_id"], sort=True)
     who, names = pd.factorize(judged["annotator"], sort=True)
-    cell, inverse = np.unique(image.astype(np.int64) * len(names) + who, return_inverse=True)
+    key = image.astype(np.int64) * len(names) + who
+    cell = np.sort(pd.unique(key))
     yes = (judged["action"] == "yes").to_numpy()
     classes, labels = pd.factorize(judged["class_id"].to_numpy()[yes], sort=True)
-    pairs = np.unique(np.column_stack([inverse[yes], classes]), axis=0)
-    bounds = np.searchsorted(pairs[:, 0], np.arange(len(cell) + 1))
-    flat = pairs[:, 1].tolist()
-    code, distinct = pd.factorize(pd.Series([tuple(flat[a:b]) for a, b in pairwise(bounds)]))
-    similar, jaccard = _similarity(list(distinct), max(len(labels), 1))
-    return Sets(cell // len(names), cell % len(names), code.astype(np.int64), list(names), len(ids), similar, jaccard)
-
-
-def _similarity(distinct: list[tuple[int, ...]], n_labels: int) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """1 - MASI distance and Jaccard index of every two sets, sparse: sets that share nothing have 0."""
+    n_labels = max(len(labels), 1)
+    ticks = np.unique(key[yes] * n_labels + classes)  # once, in the order of cells, then of labels
+    bounds = np.searchsorted(ticks, np.append(cell, cell[-1:] + 1) * n_labels)
+    flat = (ticks % n_labels).tolist()
+    code, distinct = pd.factorize(pd.Series([tuple(flat[a:b]) for a, b in pairwise(bounds)], dtype=object))
     sizes = np.array([len(one) for one in distinct], np.int64)
     columns = np.array([label for one in distinct for label in one], np.int64)
     ends = np.concatenate([[0], np.cumsum(sizes)])
     member = sparse.csr_array((np.ones(len(columns), np.int64), columns, ends), shape=(len(distinct), n_labels))
-    shared = (member @ member.T).tocoo()
-    a, b, both = *shared.coords, shared.data
-    union = sizes[a] + sizes[b] - both
-    jaccard = both / union
-    inside = (both == sizes[a]) | (both == sizes[b])
-    factor = np.where((both == sizes[a]) & (both == sizes[b]), 1.0, np.where(inside, 2 / 3, 1 / 3))
-    empty = np.flatnonzero(sizes == 0)
-    rows, cols = np.concatenate([a, empty]), np.concatenate([b, empty])
-    ones = np.ones(len(empty))
-    shape = (len(distinct), len(distinct))
-    return (
-        sparse.csr_array((np.concatenate([jaccard * factor, ones]), (rows, cols)), shape=shape),
-        sparse.csr_array((np.concatenate([jaccard, ones]), (rows, cols)), shape=shape),
-    )
+    return Sets(cell // len(names), cell % len(names), code.astype(np.int64), list(names), len(ids), member, sizes)
 
 
-def _at(matrix: sparse.csr_array, rows: Ints, columns: Ints) -> Floats:
-    """The entries at (rows, columns), (P,), which scipy gives as sparse or not."""
-    found = matrix[rows, columns]
-    return np.asarray(found.toarray() if sparse.issparse(found) else found, float).ravel()
+def _likeness(one: Ints, other: Ints, both: Ints) -> tuple[Floats, Floats]:
+    """1 - MASI distance and Jaccard index (P,) of two sets each, from their sizes and how much they share, (P,)."""
+    jaccard = np.divide(both, one + other - both, out=np.ones(len(both)), where=(one + other) > 0)
+    factor = np.where(
+        (both == one) & (both == other), 1.0, np.where(both == np.minimum(one, other), 2 / 3, 1 / 3)
+    )  # where nothing is shared the index is 0
+    return jaccard * factor, jaccard
+
+
+def _alike(found: Sets, a: Ints, b: Ints) -> tuple[Floats, Floats]:
+    """1 - MASI distance and Jaccard index (P,) of the sets number a (P,) and b (P,)."""
+    both = np.where(a == b, found.sizes[a], 0)
+    others = np.flatnonzero((a != b) & (found.sizes[a] > 0) & (found.sizes[b] > 0))
+    both[others] = found.member[a[others]].multiply(found.member[b[others]]).sum(axis=1)
+    return _likeness(found.sizes[a], found.sizes[b], both)
+
+
+def _near(found: Sets, codes: Ints, counts: Ints) -> Floats:
+    """Of each of these sets (D,), all different, the sum of its likeness (MASI) to all of them, each `counts` times."""
+    member, sizes = found.member[codes], found.sizes[codes]
+    turned = member.T.tocsr()
+    shared_by = np.diff(turned.indptr)
+    pairs = np.cumsum(member @ shared_by)
+    cuts = np.searchsorted(pairs, np.arange(AT_ONCE, pairs[-1] + AT_ONCE, AT_ONCE), side="right")
+    near = np.where(sizes == 0, counts, 0).astype(float)
+    for start, end in pairwise(np.unique([0, *cuts, len(codes)])):
+        shared = (member[start:end] @ turned).tocoo()
+        (row, column), both = shared.coords, shared.data
+        likeness, _ = _likeness(sizes[start + row], sizes[column], both)
+        near[start:end] += np.bincount(row, likeness * counts[column], minlength=end - start)
+    return near
+
+
+def _within(m: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Units, and the first and the second value of a pair of each, until all pairs came; m (U,): values of each unit,
+    which lie side by side."""
+    starts = np.cumsum(m) - m
+    for i, j in combinations(range(int(m.max(initial=0))), 2):
+        full = np.flatnonzero(m > j)
+        yield full, starts[full] + i, starts[full] + j
 
 
 @dataclass(frozen=True)
@@ -101,39 +127,31 @@ class Alpha:
         return max(self.value - half, -1.0), min(self.value + half, 1.0)
 
 
-def alpha(found: Sets, among: npt.NDArray[np.bool_] | None = None, focus: int | None = None) -> Alpha:
+def alpha(found: Sets, among: Ints | None = None, focus: int | None = None) -> Alpha:
     """Krippendorff's alpha with MASI distance over images that two annotators or more saw.
 
-    `among` (V,): the label sets to look at, by default all. With `focus`, the number of an annotator, over the images
-    that this one and another saw, and only its pairs with others make the observed disagreement.
+    `among`: the label sets to look at, rising numbers, by default all. With `focus`, the number of an annotator, over
+    the images that this one and another saw, and only its pairs with others make the observed disagreement.
     """
-    keep = np.ones(len(found.code), bool) if among is None else among
-    image, who, code = found.image[keep], found.annotator[keep], found.code[keep]
-    seen = np.bincount(image, minlength=found.n_images)
-    mine = np.bincount(image, who == focus, minlength=found.n_images) if focus is not None else seen
-    kept = (seen >= 2) & (mine > 0)
-    some = kept[image]
-    image, who, code = image[some], who[some], code[some]
-    n = len(code)
+    rows = np.arange(len(found.code)) if among is None else among
+    _, unit, m = np.unique(found.image[rows], return_inverse=True, return_counts=True)
+    mine = m if focus is None else np.bincount(unit, found.annotator[rows] == focus)
+    rows = rows[((m >= 2) & (mine > 0))[unit]]
+    n = len(rows)
     if not n:
         return Alpha(float("nan"), float("nan"))
+    _, unit, m = np.unique(found.image[rows], return_inverse=True, return_counts=True)
+    who, code = found.annotator[rows], found.code[rows]
     # Observed: of each image the mean distance of its pairs, times its number of values.
-    units, image = np.unique(image, return_inverse=True)
-    m = np.bincount(image)
-    distance, pairs = np.zeros(len(units)), np.zeros(len(units))
-    order = np.argsort(image, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(m)])[:-1]
-    for i, j in combinations(range(int(m.max())), 2):
-        full = np.flatnonzero(m > j)
-        a, b = order[starts[full] + i], order[starts[full] + j]
+    distance, pairs = np.zeros(len(m)), np.zeros(len(m))
+    for full, a, b in _within(m):
         wanted = np.ones(len(full), bool) if focus is None else (who[a] == focus) | (who[b] == focus)
-        full, a, b = full[wanted], a[wanted], b[wanted]
-        distance[full] += 1 - _at(found.similar, code[a], code[b])
-        pairs[full] += 1
+        distance[full[wanted]] += 1 - _alike(found, code[a[wanted]], code[b[wanted]])[0]
+        pairs[full[wanted]] += 1
     observed = m * distance / pairs
     # Expected: the mean distance of any two values, whoever gave them.
-    counts = np.bincount(code, minlength=int(found.code.max()) + 1).astype(float)
-    near = found.similar @ counts
+    codes, place, counts = np.unique(code, return_inverse=True, return_counts=True)
+    near = _near(found, codes, counts)
     total = float(n * n - counts @ near)
     if total <= 1e-9:
         return Alpha(float("nan"), float("nan"))
@@ -142,7 +160,7 @@ def alpha(found: Sets, among: npt.NDArray[np.bool_] | None = None, focus: int | 
     value = 1 - d_o / expected
     # What one image adds: the derivatives of both by its weight.
     by_o = (observed - m * d_o) / n
-    by_total = 2 * (m * n - np.bincount(image, near[code]))
+    by_total = 2 * (m * n - np.bincount(unit, near[place]))
     by_e = by_total / (n * (n - 1)) - expected * m * (2 * n - 1) / (n * (n - 1))
     influence = -(by_o * expected - d_o * by_e) / expected**2
     return Alpha(float(value), float(np.sqrt((influence**2).sum())))
@@ -155,18 +173,15 @@ def agreement(judged: Frame, dataset: str, seed: int, draws: int, confidence: fl
     """
     found = sets_of(judged)
     rows = []
-    for a, b in combinations(range(len(found.names)), 2):
-        of_a, of_b = (_of(found, who) for who in (a, b))
-        both = np.flatnonzero((of_a >= 0) & (of_b >= 0))
-        if len(both):
-            one, other = of_a[both], of_b[both]
-            jaccard = _at(found.jaccard, one, other)
-            pair = alpha(found, np.isin(found.annotator, (a, b)))
-            rows.append((found.names[a], found.names[b], one != other, jaccard, pair))
-    seen = np.bincount(found.image, minlength=found.n_images)
+    for a, b in _pairs(found):
+        mine = np.flatnonzero((found.annotator == a) | (found.annotator == b))
+        _, unit, m = np.unique(found.image[mine], return_inverse=True, return_counts=True)
+        mine = mine[(m == 2)[unit]]
+        one, other = found.code[mine[::2]], found.code[mine[1::2]]
+        jaccard = _alike(found, one, other)[1]
+        rows.append((found.names[a], found.names[b], one != other, jaccard, alpha(found, mine)))
     if rows:
-        differ, jaccard = _of_all(found)
-        rows.append((ALL, ALL, differ[seen >= 2], jaccard[seen >= 2], alpha(found)))
+        rows.append((ALL, ALL, *_of_all(found), alpha(found)))
     out = []
     for a, b, differ, jaccard, pair in rows:
         n, k = len(differ), int(differ.sum())
@@ -179,27 +194,27 @@ def agreement(judged: Frame, dataset: str, seed: int, draws: int, confidence: fl
     return pd.DataFrame(out, columns=columns).assign(dataset=dataset)
 
 
-def _of(found: Sets, who: int) -> Ints:
-    """The set of one annotator on each image, (images,), -1 where there is none."""
-    out = np.full(found.n_images, -1, np.int64)
-    mine = found.annotator == who
-    out[found.image[mine]] = found.code[mine]
-    return out
+def _pairs(found: Sets) -> list[tuple[int, int]]:
+    """Every two annotators with an image in common; of more than MOST_PAIRS those with the most, ties by name."""
+    ones = np.ones(len(found.image), np.int64)
+    saw = sparse.csr_array((ones, (found.annotator, found.image)), shape=(len(found.names), found.n_images))
+    common = sparse.triu(saw @ saw.T, k=1).tocoo()
+    (a, b), images = common.coords, np.asarray(common.data, np.int64)
+    most = np.lexsort([b, a, -images])[:MOST_PAIRS]
+    return sorted(zip(a[most].tolist(), b[most].tolist(), strict=True))
 
 
 def _of_all(found: Sets) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """Of each image, whether any two sets differ, and the mean Jaccard index of its pairs (NaN where it has none)."""
-    order = np.argsort(found.image, kind="stable")
-    m = np.bincount(found.image, minlength=found.n_images)
-    starts = np.concatenate([[0], np.cumsum(m)])[:-1]
-    differ, jaccard, pairs = np.zeros(found.n_images, bool), np.zeros(found.n_images), np.zeros(found.n_images)
-    for i, j in combinations(range(int(m.max())), 2):
-        full = np.flatnonzero(m > j)
-        a, b = found.code[order[starts[full] + i]], found.code[order[starts[full] + j]]
+    """Of each image that two annotators saw, whether any two sets differ, and the mean Jaccard index of its pairs."""
+    _, m = np.unique(found.image, return_counts=True)
+    differ, jaccard, pairs = np.zeros(len(m), bool), np.zeros(len(m)), np.zeros(len(m))
+    for full, first, second in _within(m):
+        a, b = found.code[first], found.code[second]
         differ[full] |= a != b
-        jaccard[full] += _at(found.jaccard, a, b)
+        jaccard[full] += _alike(found, a, b)[1]
         pairs[full] += 1
-    return differ, np.divide(jaccard, pairs, out=np.full(found.n_images, np.nan), where=pairs > 0)
+    several = pairs > 0
+    return differ[several], jaccard[several] / pairs[several]
 
 
 def annotators(judged: Frame, events: Frame, estimates: Frame, dataset: str) -> Frame:
@@ -209,29 +224,24 @@ def annotators(judged: Frame, events: Frame, estimates: Frame, dataset: str) -> 
     annotator, sensitivity, specificity. An annotator's alpha is over the images that others saw too.
     """
     found = sets_of(judged)
-    rates = estimates.set_index("annotator")
     spent = events.loc[events["counts"] & events["action"].isin(ANSWERS) & (events["ms_spent"] > 0)]
     spent = spent.drop_duplicates(["annotator", "sample_id", "stage"])
     spent = spent.loc[spent["sample_id"].str.startswith(f"{dataset}/")].groupby("annotator")["ms_spent"].median()
-    rows = []
-    for number, name in enumerate(found.names):
-        mine = judged.loc[judged["annotator"] == name]
-        known = name in rates.index
-        rows.append(
-            {
-                "annotator": name,
-                "dataset": dataset,
-                "kind": mine["kind"].iloc[0],
-                "n_votes": len(mine),
-                "n_images": mine["sample_id"].nunique(),
-                "yes_share": (mine["action"] == "yes").mean(),
-                "sensitivity": rates.at[name, "sensitivity"] if known else np.nan,
-                "specificity": rates.at[name, "specificity"] if known else np.nan,
-                "agreement_alpha": alpha(found, focus=number).value,
-                "ms_median": float(spent.get(name, np.nan)),
-            }
-        )
-    return pd.DataFrame(rows)
+    each = judged.assign(yes=judged["action"] == "yes").groupby("annotator", sort=True)
+    out = each.agg(
+        kind=("kind", "first"), n_votes=("yes", "size"), n_images=("sample_id", "nunique"), yes_share=("yes", "mean")
+    )
+    out = out.join(estimates.set_index("annotator")[["sensitivity", "specificity"]])
+    starts = np.searchsorted(found.image, np.arange(found.n_images + 1)).tolist()
+    order = np.argsort(found.annotator, kind="stable")
+    ends = np.searchsorted(found.annotator[order], np.arange(len(found.names) + 1))
+    alphas = []
+    for number in range(len(found.names)):
+        seen = found.image[order[ends[number] : ends[number + 1]]]
+        among = np.concatenate([np.arange(starts[one], starts[one + 1]) for one in seen])
+        alphas.append(alpha(found, among, focus=number).value)
+    out = out.assign(agreement_alpha=alphas, ms_median=spent.reindex(out.index).astype(float), dataset=dataset)
+    return out.reset_index()
 
 
 def tick_rates(judged: Frame, dataset: str, confidence: float) -> Frame:

@@ -8,8 +8,10 @@ others are missing, not "no". Whose ballots count of an image:
 - machines' (`consensus.machines`), beside these: yes for the class that a model answers, no for the others judged.
 
 Refinement, a stage of its own, overrides what the rule decides. An image is decided where none of its labels stays
-disputed. The label source `consensus` has the consensus of decided images (which may be no label at all) and the
-original label of all others, so that it stands for the whole set; the subset `annotated` is the decided images.
+disputed. Its original label, where nobody judged it (imported votes may only say yes), is disputed without a vote: it
+is not dropped because nothing was said of it. The label source `consensus` has the consensus of decided images (which
+may be no label at all) and the original label of all others, so that it stands for the whole set; the subset
+`annotated` is the decided images.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def run(config: Config) -> dict[str, int]:
     for dataset, mine in everyone.groupby("dataset", sort=True):
         rows = samples.loc[samples["dataset"] == dataset]
         refined = refinements.loc[refinements["sample_id"].map(dataset_of) == dataset]
-        decided = decide(mine, refined, config.consensus)
+        decided = decide(mine, refined, rows, config.consensus)
         labels = labels_of(decided, rows)
         found["consensus"].append(decided)
         found["labels"].append(labels.assign(source=CONSENSUS))
@@ -135,19 +137,44 @@ def counted(ballots: Frame) -> Frame:
     return ballots.loc[(ballots["kind"] != SIMULATED) | ~ballots["sample_id"].isin(seen)]
 
 
-def decide(ballots: Frame, refinements: Frame, settings: Consensus, rule: str | None = None) -> Frame:
-    """Table `consensus` of one dataset: what a rule makes of its ballots, overridden by refinements.
+def decide(ballots: Frame, refinements: Frame, samples: Frame, settings: Consensus) -> Frame:
+    """Table `consensus` of one dataset: what the rule makes of its ballots, overridden by refinements.
 
-    ballots: BALLOT; refinements: the answers that count of the stage `refine` (sample_id, class_id, annotator, action).
+    ballots: BALLOT; refinements: the answers that count of the stage `refine` (sample_id, class_id, annotator, action);
+    samples: sample_id and label of its test images.
     """
     kept = counted(ballots)
-    decided = rules.refined(rules.decide(kept, settings, rule), refinements)
-    whose = kept.assign(basis=np.where(kept["pooled"].astype(bool), "pooled", kept["kind"]))
-    basis = whose.groupby("sample_id")["basis"].agg(lambda kinds: " + ".join(k for k in _BASIS if k in set(kinds)))
-    return decided.assign(basis=decided["sample_id"].map(basis).fillna(HUMAN))
+    decided = rules.refined(rules.decide(kept, settings), refinements)
+    decided = with_original(decided, samples, settings.rule)
+    return decided.assign(basis=decided["sample_id"].map(_bases(kept)).fillna(HUMAN))
 
 
-_BASIS = (HUMAN, SIMULATED, "pooled", MACHINE)
+def with_original(decided: Frame, samples: Frame, method: str) -> Frame:
+    """Decisions, and a disputed one without votes of each image whose original label nobody judged."""
+    original = samples[["sample_id", "label"]].rename(columns={"label": "class_id"})
+    original = original.loc[original["sample_id"].isin(decided["sample_id"].unique())]
+    judged = pd.MultiIndex.from_frame(decided[rules.PAIR])
+    lacking = original.loc[~pd.MultiIndex.from_frame(original).isin(judged)]
+    if lacking.empty:
+        return decided
+    nothing = {"score": 0.5, **dict.fromkeys(COUNTS, 0), "state": rules.DISPUTED, "method": method}
+    both: Frame = pd.concat([decided, lacking.assign(**nothing)[decided.columns]])
+    return both.sort_values(rules.PAIR, ignore_index=True)
+
+
+def _bases(ballots: Frame) -> Frame:
+    """sample_id -> whose votes there are, in words joined by ` + `."""
+    kind = np.where(ballots["pooled"].astype(bool), POOLED, ballots["kind"])
+    ids, names = pd.factorize(ballots["sample_id"])
+    found = np.bincount(ids, minlength=len(names)) * 0
+    for place, name in enumerate(_BASIS):
+        found |= (np.bincount(ids, kind == name, minlength=len(names)) > 0).astype(int) << place
+    said = [" + ".join(name for place, name in enumerate(_BASIS) if flags >> place & 1) for flags in range(16)]
+    return pd.Series(np.array(said, object)[found], index=names)
+
+
+POOLED = "pooled"
+_BASIS = (HUMAN, SIMULATED, POOLED, MACHINE)
 
 
 def undecided(decided: Frame) -> set[str]:
@@ -171,11 +198,14 @@ def labels_of(decided: Frame, samples: Frame) -> Frame:
 
 def described(decided: Frame, ballots: Frame, n: int, settings: Consensus) -> str:
     """In words, whose consensus it is and how far it reaches, for table `label_sources`."""
-    voters = counted(ballots).drop_duplicates("annotator")["kind"].value_counts()
+    kept = counted(ballots)
+    together = kept["pooled"].to_numpy(bool)
+    voters = kept.loc[~together].drop_duplicates("annotator")["kind"].value_counts()
     names = {HUMAN: "annotator", SIMULATED: "simulated annotator", MACHINE: "model"}
     who = [f"{k} {names[kind]}{'s' * (k > 1)}" for kind in names if (k := int(voters.get(kind, 0)))]
-    pooled = sorted(ballots.loc[ballots["pooled"].astype(bool), "annotator"].unique())
-    who = [f"the pooled votes {name}" for name in pooled] + [one for one in who if not pooled or "annotator" not in one]
+    pooled = sorted(kept.loc[together, "annotator"].unique())
+    who = [f"the pooled votes {name}" for name in pooled] + who
+    who = [", ".join(who[:-1]), who[-1]] if len(who) > 2 else who
     images, left = decided["sample_id"].nunique(), len(undecided(decided))
     rule = {"dawid_skene": "Dawid and Skene's estimate"}.get(settings.rule, settings.rule)
     refined = decided.loc[decided["method"] == "refined", "sample_id"].nunique()
@@ -193,7 +223,7 @@ def _rules(config: Config, ballots: Frame, rows: Frame, given: Frame, dataset: s
     known = next((source for source in TRUE if (mine["source"] == source).any()), None)
     truth = mine.loc[mine["source"] == known, ["sample_id", "class_id"]] if known else None
     for rule in RULES:
-        decided = rules.decide(kept, config.consensus, rule)
+        decided = with_original(rules.decide(kept, config.consensus, rule), rows, rule)
         out.append({"rule": rule, **rules.shape(decided, original, truth, known, config.statistics.confidence)})
     return pd.DataFrame(out).assign(dataset=dataset)
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 TINY = 1e-10
 """What counts are at least, so that a rate is never 0 or 1 and its logarithm is finite."""
+SPAN = 2**62
+"""How many patterns can be told apart by one whole number."""
 DENSE = 200_000_000
 """Tasks times annotators up to which equal tasks are joined."""
 
@@ -25,7 +28,8 @@ DENSE = 200_000_000
 class Fit:
     """What was estimated of T tasks and A annotators: `probability` (T,) that a task is true, `sensitivity` and
     `specificity` (A,), or (A, L) with rates of each of L labels, NaN where an annotator judged none; `prior` (1,) or
-    (L,). `converged`: no probability changed by the tolerance any more."""
+    (L,), over the tasks that somebody judged. A task that nobody judged has the prior of its label as its probability,
+    NaN where nobody judged the label. `converged`: no probability changed by the tolerance any more."""
 
     probability: Floats
     sensitivity: Floats
@@ -49,15 +53,23 @@ def fit(
     """Estimate by expectation maximisation, from the share of yes of each task on.
 
     task, annotator (V,) whole numbers from 0 on; value (V,) 1 for yes, 0 for no, between for unsure; label (T,) of each
-    task, needed for `per_label`: every label has a prior and rates of its own then. `smoothing` is added to the yes and
-    to the no of each annotator (Laplace: 1). ValueError where there are no votes, or a value is outside [0, 1].
+    task, needed for `per_label`: every label has a prior and rates of its own then. There are as many tasks as labels,
+    without these as many as the last that was judged says. `smoothing` is added to the yes and to the no of each
+    annotator (Laplace: 1). ValueError where there are no votes, a value is NaN or outside [0, 1], or `label` is missing
+    or too short.
     """
     task, annotator = np.asarray(task, np.int64), np.asarray(annotator, np.int64)
     value = np.asarray(value, np.float64)
-    if not len(value) or value.min() < 0 or value.max() > 1:
+    if not len(value) or not ((value >= 0) & (value <= 1)).all():
         raise ValueError("there must be votes, each between 0 and 1")
     n_tasks, n_annotators = int(task.max()) + 1, int(annotator.max()) + 1
-    of_task = np.zeros(n_tasks, np.int64) if label is None or not per_label else np.asarray(label, np.int64)
+    if label is None and per_label:
+        raise ValueError("rates of each label need the label of each task")
+    given = np.zeros(n_tasks, np.int64) if label is None else np.asarray(label, np.int64)
+    if len(given) < n_tasks:
+        raise ValueError(f"{len(given)} labels for {n_tasks} tasks")
+    n_tasks = len(given)
+    of_task = given if per_label else np.zeros(n_tasks, np.int64)
     first, inverse, weight = _patterns(task, annotator, value, of_task, n_tasks, n_annotators)
     keep = first[inverse[task]] == task  # the votes of one task of each pattern
     rows, who, said = inverse[task[keep]], annotator[keep], value[keep]
@@ -65,9 +77,10 @@ def fit(
     n_groups = int(of_task.max()) + 1
     cell = who * n_groups + group[rows]
     n_cells, n_rows = n_annotators * n_groups, len(first)
-    present = np.bincount(group, weight, minlength=n_groups)
 
     votes = np.bincount(rows, minlength=n_rows)
+    weight = np.where(votes > 0, weight, 0.0)  # a task that nobody judged says nothing of how many are true
+    present = np.bincount(group, weight, minlength=n_groups)
     t = np.bincount(rows, said, minlength=n_rows) / np.maximum(votes, 1)
     iterations, converged = 0, False
     sensitivity = specificity = np.zeros(n_cells)
@@ -80,14 +93,16 @@ def fit(
         evidence += (1 - said) * np.log((1 - sensitivity) / specificity)[cell]
         logit = np.log(held / (1 - held))[group] + np.bincount(rows, evidence, minlength=n_rows)
         new = 1 / (1 + np.exp(-np.clip(logit, -700, 700)))
-        converged = bool(np.abs(new - t).max() < tolerance)
+        converged = bool(np.abs(new - t)[votes > 0].max() < tolerance)
         t = new
         iterations += 1
     sensitivity, specificity = _rates(t, weight, rows, said, cell, n_cells, smoothing)
     seen = np.bincount(cell, minlength=n_cells) > 0
     shape = (n_annotators, n_groups) if per_label else (n_annotators,)
     sensitivity, specificity = (np.where(seen, rate, np.nan).reshape(shape) for rate in (sensitivity, specificity))
-    prior = np.bincount(group, weight * t, minlength=n_groups) / np.maximum(present, 1)
+    judged = np.where(present > 0, present, np.nan)
+    prior = np.bincount(group, weight * t, minlength=n_groups) / judged
+    t = np.where(votes > 0, t, prior[group])
     return Fit(t[inverse], sensitivity, specificity, prior, iterations, converged)
 
 
@@ -113,14 +128,20 @@ def _patterns(
     alone = np.arange(n_tasks), np.arange(n_tasks), np.ones(n_tasks)
     if n_tasks * n_annotators > DENSE:
         return alone
-    values, code = np.unique(value, return_inverse=True)
+    code, values = pd.factorize(value)
     if len(values) > 250:
         return alone
-    table = np.zeros((n_tasks, n_annotators), np.uint8)
-    table[task, annotator] = code + 1
+    table = np.zeros((n_annotators, n_tasks), np.uint8)
+    table[annotator, task] = code + 1
     if np.count_nonzero(table) < len(task):
         return alone
-    wide = np.ascontiguousarray(np.column_stack([label.astype(">u4").view(np.uint8).reshape(n_tasks, 4), table]))
-    rows = wide.view(np.dtype((np.void, wide.shape[1]))).ravel()
-    _, first, inverse, counts = np.unique(rows, return_index=True, return_inverse=True, return_counts=True)
-    return first, inverse, counts.astype(np.float64)
+    base, pattern, span = len(values) + 1, label, int(label.max()) + 1
+    for column in table:  # the number of a pattern has a digit for each annotator
+        if span * base > SPAN:
+            pattern, distinct = pd.factorize(pattern)
+            span = len(distinct)
+        pattern, span = pattern * base + column, span * base
+    inverse, distinct = pd.factorize(pattern)
+    first = np.zeros(len(distinct), np.int64)
+    first[inverse[::-1]] = np.arange(n_tasks)[::-1]
+    return first, inverse, np.bincount(inverse).astype(np.float64)

@@ -53,15 +53,18 @@ def upcoming(
     claimed: Mapping[str, Collection[str]],
     overlap: int,
     n: int,
+    again: Collection[str] = (),
 ) -> list[str]:
     """The next `n` images for annotator `who`, of `ids` in their order.
 
-    done: image -> the people who annotated it; claimed: image -> those who have it before them.
+    done: image -> the people who annotated it; claimed: image -> those who have it before them; again: images that more
+    people than `overlap` may annotate.
     """
     out = []
     for sample_id in ids:
         people = set(done.get(sample_id, ()))
-        if who in people or len((people | set(claimed.get(sample_id, ()))) - {who}) >= overlap:
+        others = (people | set(claimed.get(sample_id, ()))) - {who}
+        if who in people or (len(others) >= overlap and sample_id not in again):
             continue
         out.append(sample_id)
         if len(out) == n:
@@ -69,9 +72,11 @@ def upcoming(
     return out
 
 
-def progress(ids: Sequence[str], who: str, done: Mapping[str, Collection[str]], overlap: int) -> Progress:
-    """How far the images `ids` are; done: image -> the people who annotated it."""
+def progress(
+    ids: Sequence[str], who: str, done: Mapping[str, Collection[str]], overlap: int, again: Collection[str] = ()
+) -> Progress:
+    """How far the images `ids` are; done and again: as for `upcoming`. Those that come again are not complete."""
     mine = sum(who in done.get(sample_id, ()) for sample_id in ids)
-    complete = sum(len(done.get(sample_id, ())) >= overlap for sample_id in ids)
-    left = sum(len(done.get(one, ())) < overlap and who not in done.get(one, ()) for one in ids)
+    full = {one for one in ids if len(done.get(one, ())) >= overlap and one not in again}
+    complete, left = len(full), sum(one not in full and who not in done.get(one, ()) for one in ids)
     return Progress(mine, complete, len(ids), left)

@@ -27,7 +27,8 @@ EVEN = 1e-9
 def decide(votes: Frame, settings: Consensus, rule: str | None = None) -> Frame:
     """sample_id, class_id, score, n_yes, n_no, n_unsure, state, method of every judged pair, in the order of the pairs.
 
-    votes: sample_id, class_id, annotator, n_yes, n_no, n_unsure, pooled. `rule` in place of `settings.rule`.
+    votes: sample_id, class_id, annotator, n_yes, n_no, n_unsure, and pooled where some are. `rule` in place of
+    `settings.rule`.
 
     | rule | yes | disputed |
     |---|---|---|
@@ -54,9 +55,10 @@ def decide(votes: Frame, settings: Consensus, rule: str | None = None) -> Frame:
     else:
         above, even = half > 0, half == 0
     if rule == "dawid_skene":
-        single = votes.loc[~votes["pooled"].astype(bool)]
-        probability = pairs[PAIR].merge(_probabilities(single, settings), how="left", on=PAIR)["probability"]
-        pooled = votes.loc[votes["pooled"].astype(bool), PAIR].drop_duplicates().assign(pooled=True)
+        together = is_pooled(votes)
+        probability = pairs[PAIR].merge(_probabilities(votes.loc[~together], settings), how="left", on=PAIR)
+        probability = probability["probability"]
+        pooled = votes.loc[together, PAIR].drop_duplicates().assign(pooled=True)
         mixed = pairs[PAIR].merge(pooled, how="left", on=PAIR)["pooled"].notna().to_numpy()
         known = probability.notna().to_numpy() & ~mixed
         p = probability.to_numpy(float)
@@ -68,6 +70,11 @@ def decide(votes: Frame, settings: Consensus, rule: str | None = None) -> Frame:
     score = np.where(nothing, 0.5, score)
     state = np.where(nothing | even, DISPUTED, np.where(above, YES, NO))
     return pairs.assign(score=score, state=state, method=method)[[*PAIR, "score", *COUNTS, "state", "method"]]
+
+
+def is_pooled(votes: Frame) -> np.ndarray:
+    """Which votes are pooled, (V,); none where they do not say."""
+    return votes["pooled"].to_numpy(bool) if "pooled" in votes else np.zeros(len(votes), bool)
 
 
 def _shares(
@@ -109,8 +116,7 @@ def _probabilities(single: Frame, settings: Consensus) -> Frame:
 
 def estimates(votes: Frame, settings: Consensus) -> Frame:
     """annotator, sensitivity, specificity by Dawid and Skene, the same for all labels; pooled votes have none."""
-    single = votes.loc[~votes["pooled"].astype(bool)]
-    pairs, task, who, value, names = _votes(single, settings)
+    pairs, task, who, value, names = _votes(votes.loc[~is_pooled(votes)], settings)
     if pairs.empty:
         return pd.DataFrame(columns=["annotator", "sensitivity", "specificity"])
     found = dawid_skene.fit(task, who, value, smoothing=settings.smoothing)
@@ -142,31 +148,32 @@ def shape(
 ) -> dict[str, object]:
     """What decisions come to on the images that they are about: columns of table `vote_rules`.
 
-    original: sample_id -> class_id; truth: sample_id, class_id of a source that is known to be true, or None.
-    Precision is of the labels said yes to; recall of the true labels of these images, shown or not.
+    original: sample_id -> class_id; truth: sample_id, class_id of a source that is known to be true, or None. All but
+    `n_images` and `n_disputed` are of images of which no label stays disputed. Precision is of the labels said yes to;
+    recall of the true labels of these images, shown or not.
     """
-    ids = decided["sample_id"].drop_duplicates()
-    yes = decided.loc[decided["state"] == YES, PAIR]
-    sizes = yes.groupby("sample_id").size().reindex(ids, fill_value=0)
-    disputed = decided.loc[decided["state"] == DISPUTED]
-    still = set(disputed["sample_id"])
+    every = decided["sample_id"].drop_duplicates()
+    still = decided.loc[decided["state"] == DISPUTED, "sample_id"].unique()
+    ids = every.loc[~every.isin(still)]
+    yes = decided.loc[(decided["state"] == YES) & ~decided["sample_id"].isin(still), PAIR]
+    sizes = yes.groupby("sample_id").size()
     n, multi = len(ids), int((sizes >= 2).sum())
     low, high = stats.wilson(multi, n, confidence)
     kept = (yes["sample_id"].map(original) == yes["class_id"]).sum()
     out: dict[str, object] = {
-        "n_images": n,
+        "n_images": len(every),
+        "n_disputed": len(still),
         "n_labels": len(yes),
-        "n_disputed": len(disputed),
         "n_multi": multi,
-        "n_empty": sum(size == 0 and sample_id not in still for sample_id, size in sizes.items()),
-        "multi_share": multi / n,
-        "ci_low": float(low),
-        "ci_high": float(high),
+        "n_empty": n - len(sizes),
+        "multi_share": multi / n if n else None,
+        "ci_low": float(low) if n else None,
+        "ci_high": float(high) if n else None,
         "n_kept": int(kept),
         "truth": truth_name,
     }
     unknown = {"true_multi_share": None, "precision": None, "recall": None}
-    if truth is None:
+    if truth is None or not n:
         return out | unknown
     true = truth.loc[truth["sample_id"].isin(set(ids)), PAIR].drop_duplicates()
     both = len(yes.merge(true, on=PAIR))

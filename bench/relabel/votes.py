@@ -293,6 +293,8 @@ def sign_in(store: Store, name: str, pin: str, reserved: Collection[str] = froze
     """The annotator of that name. The first time, the name is registered with this PIN; later it must be the same one.
 
     That keeps anybody from taking another's name by mistake; it is no protection against who wants to (use OIDC).
+    Votes that are here under a name that nobody registered (a fresh clone has them) are the one's who registers it,
+    and it is spelled as they spell it: `unclaimed` says of how many images they are, to be asked for first.
     BenchError where the PIN is another one, or the name cannot be had: `reserved` ones are models and simulated.
     """
     name, key = clean(name), folded(name)
@@ -303,6 +305,7 @@ def sign_in(store: Store, name: str, pin: str, reserved: Collection[str] = froze
     with _reading(store) as connection:
         found = connection.execute(sa.select(_PEOPLE).where(_PEOPLE.c.key == key)).first()
     if found is None:
+        name = _voted(store).get(key, name)
         with store.engine.begin() as connection:
             _insert(store, _PEOPLE, [{"key": key, "name": name, "pin": _hashed(pin), "subject": None}], connection)
             found = connection.execute(sa.select(_PEOPLE).where(_PEOPLE.c.key == key)).one()
@@ -314,16 +317,35 @@ def sign_in(store: Store, name: str, pin: str, reserved: Collection[str] = froze
     return Annotator(found.name)
 
 
+def unclaimed(store: Store, name: str) -> int:
+    """How many images were annotated under a name that nobody registered here; 0 where somebody did."""
+    key = folded(name)
+    with _reading(store) as connection:
+        if connection.execute(sa.select(_PEOPLE.c.key).where(_PEOPLE.c.key == key)).first() is not None:
+            return 0
+        spelled = _voted(store).get(key)
+        images = sa.select(sa.func.count(sa.distinct(_EVENTS.c.sample_id))).where(_EVENTS.c.annotator == spelled)
+        return 0 if spelled is None else int(connection.execute(images).scalar_one())
+
+
+def _voted(store: Store) -> dict[str, str]:
+    """Names of people under which there are votes, by what they are told apart by."""
+    names = sa.select(_EVENTS.c.annotator).where(_EVENTS.c.kind == "human").distinct()
+    with _reading(store) as connection:
+        return {folded(one): one for one in connection.execute(names).scalars()}
+
+
 def external(store: Store, subject: str, name: str, reserved: Collection[str] = frozenset()) -> Annotator:
     """The annotator of an identity that was checked elsewhere (OIDC).
 
-    A name that somebody else has, or that is reserved, gets a number; one that cannot be a name becomes `annotator`.
+    A name that somebody else has, that is reserved, or under which there are votes already, gets a number: whose these
+    are cannot be told from a name. One that cannot be a name becomes `annotator`.
     """
     mine = sa.select(_PEOPLE.c.name).where(_PEOPLE.c.subject == subject)
     with _reading(store) as connection:
         if (found := connection.execute(mine).scalar()) is not None:
             return Annotator(found)
-    base, taken = _given(name), {folded(one) for one in reserved}
+    base, taken = _given(name), {folded(one) for one in reserved} | _voted(store).keys()
     with store.engine.begin() as connection:
         number = 1
         while (found := connection.execute(mine).scalar()) is None:  # another may take the name, or be the same, now
@@ -440,8 +462,9 @@ def _wrong(what: str) -> BenchError:
 def record(store: Store, annotator: Annotator, submissions: Sequence[Submission], known: Known) -> list[Receipt]:
     """Store submissions in one transaction, those that are stored already once more as they are; a receipt for each.
 
-    Refused, with a reason, are images and classes that there are not, what was seen in other results than `known`, and
-    taking back what is not one's own. A refused one keeps none of the others from being stored.
+    Refused, with a reason, are images and classes that there are not, what was seen in other results than `known`,
+    taking back what is not one's own, and other content under an id that is stored. A refused one keeps none of the
+    others from being stored.
     """
     if not submissions:
         return []
@@ -454,12 +477,13 @@ def record(store: Store, annotator: Annotator, submissions: Sequence[Submission]
         rows: list[dict[str, Any]] = []
         for one in submissions:
             if one.id in stored:
-                receipts.append(Receipt(one.id, True))
+                same = stored[one.id] == _held(one, stored)
+                receipts.append(Receipt(one.id, same, "" if same else _OTHER))
                 continue
             reason = _FOREIGN if one.id in foreign else _fault(one, known, stored)
             receipts.append(Receipt(one.id, not reason, reason))
             if not reason:
-                stored[one.id] = (one.sample_id, one.stage)
+                stored[one.id] = _held(one, stored)
                 rows += _rows(one, annotator, next(clock), stored)
         _insert(store, _EVENTS, rows, connection)
     return receipts
@@ -468,17 +492,51 @@ def record(store: Store, annotator: Annotator, submissions: Sequence[Submission]
 _FOREIGN = "somebody else saved something under the same id: reload the page"
 
 
-def _stored(
-    connection: sa.Connection, annotator: Annotator, ids: set[str]
-) -> tuple[dict[str, tuple[str, str]], set[str]]:
-    """Submission -> its image and stage, of those of the annotator that are stored; and those of others."""
-    columns = (_EVENTS.c.submission, _EVENTS.c.sample_id, _EVENTS.c.stage, _EVENTS.c.annotator)
-    rows = connection.execute(sa.select(*columns).where(_EVENTS.c.submission.in_(ids)).distinct()).all()
-    mine = {row.submission: (row.sample_id, row.stage) for row in rows if row.annotator == annotator.name}
-    return mine, {row.submission for row in rows} - set(mine)
+_OTHER = "something else was saved under the same id: reload the page"
 
 
-def _fault(one: Submission, known: Known, stored: Mapping[str, tuple[str, str]]) -> str:
+@dataclass(frozen=True)
+class _Held:
+    """What is stored of a submission: its image and stage, and action, class, comment and target of its events."""
+
+    sample_id: str
+    stage: str
+    said: frozenset[tuple[str, int | None, str | None, str | None]]
+
+
+def _held(one: Submission, stored: Mapping[str, _Held]) -> _Held:
+    """What would be stored of a submission."""
+    sample_id, stage = (one.sample_id, one.stage)
+    if one.move and one.target in stored:
+        sample_id, stage = stored[one.target].sample_id, stored[one.target].stage
+    return _Held(sample_id, stage, frozenset(_said(one)))
+
+
+def _said(one: Submission) -> list[tuple[str, int | None, str | None, str | None]]:
+    """Action, class, comment and target of the events of a submission."""
+    if one.move:
+        return [(one.move, None, None, one.target)]
+    said: list[tuple[str, int | None, str | None, str | None]]
+    said = [(answer.action, answer.class_id, None, None) for answer in one.answers]
+    said += [(NONE, None, None, None)] if one.none else []
+    return said + ([(COMMENT, None, one.comment, None)] if one.comment.strip() else [])
+
+
+def _stored(connection: sa.Connection, annotator: Annotator, ids: set[str]) -> tuple[dict[str, _Held], set[str]]:
+    """What is stored of the annotator's submissions with these ids; and the ids that are somebody else's."""
+    rows = connection.execute(sa.select(_EVENTS).where(_EVENTS.c.submission.in_(ids))).all()
+    mine: dict[str, list[Any]] = {}
+    for row in rows:
+        if row.annotator == annotator.name:
+            mine.setdefault(row.submission, []).append(row)
+    held = {
+        one: _Held(of[0].sample_id, of[0].stage, frozenset((r.action, r.class_id, r.comment, r.target) for r in of))
+        for one, of in mine.items()
+    }
+    return held, {row.submission for row in rows} - set(mine)
+
+
+def _fault(one: Submission, known: Known, stored: Collection[str]) -> str:
     """Why a submission cannot be stored; empty where it can."""
     if one.move:
         return "" if one.target in stored else "what is to be taken back is not yours, or was never saved"
@@ -491,30 +549,31 @@ def _fault(one: Submission, known: Known, stored: Mapping[str, tuple[str, str]])
     return "" if outside is None else f"there is no class {outside}: this set has {n_classes}"
 
 
-def _rows(
-    one: Submission, annotator: Annotator, utc: str, stored: Mapping[str, tuple[str, str]]
-) -> list[dict[str, Any]]:
-    sample_id, stage = stored[one.target] if one.move else (one.sample_id, one.stage)
+def _rows(one: Submission, annotator: Annotator, utc: str, stored: Mapping[str, _Held]) -> list[dict[str, Any]]:
+    held, ranks = stored[one.id], {answer.class_id: answer.rank for answer in one.answers}
     common = dict.fromkeys(FIELDS) | {
-        "sample_id": sample_id,
+        "sample_id": held.sample_id,
         "annotator": annotator.name,
         "kind": annotator.kind,
-        "stage": stage,
+        "stage": held.stage,
         "utc": utc,
         "ms_spent": one.ms,
         "submission": one.id,
         "snapshot": one.snapshot,
         "sitting": one.sitting,
     }
-
-    def made(action: str, **more: Any) -> dict[str, Any]:
-        return common | {"event_id": vocabulary.event_id(one.id, action, more.get("class_id")), "action": action} | more
-
-    if one.move:
-        return [made(one.move, target=one.target)]
-    rows = [made(answer.action, class_id=answer.class_id, rank_shown=answer.rank) for answer in one.answers]
-    rows += [made(NONE)] if one.none else []
-    return rows + ([made(COMMENT, comment=one.comment)] if one.comment.strip() else [])
+    return [
+        common
+        | {
+            "event_id": vocabulary.event_id(one.id, action, class_id),
+            "action": action,
+            "class_id": class_id,
+            "rank_shown": None if class_id is None else ranks[class_id],
+            "comment": comment,
+            "target": target,
+        }
+        for action, class_id, comment, target in _said(one)
+    ]
 
 
 _LOCK = threading.Lock()
@@ -555,6 +614,14 @@ def events(store: Store, *, annotator: str | None = None, dataset: str | None = 
     return schemas.validate("votes", vocabulary.counting(frame), where="the database of votes")
 
 
+def latest(store: Store) -> tuple[int, int]:
+    """What changes with every event: how many there are, and the last number."""
+    with _reading(store) as connection:
+        n = connection.execute(sa.select(sa.func.count(_EVENTS.c.seq))).scalar()
+        last = connection.execute(sa.select(sa.func.max(_EVENTS.c.seq))).scalar()
+    return n or 0, last or 0
+
+
 def sync(store: Store, folder: Path) -> int:
     """Take committed events that the database lacks into it (a fresh clone, a colleague's); return how many there were.
 
@@ -582,8 +649,8 @@ def standing(store: Store, stage: str) -> pd.DataFrame:
     order = (_EVENTS.c.utc, _EVENTS.c.submission, _EVENTS.c.event_id)
     moves = sa.select(_EVENTS.c.annotator, _EVENTS.c.target, _EVENTS.c.action).where(_EVENTS.c.target.is_not(None))
     with _reading(store) as connection:
-        saved = connection.execute(said.where(_EVENTS.c.stage == stage, _EVENTS.c.target.is_(None))).tuples().all()
-        last = {(who, target): action for who, target, action in connection.execute(moves.order_by(*order))}
+        saved: Any = connection.execute(said.where(_EVENTS.c.stage == stage, _EVENTS.c.target.is_(None))).tuples().all()
+        last = {(who, target): action for who, target, action in connection.execute(moves.order_by(*order)).tuples()}
     rows = dict.fromkeys((image, who, kind) for image, who, kind, one in saved if last.get((who, one)) != UNDO)
     return pd.DataFrame(list(rows), columns=list(columns), dtype=object)
 

@@ -32,12 +32,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Other:
-    """The set that the changed one is held against: `right` (M, L), `labelled` (L,), `origins` (L,) source images.
+    """The set that the changed one is held against: `right` (M, L) of `models` (M), `labelled` (L,), `origins` (L,)
+    source images.
 
     `is_original`: whether gaps are from this set to the changed one, or from the changed one to it.
     """
 
     dataset: str
+    models: tuple[str, ...]
     right: Flags
     labelled: Flags
     origins: npt.NDArray[np.object_]
@@ -100,18 +102,17 @@ def accuracies(
     return out
 
 
-def gaps(
-    config: Config, models: Sequence[str], before: Judged, after: Judged, origins: npt.ArrayLike, other: Other
-) -> pd.DataFrame:
+def gaps(config: Config, before: Judged, after: Judged, origins: npt.ArrayLike, other: Other) -> pd.DataFrame:
     """model, gap_before_pp, gap_after_pp, ci_low, ci_high (of the latter): accuracy on the original minus on the other.
 
-    Intervals resample source images, so that what two sets share is drawn once.
+    before, after: of the models of `other`, in their order. Intervals resample source images, so that what two sets
+    share is drawn once.
     """
     rng = compute.rng(config.seed, "what-if gap", other.dataset)
     sign = 1 if other.is_original else -1
     origins = np.asarray(origins, object)
     rows = []
-    for i, model in enumerate(models):
+    for i, model in enumerate(other.models):
         theirs = other.right[i, other.labelled]
         found = [
             100 * sign * (float(theirs.mean()) - float(judged.right[i, judged.labelled].mean()))

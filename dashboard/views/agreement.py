@@ -12,8 +12,9 @@ from bench import config as configuration
 from bench.config import Config
 from bench.errors import BenchError
 from bench.relabel import votes
+from bench.relabel.agreement import MOST_PAIRS
 from bench.store import database
-from dashboard import annotate, db, parts, plots, relabelling, state, terms
+from dashboard import annotate, db, parts, plots, relabelling, state, terms, whatif
 from dashboard.frames import Frame, records
 
 QUESTION = "Do the annotators agree?"
@@ -80,13 +81,14 @@ def figures(source: db.Source, dataset: str, everyone: Frame) -> None:
     ).dropna(axis=1, how="all")
     st.subheader("Annotators", anchor=False, help=terms.HELP["dawid_skene"])
     parts.table(shown, f"annotators-{dataset}", alt="Annotators and their rates")
+    marked = {row.annotator: relabelling.marked(row.annotator, row.kind) for row in rows}
     pairs = db.agreement(source, dataset).query("annotator_a != '*'")
     if len(pairs):
         st.subheader("Pairs of annotators", anchor=False, help=terms.HELP["agreement"])
         rows = list(records(pairs.sort_values("jaccard")))
         shown = pd.DataFrame(
             {
-                "Annotators": [f"{row.annotator_a} – {row.annotator_b}" for row in rows],
+                "Annotators": [f"{marked[row.annotator_a]} – {marked[row.annotator_b]}" for row in rows],
                 "Images": [row.n_images for row in rows],
                 "Sets differ, %": [round(100 * row.disagreement, 1) for row in rows],
                 "Jaccard": [round(row.jaccard, 3) for row in rows],
@@ -96,8 +98,11 @@ def figures(source: db.Source, dataset: str, everyone: Frame) -> None:
             }
         )
         parts.table(shown, f"pairs-{dataset}", alt="Agreement of each pair of annotators")
+        if len(pairs) == MOST_PAIRS:
+            st.caption(f"The {MOST_PAIRS} pairs with the most images in common.")
     rates = db.tick_rates(source, dataset)
     if len(rates):
+        rates = rates.assign(annotator=rates["annotator"].map(lambda who: marked.get(who, who)))
         st.subheader("Ticks by place", anchor=False, help=terms.HELP["ticks"])
         parts.figure(
             plots.ticks(rates, "Place at which a label was shown", "Said yes to"),
@@ -111,34 +116,45 @@ def _live(source: db.Source, config: Config) -> bool:
     return source.path == str(config.results / database.FILE)
 
 
-def _said(source: db.Source, dataset: str) -> tuple[Config, votes.Store, Frame] | None:
-    """What people said of a set, committed or not; None, and why, where that cannot be told."""
+def _disputed(source: db.Source, dataset: str) -> tuple[Config, votes.Store, Frame] | None:
+    """What was said of the disputed images of a set, committed or not; None, and why, where that cannot be told."""
     config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
     if not _live(source, config):
         st.markdown("Only the results that are here are annotated, not a snapshot that was opened.")
         return None
     try:
         store = annotate.connected(config)
-        return config, store, relabelling.disputed(votes.events(store, dataset=dataset))
+        known = whatif.now(source, config, dataset, store)
     except BenchError as fault:
         st.markdown(parts.plain(str(fault)))
         return None
+    return config, store, relabelling.disputed(known.ballots, known.decided)
+
+
+def counted(said: Frame, name: str) -> str:
+    """How many images are disputed, and why, in a sentence."""
+    each = said.drop_duplicates("sample_id")
+    differ, left = int(each["differ"].sum()), int(each["open"].sum())
+    refined = said.loc[said["method"] == "refined", "sample_id"].nunique()
+    text = (
+        f"**{len(each):,}** disputed image{'s' * (len(each) != 1)} of {name}, the most contested first: on {differ:,} "
+    )
+    text += f"the label sets of people differ, and of {left:,} the votes leave a label undecided"
+    return f"{text}; {refined:,} {'is' if refined == 1 else 'are'} refined already." if refined else f"{text}."
 
 
 def contested(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
-    """Images on which people differ, and who said what where that is asked for."""
-    found = _said(source, view.dataset)
+    """Images that are disputed, and who said what where that is asked for."""
+    found = _disputed(source, view.dataset)
     if found is None:
         return
     *_, said = found
     ids = said["sample_id"].drop_duplicates().tolist()
     name, names = catalogue.dataset_name(view.dataset), catalogue.class_names(view.dataset)
     if not ids:
-        st.markdown(f"People differ on no image of {name} (committed or not; simulated annotators do not count here).")
+        st.markdown(f"No image of {name} is disputed, committed or not.")
         return
-    st.markdown(
-        f"**{len(ids):,}** images of {name} on which the label sets of people differ, the most contested first."
-    )
+    st.markdown(counted(said, name), help=terms.HELP["disputed"])
     named = _named()
     pictures = db.pictures(source, tuple(ids[:MOST]))
     given = {row.sample_id: row.label for row in records(db.images_of(source, view.dataset, db.ORIGINAL, ()))}
@@ -149,16 +165,26 @@ def contested(source: db.Source, catalogue: db.Catalogue, view: state.View) -> N
                 instead = parts.instead_of(catalogue, view.dataset, [given[sample_id]])[0]
                 st.html(parts.image_html(pictures.get(str(sample_id)), alt, 92, instead), width=96)
                 lines = []
-                for class_id, answers in rows.groupby("class_id"):
-                    if (answers["action"] == "no").all():
+                for class_id, ballots in rows.groupby("class_id"):
+                    if ballots["state"].iloc[0] == "no" and not ballots[["n_yes", "n_unsure"]].to_numpy().any():
                         continue
-                    by = [f"{parts.plain(row.annotator)}: {row.action}" for row in records(answers)]
-                    n = f"{(answers['action'] == 'yes').sum()} yes, {(answers['action'] == 'no').sum()} no"
-                    lines.append(f"**{parts.plain(names[int(str(class_id))])}** {', '.join(by) if named else n}")
+                    lines.append(f"**{parts.plain(names[int(str(class_id))])}** {_votes(ballots, named=named)}")
                 st.markdown("  \n".join(lines))
                 parts.opener("Open", str(sample_id), f"open-disputed:{sample_id}")
     if len(ids) > MOST:
         st.caption(f"The first {MOST} are shown.")
+
+
+def _votes(ballots: Frame, *, named: bool) -> str:
+    """What was said of one label: by whom, or how many said it."""
+    if named:
+        said = ", ".join(f"{parts.plain(who)}: {answer}" for who, answer in relabelling.said_of(ballots))
+    else:
+        sums = ballots[["n_yes", "n_no", "n_unsure"]].sum().astype(int).tolist()
+        counts = zip(sums, ("yes", "no", "unsure"), strict=True)
+        said = ", ".join(f"{n:,} {answer}" for n, answer in counts if n or answer != "unsure") if any(sums) else ""
+    said = said or "nobody judged it"
+    return f"{said} → *{ballots['state'].iloc[0]}, refined*" if ballots["method"].iloc[0] == "refined" else said
 
 
 def _named() -> bool:
@@ -177,23 +203,23 @@ def _named() -> bool:
 
 def refine(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
     """The disputed images once more, one after the other; what is decided here overrides the votes."""
-    found = _said(source, view.dataset)
+    found = _disputed(source, view.dataset)
     if found is None:
         return
     config, store, said = found
     annotate.remembered()
-    who = annotate.person(store)
+    who = annotate.person(store, source)
     if who is None:
         annotate.sign_in(store, source)
         return
     annotate.badge(store, who)
     if said.empty:
         name = catalogue.dataset_name(view.dataset)
-        st.markdown(f"People differ on no image of {name}, so there is nothing to refine.")
+        st.markdown(f"No image of {name} is disputed, so there is nothing to refine.")
         return
     st.markdown(
-        "Labels that somebody ticked are ticked: take away what is wrong. A decision overrides the votes, and is kept "
-        "as one of its own.",
+        "Labels that a person ticked or that may be right are ticked: take away what is wrong. A decision overrides "
+        "the votes, and is kept as one of its own.",
         help=terms.HELP["refine"],
     )
     named = _named()

@@ -34,7 +34,7 @@ def main() -> None:
         return
     try:
         store = annotate.connected(config)
-        who = annotate.person(store)
+        who = annotate.person(store, source)
     except BenchError as fault:
         parts.head(question, "Votes cannot be kept just now.")
         st.markdown(parts.plain(str(fault)))

@@ -70,13 +70,7 @@ def main() -> None:
 def annotated(source: db.Source, dataset: str) -> Frame:
     """The annotated images of a set, as `relabelling.changes` gives them; empty where there are none."""
     decided = db.consensus(source, dataset)
-    return relabelling.changes(decided, test_images(source, dataset)) if len(decided) else pd.DataFrame()
-
-
-def test_images(source: db.Source, dataset: str) -> Frame:
-    """sample_id and label of the test images of a set."""
-    images = db.images(source, dataset)
-    return pd.DataFrame({"sample_id": images.ids, "label": images.labels})
+    return relabelling.changes(decided, db.test_images(source, dataset)) if len(decided) else pd.DataFrame()
 
 
 def gallery(source: db.Source, catalogue: db.Catalogue, view: state.View, rows: Frame) -> None:
@@ -313,7 +307,7 @@ def exports(source: db.Source, catalogue: db.Catalogue, dataset: str) -> None:
         )["media_type"]
         extension = export.EXTENSIONS.get(str(media.iloc[0]), export.EXTENSION) if len(media) else export.EXTENSION
         labels = db.query(source, sql, [dataset, CONSENSUS])
-        samples, decided = test_images(source, dataset), db.consensus(source, dataset)
+        samples, decided = db.test_images(source, dataset), db.consensus(source, dataset)
         return export.Labelled(dataset, CONSENSUS, samples, classes, labels, decided, extension)
 
     st.markdown("**The consensus as a file**", help=terms.HELP["exports"])

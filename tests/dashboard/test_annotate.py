@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from bench import config as configuration
 from bench.config import Config
 from bench.relabel import events, votes
 from bench.store import database
@@ -52,6 +53,10 @@ def desk(app: AppTest) -> dict[str, Any]:
     """What the component was sent."""
     [component] = [one for one in app.get("bidi_component") if one.proto.component_name == "annotate"]
     return json.loads(component.proto.json)
+
+
+def config_of(root: Path) -> Config:
+    return configuration.load(root / "params.yaml")
 
 
 def task(dataset: str = DATASET) -> annotate.Task:
@@ -209,18 +214,42 @@ def test_a_provider_signs_in_where_one_is_set_up(annotated: Config, monkeypatch:
     assert [button.label for button in app.button if "ign" in button.label] == ["Sign in"]
 
 
-def test_who_the_provider_names_annotates_under_that_name(annotated: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_the_provider_names_annotates_under_that_name(
+    annotated: Config, here: db.Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class User(dict):
         is_logged_in = True
 
     store = annotate.connected(annotated)
     monkeypatch.setattr(annotate, "with_oidc", lambda: True)
     monkeypatch.setattr(annotate.st, "user", User(iss="https://id.example", sub="1", name="Jo"))
-    assert annotate.person(store) == votes.Annotator("Jo")
+    assert annotate.person(store, here) == votes.Annotator("Jo")
     monkeypatch.setattr(annotate.st, "user", User(iss="https://id.example", sub="2", name="Jo"))
-    assert annotate.person(store) == votes.Annotator("Jo (2)")
+    assert annotate.person(store, here) == votes.Annotator("Jo (2)")
     monkeypatch.setattr(annotate.st, "user", User(iss="https://id.example", sub="1", name="Joanna"))
-    assert annotate.person(store) == votes.Annotator("Jo")
+    assert annotate.person(store, here) == votes.Annotator("Jo")
+    for n, taken in enumerate((factory.SIMULATED, "supervised-cnn", factory.BEN), start=3):
+        monkeypatch.setattr(annotate.st, "user", User(iss="https://id.example", sub=str(n), name=taken))
+        assert annotate.person(store, here) == votes.Annotator(f"{taken} (2)"), "a model's, or one with votes already"
+
+
+def test_whose_votes_came_with_the_data_is_asked(annotated: Config, tmp_path: Path, open_app: Open) -> None:
+    root = shutil.copytree(annotated.root, tmp_path / "clone", ignore=shutil.ignore_patterns(votes.FOLDER))
+    app = sign_in(open_app(root, "annotate", dataset=DATASET), factory.BEN.upper())
+    assert "annotator_token" not in app.session_state
+    [box] = app.checkbox
+    assert "annotated as BEN" in box.label
+    assert "They are mine" in box.label
+    app = sign_in(app, factory.BEN.upper())
+    assert "annotator_token" not in app.session_state, "not without a word"
+    app.checkbox[0].check()
+    app = sign_in(app, factory.BEN.upper())
+    assert votes.by_token(annotate.connected(config_of(root)), app.session_state["annotator_token"]) == votes.Annotator(
+        factory.BEN
+    ), "spelled as the votes are"
+    app = sign_in(open_app(root, "annotate", dataset=DATASET), "Nobody yet")
+    assert not app.checkbox
+    assert "annotator_token" in app.session_state
 
 
 def test_a_set_without_proposals_names_those_that_have_some(annotated: Config, open_app: Open) -> None:
@@ -348,7 +377,12 @@ def test_a_set_without_pictures_can_be_annotated(imported: Config, mixed: db.Sou
         False,
         "",
         "",
-        lambda _: {"preset": [{"class_id": 4, "action": "yes"}], "notes": {4: [["<b>", "yes"]]}, "caption": image},
+        lambda _: {
+            "more": [4],
+            "preset": [{"class_id": 4, "action": "yes"}],
+            "notes": {4: [["<b>", "yes"]]},
+            "caption": image,
+        },
     )
     [found] = annotate._images(mixed, imported, votes.Annotator("A"), refining, [image])
     assert found["picture"] == ""

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from bench.config import Config
-from bench.relabel import votes
+from bench.config import Config, Consensus
+from bench.relabel import consensus, events, votes
 from bench.store import database
 from dashboard import db, relabelling
 from tests import factory
@@ -73,7 +73,8 @@ def test_simulated_annotators_are_marked_wherever_they_are(annotated: Config, op
 def test_who_said_what_is_hidden_until_it_is_asked_for(annotated: Config, open_app: Open) -> None:
     app = open_app(annotated.root, "agreement", dataset=NOISY, agree="disputed")
     said = fine(app)
-    assert "images of Digits noisy (control, relabelled) on which the label sets of people differ" in said
+    assert "disputed images of Digits noisy (control, relabelled), the most contested first" in said
+    assert "the label sets of people differ, and of " in said
     assert "Ada" not in said
     app = open_app(annotated.root, "agreement", dataset=NOISY, agree="disputed", who="shown")
     assert "Ada Núñez" in fine(app)
@@ -153,9 +154,13 @@ def test_pending_votes_are_held_against_what_there_is(own: Config, open_app: Ope
     samples = db.images(source, "digits")
     known = votes.Known("now", dict.fromkeys(samples.ids, "digits"), {"digits": 10})
     wrong = [(one, (label + 1) % 10) for one, label in zip(samples.ids[:20], samples.labels[:20].tolist(), strict=True)]
+
+    def answers(new: int) -> tuple[votes.Answer, ...]:
+        return votes.Answer(new, "yes", 1), votes.Answer((new + 9) % 10, "no", 2)
+
     for who in ("Eve", "Eva"):
         made = [
-            votes.Submission(str(uuid.uuid4()), one, "annotate", (votes.Answer(c, "yes", 1),), False, "", 5, "now", "s")
+            votes.Submission(str(uuid.uuid4()), one, "annotate", answers(c), False, "", 5, "now", "s")
             for one, c in wrong
         ]
         assert all(receipt.stored for receipt in votes.record(store, votes.Annotator(who), made, known))
@@ -201,18 +206,57 @@ def test_proposals_say_how_many_right_labels_they_hold(annotated: Config, open_a
     assert f"of the {row['n_labels']} labels of {row['n_images']} images" in said
 
 
-def test_disputed_images_are_those_on_which_people_differ(annotated: Config) -> None:
-    from bench.relabel import events
-
+def test_disputed_images_are_those_on_which_people_differ_or_that_are_undecided(annotated: Config) -> None:
     committed = events.read(annotated.data / events.FOLDER)
-    found = relabelling.disputed(committed)
+    source = _source(annotated)
+    ballots = db.query(source, "SELECT * FROM ballots WHERE starts_with(sample_id, ?)", [f"{NOISY}/"])
+    decided = db.consensus(source, NOISY)
+    found = relabelling.disputed(ballots, decided)
     judged = events.judged(committed).query("kind == 'human'")
     sets = judged.groupby(["sample_id", "annotator"]).apply(
         lambda rows: frozenset(rows.query("action != 'no'")["class_id"])
     )
     unsure = set(judged.loc[judged["action"] == "unsure", "sample_id"])
     differ = {one for one, mine in sets.groupby("sample_id") if mine.nunique() > 1 or (one in unsure and len(mine) > 1)}
-    assert set(found["sample_id"]) == differ
+    undecided = set(decided.loc[decided["state"] == "disputed", "sample_id"])
+    assert set(found.loc[found["differ"], "sample_id"]) == differ
+    assert set(found.loc[found["open"], "sample_id"]) == undecided
+    assert set(found["sample_id"]) == differ | undecided
+    assert undecided - differ or differ - undecided
+
+
+BALLOT = ["sample_id", "class_id", "annotator", "kind", "pooled", "n_yes", "n_no", "n_unsure"]
+
+
+def decisions(rows: list[tuple[str, int, str, str, bool, int, int, int]], original: dict[str, int]) -> pd.DataFrame:
+    """The disputed ones of ballots; original: the given label of each image."""
+    ballots = pd.DataFrame(rows, columns=BALLOT)
+    samples = pd.DataFrame({"sample_id": list(original), "label": list(original.values())})
+    nobody = pd.DataFrame(columns=["sample_id", "class_id", "annotator", "action"])
+    return relabelling.disputed(ballots, consensus.decide(ballots, nobody, samples, Consensus()))
+
+
+def test_refining_offers_every_kind_of_what_stays_undecided() -> None:
+    ada, model, counts = ("Ada", "human", False), ("net", "machine", False), ("pool", "human", True)
+    found = decisions(
+        [
+            ("d/0", 1, *ada, 0, 0, 1),  # one annotator, unsure
+            ("d/1", 1, *ada, 1, 0, 0), ("d/1", 1, *model, 0, 1, 0),  # a tie with a model
+            ("d/2", 1, *counts, 5, 5, 0),  # a tie of counts
+            ("d/3", 1, *ada, 1, 0, 0), ("d/3", 1, *model, 1, 0, 0),
+            ("d/4", 2, *ada, 1, 0, 0),  # the given label was not judged
+            ("d/5", 1, *ada, 1, 0, 0), ("d/5", 7, *ada, 0, 0, 1),  # unsure of a label that was searched for
+        ],
+        {f"d/{i}": 1 for i in range(6)},
+    )  # fmt: skip
+    assert set(found["sample_id"]) == {"d/0", "d/1", "d/2", "d/4", "d/5"}
+    assert found["open"].all()
+    assert not found["differ"].any()
+    said = {key: relabelling.said_of(rows) for key, rows in found.groupby(["sample_id", "class_id"])}
+    assert said["d/1", 1] == [("Ada", "yes"), ("net (model)", "no")]
+    assert said["d/2", 1] == [("pool", "5 yes, 5 no")]
+    assert said["d/4", 1] == []
+    assert said["d/5", 7] == [("Ada", "unsure")]
 
 
 def _source(config: Config) -> db.Source:

@@ -133,16 +133,18 @@ def make(root: Path) -> Project:
 
 
 def _annotate(folder: Path) -> None:
-    """A simulated annotator who says yes to the true label of the first two images of digits-noisy."""
-    rows = []
-    for i in range(2):
-        common = {"sample_id": f"digits-noisy/{i:03d}", "annotator": "Simulated, one", "kind": "simulated"}
-        common |= {"stage": events.ANNOTATE, "utc": f"2026-01-01T00:00:00.{i:06d}Z", "ms_spent": 0}
-        common |= {"submission": f"{i}", "snapshot": "made up", "sitting": "made up"}
-        for class_id, action in ((i, "yes"), (i + 1, "no")):
-            event = {"event_id": events.event_id(f"{i}", action, class_id), "class_id": class_id, "action": action}
-            rows.append({**common, **event, "rank_shown": class_id - i + 1})
-    events.write(folder / events.stem("Simulated, one") / "made-up.jsonl", rows)
+    """Two simulated annotators who say yes to the true label of the first two images of digits-noisy."""
+    for who in ("Simulated, one", "Simulated, two"):
+        rows = []
+        for i in range(2):
+            common = {"sample_id": f"digits-noisy/{i:03d}", "annotator": who, "kind": "simulated"}
+            common |= {"stage": events.ANNOTATE, "utc": f"2026-01-01T00:00:00.{i:06d}Z", "ms_spent": 0}
+            common |= {"submission": f"{who} {i}", "snapshot": "made up", "sitting": "made up"}
+            for class_id, action in ((i, "yes"), (i + 1, "no")):
+                event_id = events.event_id(f"{who} {i}", action, class_id)
+                event = {"event_id": event_id, "class_id": class_id, "action": action}
+                rows.append({**common, **event, "rank_shown": class_id - i + 1})
+        events.write(folder / events.stem(who) / "made-up.jsonl", rows)
 
 
 def tiny(parameters: dict[str, Any]) -> dict[str, Any]:

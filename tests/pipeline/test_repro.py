@@ -18,7 +18,7 @@ from tests.pipeline.project import MODELS, Project, environment
 
 pytestmark = pytest.mark.pipeline
 
-JUDGED = ["subsets", "metrics", "replication", "label_study", "comparisons", "database"]
+JUDGED = ["consensus", "subsets", "metrics", "replication", "label_study", "comparisons", "database"]
 AGGREGATES = ["uncertainty", "attack", "proposals", *JUDGED]
 
 

@@ -134,6 +134,43 @@ def test_one_against_the_others() -> None:
     assert np.isnan(table.loc["a1", "ms_median"])
 
 
+def test_of_many_pairs_those_with_the_most_images_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = simulated(5, n=60, annotators=4, seen=0.6)
+    every = agreement.agreement(answers(cells), "d", 0, 50, 0.95)
+    monkeypatch.setattr(agreement, "MOST_PAIRS", 2)
+    some = agreement.agreement(answers(cells), "d", 0, 50, 0.95)
+    pairs = every.loc[every["annotator_a"] != "*"].nlargest(2, "n_images").sort_values("annotator_a")
+    expected = pd.concat([pairs, every.loc[every["annotator_a"] == "*"]])
+    pd.testing.assert_frame_equal(some.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_blocks_of_pairs_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = {key: labels | {0} for key, labels in simulated(6, n=50).items()}  # every set shares a label
+    found = agreement.sets_of(answers(cells))
+    whole = agreement.alpha(found)
+    monkeypatch.setattr(agreement, "AT_ONCE", 7)
+    assert agreement.alpha(found) == pytest.approx(whole)
+    assert whole.value == pytest.approx(by_loop(cells), abs=1e-12)
+
+
+def test_alpha_of_one_is_of_the_images_that_another_saw_too() -> None:
+    """By a plain loop: observed are the pairs of that annotator, expected are all values on these images."""
+    cells = simulated(8, n=30, annotators=4, seen=0.5)
+    events = pd.DataFrame(columns=["counts", "action", "ms_spent", "annotator", "sample_id", "stage"]).astype(
+        {"counts": bool, "ms_spent": float}
+    )
+    rates = pd.DataFrame(columns=["annotator", "sensitivity", "specificity"])
+    table = agreement.annotators(answers(cells), events, rates, "d").set_index("annotator")
+    for who in ("a0", "a3"):
+        units = {i: {a: s for (j, a), s in cells.items() if j == i} for i in {i for i, _ in cells}}
+        seen = [unit for unit in units.values() if who in unit and len(unit) >= 2]
+        n = sum(len(unit) for unit in seen)
+        observed = sum(len(unit) * np.mean([masi(unit[who], s) for a, s in unit.items() if a != who]) for unit in seen)
+        values = [s for unit in seen for s in unit.values()]
+        expected = sum(masi(a, b) for a, b in permutations(values, 2)) / (n * (n - 1))
+        assert table.loc[who, "agreement_alpha"] == pytest.approx(1 - observed / n / expected, abs=1e-12)
+
+
 def test_ticks_by_place() -> None:
     rows = [("a", "yes", 1), ("a", "no", 1), ("a", "no", 2), ("a", "unsure", 2), ("a", "yes", None), ("b", "yes", 1)]
     judged = pd.DataFrame(rows, columns=["annotator", "action", "rank_shown"])

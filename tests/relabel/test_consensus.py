@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bench import config as configuration
-from bench.config import Config
+from bench.config import Config, Consensus
 from bench.errors import BenchError
 from bench.relabel import consensus, events
 from bench.store import tables
@@ -191,7 +191,7 @@ def test_imported_votes_are_those_that_are_pinned(own: Config) -> None:
     )
     config = _voted(own, frame, pooled=False)
     consensus.run(config)
-    assert state(own, "optdigits/00000") == {1: "yes"}
+    assert state(own, "optdigits/00000") == {0: "disputed", 1: "yes"}
     path = config.imported_votes("optdigits", "elsewhere")
     tables.write("imported_votes", frame.assign(class_id=2), path)
     with pytest.raises(BenchError, match="pins"):
@@ -215,3 +215,45 @@ def test_a_wrong_event_is_named(own: Config, change: dict[str, Any], said: str) 
     events.write(path, [{**rows[0], **change}, *rows[1:]])
     with pytest.raises(BenchError, match=said):
         consensus.run(own)
+
+
+def test_a_label_that_nobody_judged_is_not_dropped(own: Config) -> None:
+    """Votes that only say yes: of `x` to the original label of one image, and to another label of a second one."""
+    given = truth(own, "original")
+    one, other = "optdigits/00000", "optdigits/00001"
+    rows = [(one, "x", given[one], 1, 0), (other, "x", (given[other] + 1) % 10, 1, 0)]
+    frame = pd.DataFrame(rows, columns=["sample_id", "annotator", "class_id", "n_yes", "n_no"])
+    consensus.run(_voted(own, frame, pooled=False))
+    assert labels(own, one) == {given[one]}
+    assert labels(own, other) == {given[other]}
+    assert state(own, other) == {given[other]: "disputed", (given[other] + 1) % 10: "yes"}
+    decided = table(own, "consensus").query("sample_id == @other and state == 'disputed'").iloc[0]
+    assert decided[["n_yes", "n_no", "n_unsure"]].tolist() == [0, 0, 0]
+    sources = table(own, "label_sources").query("source == 'consensus' and dataset == 'optdigits'")
+    assert sources["about"].item().startswith("Consensus (majority) of 1 annotator on 1 of ")
+    rule = table(own, "vote_rules").query("dataset == 'optdigits' and rule == 'union'").iloc[0]
+    assert rule[["n_images", "n_disputed", "n_labels"]].tolist() == [2, 1, 1]
+
+
+def test_it_is_said_whose_votes_these_are() -> None:
+    def ballots(*rows: tuple[str, str, bool]) -> Any:
+        columns = ["annotator", "kind", "pooled"]
+        frame = pd.DataFrame(rows, columns=columns)
+        return frame.assign(sample_id="d/0", class_id=0, n_yes=1, n_no=0, n_unsure=0)
+
+    pooled, ada = ("counts", "human", True), ("Ada", "human", False)
+    simulated, model = ("S", "simulated", False), ("m", "machine", False)
+    settings = Consensus()
+    samples = pd.DataFrame({"sample_id": ["d/0"], "label": 0})
+    no_refinement = pd.DataFrame(columns=["sample_id", "class_id", "annotator", "action"])
+    for rows, who, basis in (
+        ([pooled], "the pooled votes counts", "pooled"),
+        ([pooled, ada], "the pooled votes counts and 1 annotator", "human + pooled"),
+        ([ada, simulated], "1 annotator", "human"),
+        ([pooled, ada, model], "the pooled votes counts, 1 annotator and 1 model", "human + pooled + machine"),
+        ([simulated, model], "1 simulated annotator and 1 model", "simulated + machine"),
+    ):
+        decided = consensus.decide(ballots(*rows), no_refinement, samples, settings)
+        assert decided["basis"].tolist() == [basis]
+        said = consensus.described(decided, ballots(*rows), 1, settings)
+        assert said == f"Consensus (majority) of {who} on 1 of 1 images."

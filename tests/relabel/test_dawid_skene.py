@@ -72,7 +72,49 @@ def test_without_smoothing_nothing_is_infinite() -> None:
     assert (found.probability > 0.99).all()
 
 
-@pytest.mark.parametrize("value", [[], [1.5], [-0.1]])
+def test_tasks_that_nobody_judged_change_nothing_and_have_the_prior() -> None:
+    task, annotator, value, _ = simulated(300, [0.9, 0.8, 0.6], [0.95, 0.9, 0.8])
+    label = np.arange(300) % 3
+    for per_label in (False, True):
+        alone = dawid_skene.fit(task, annotator, value, label=label, per_label=per_label)
+        gaps = dawid_skene.fit(2 * task, annotator, value, label=np.repeat(label, 2), per_label=per_label)
+        np.testing.assert_allclose(gaps.probability[::2], alone.probability, rtol=1e-12)
+        np.testing.assert_allclose(gaps.prior, alone.prior, rtol=1e-12)
+        assert gaps.iterations == alone.iterations
+        expected = alone.prior[label] if per_label else np.full(300, alone.prior[0])
+        np.testing.assert_allclose(gaps.probability[1::2], expected, rtol=1e-12)
+    unseen = dawid_skene.fit([0, 1], [0, 0], [1, 0], label=[0, 0, 1], per_label=True)
+    assert np.isnan(unseen.prior[1])
+    assert np.isnan(unseen.probability[2])
+    assert np.isfinite(unseen.probability[:2]).all()
+
+
+def test_patterns_of_any_number_of_annotators_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 60 annotators a pattern has more digits than a whole number holds."""
+    rng = np.random.default_rng(0)
+    task, annotator = (grid.ravel() for grid in np.meshgrid(np.arange(200), np.arange(60)))
+    keep = rng.random(len(task)) < 0.3
+    task, annotator = task[keep], annotator[keep]
+    truth = rng.random(200) < 0.4
+    value = (rng.random(len(task)) < np.where(truth[task], 0.8, 0.2)).astype(float)
+    task, annotator, value = (
+        np.concatenate([one, one + more]) for one, more in ((task, 200), (annotator, 0), (value, 0))
+    )
+    joined = dawid_skene.fit(task, annotator, value)
+    monkeypatch.setattr(dawid_skene, "DENSE", 0)
+    alone = dawid_skene.fit(task, annotator, value)
+    np.testing.assert_allclose(joined.probability, alone.probability, atol=1e-12)
+    np.testing.assert_array_equal(joined.probability[:200], joined.probability[200:])
+
+
+def test_labels_are_of_every_task() -> None:
+    with pytest.raises(ValueError, match="1 labels for 2 tasks"):
+        dawid_skene.fit([0, 1], [0, 0], [1, 0], label=[0])
+    with pytest.raises(ValueError, match="label of each task"):
+        dawid_skene.fit([0, 1], [0, 0], [1, 0], per_label=True)
+
+
+@pytest.mark.parametrize("value", [[], [1.5], [-0.1], [float("nan")]])
 def test_votes_are_between_no_and_yes(value: list[float]) -> None:
     with pytest.raises(ValueError, match="votes"):
         dawid_skene.fit([0] * len(value), [0] * len(value), value)

@@ -63,6 +63,16 @@ def test_one_is_not_shown_what_is_ones_own_or_has_enough_annotators() -> None:
     assert queue.upcoming(["d/c"], "Ada", {"d/c": {"Ben"}}, {"d/c": {"Ben"}}, 2, 9) == ["d/c"]
 
 
+def test_what_stays_open_comes_to_others_again() -> None:
+    done = {"d/0": {"Ada"}, "d/1": {"Ada"}}
+    ids = ["d/0", "d/1"]
+    assert queue.upcoming(ids, "Ben", done, {}, 1, 5) == []
+    assert queue.upcoming(ids, "Ben", done, {}, 1, 5, {"d/1"}) == ["d/1"]
+    assert queue.upcoming(ids, "Ada", done, {}, 1, 5, {"d/1"}) == []
+    assert queue.progress(ids, "Ben", done, 1, {"d/1"}) == queue.Progress(0, 1, 2, 1)
+    assert queue.progress(ids, "Ada", done, 1, {"d/1"}) == queue.Progress(2, 1, 2, 0)
+
+
 def test_progress_counts_images_and_what_is_left_for_one() -> None:
     ids = ["d/a", "d/b", "d/c", "d/d"]
     done = {"d/a": {"Ada"}, "d/b": {"Ada", "Ben"}, "d/c": {"Ben", "Cyd", "Dee"}, "other/a": {"Ada"}}

@@ -127,8 +127,11 @@ def test_the_shape_of_decisions() -> None:
     truth = pd.DataFrame([("a", 0), ("a", 3), ("b", 0), ("c", 2), ("z", 1)], columns=["sample_id", "class_id"])
     found = rules.shape(decided, original, truth, "true", 0.95)
     counts = {key: found[key] for key in ("n_images", "n_labels", "n_disputed", "n_multi", "n_empty", "n_kept")}
-    assert counts == {"n_images": 4, "n_labels": 3, "n_disputed": 2, "n_multi": 1, "n_empty": 1, "n_kept": 1}
-    assert (found["multi_share"], found["true_multi_share"]) == (0.25, 0.25)
-    assert found["precision"] == pytest.approx(2 / 3)
-    assert found["recall"] == pytest.approx(2 / 4)
+    assert counts == {"n_images": 4, "n_labels": 2, "n_disputed": 2, "n_multi": 1, "n_empty": 1, "n_kept": 1}
+    assert (found["multi_share"], found["true_multi_share"]) == (0.5, 0.5)
+    assert (found["precision"], found["recall"]) == (0.5, pytest.approx(1 / 3))
+    left = rules.shape(decided.loc[decided["state"] == "disputed"], original, truth, "true", 0.95)
+    assert (left["n_images"], left["n_disputed"], left["n_labels"]) == (2, 2, 0)
+    assert all(left[name] is None for name in ("multi_share", "ci_low", "true_multi_share", "precision", "recall"))
+    assert rules.shape(decided.iloc[:0], original, truth, "true", 0.95)["n_images"] == 0
     assert rules.shape(decided, original, None, None, 0.95)["precision"] is None

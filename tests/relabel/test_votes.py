@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,47 @@ def test_an_earlier_database_gets_the_index_that_standing_reads(tmp_path: Path) 
 
         votes.standing(store, "annotate")
     assert said == ["SEARCH events USING COVERING INDEX events_standing (stage=?)"]
+
+
+def test_other_content_under_a_stored_id_is_not_acknowledged(store: Store) -> None:
+    one = saved(0, 1)
+    assert votes.record(store, ADA, [one, one], KNOWN)[1].stored
+    taken_back = move("undo", one)
+    assert votes.record(store, ADA, [taken_back], KNOWN)[0].stored
+    before = len(votes.events(store))
+    for other in (
+        replace(one, answers=(votes.Answer(1, "no", 1), votes.Answer(2, "yes", 2))),
+        replace(one, sample_id="d/1"),
+        replace(one, stage="refine"),
+        replace(one, comment="another"),
+        replace(taken_back, move="redo"),
+    ):
+        [receipt] = votes.record(store, ADA, [other], KNOWN)
+        assert not receipt.stored
+        assert "under the same id" in receipt.reason
+    assert all(receipt.stored for receipt in votes.record(store, ADA, [one, taken_back], KNOWN))
+    assert len(votes.events(store)) == before
+
+
+def test_votes_that_came_with_the_data_are_somebodys_to_claim(store: Store) -> None:
+    assert votes.unclaimed(store, "Ada") == 0
+    votes.record(store, ADA, [saved(0, 1), saved(1, 1)], KNOWN)
+    votes.record(store, votes.Annotator("Sim", "simulated"), [saved(2, 1)], KNOWN)
+    assert votes.unclaimed(store, "  ADA ") == 2
+    assert votes.unclaimed(store, "Sim") == votes.unclaimed(store, "Ben") == 0
+    assert votes.external(store, "https://id 1", "Ada").name == "Ada (2)"
+    assert votes.sign_in(store, "ADA", "1234").name == "Ada", "as the votes spell it"
+    assert votes.unclaimed(store, "Ada") == 0
+
+
+def test_what_is_latest_changes_with_every_event(store: Store) -> None:
+    seen = [votes.latest(store)]
+    for one in (saved(0, 1), saved(1, 1)):
+        votes.record(store, ADA, [one], KNOWN)
+        seen.append(votes.latest(store))
+    assert len(set(seen)) == 3
+    votes.record(store, ADA, [saved(2, 1)][:0], KNOWN)
+    assert votes.latest(store) == seen[-1]
 
 
 def test_committed_events_are_taken_over_once(store: Store, tmp_path: Path) -> None:

@@ -82,8 +82,9 @@ def test_gaps_have_the_sign_of_original_minus_other(
     judged = [whatif.judge(pred, IDS, whatif.label_sets(labels, K)) for labels in (before, after)]
     rng = np.random.default_rng(1)
     theirs = rng.random((3, 80)) < 0.7
-    other = whatif.Other("o", theirs, np.ones(80, bool), np.array([f"o/{i}" for i in range(80)], object), is_original)
-    table = whatif.gaps(config, MODELS, *judged, IDS, other)
+    origins = np.array([f"o/{i}" for i in range(80)], object)
+    other = whatif.Other("o", tuple(MODELS), theirs, np.ones(80, bool), origins, is_original)
+    table = whatif.gaps(config, *judged, IDS, other)
     sign = 1 if is_original else -1
     for column, labels in (("gap_before_pp", before), ("gap_after_pp", after)):
         expected = 100 * sign * (theirs.mean(axis=1) - by_loop(pred, labels))
