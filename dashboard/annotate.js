@@ -4,7 +4,7 @@ data: what dashboard/annotate.py sends. What is saved goes into an outbox, which
 until the server says of it that it is stored: a lost reply, a second tab or a restarted server loses nothing, and ids
 keep it from being stored twice. All text is data: it reaches the page as text alone. */
 
-const PER_PAGE = 10, AT_ONCE = 100, RETRY_MS = 3000, LONGEST_RETRY_MS = 12000, ASK_MS = 20000, MAX_MS = 600000, SMALL = 96, FOUND = 40;
+const PER_PAGE = 10, AT_ONCE = 100, RETRY_MS = 5000, LONGEST_RETRY_MS = 20000, AT_WORK_MS = 60000, ASK_MS = 20000, MAX_MS = 600000, SMALL = 96, FOUND = 40;
 const NEXT = { "": "yes", yes: "unsure", unsure: "", no: "" };
 const SAID = { yes: "Yes", unsure: "Unsure", no: "No", "": "" };
 
@@ -53,7 +53,7 @@ const tell = (view, name, detail) => view.box.dispatchEvent(new CustomEvent(name
 
 function create(parent) {
   const box = element("div", "box", parent);
-  const view = { box, queue: [], done: new Set(), past: [], future: [], outbox: [], refused: [], count: 0, tries: 0, sentAt: 0 };
+  const view = { box, queue: [], done: new Set(), past: [], future: [], outbox: [], refused: [], count: 0, tries: 0, sentAt: 0, patience: 0.8 + 0.4 * Math.random() };
   const bar = element("div", "bar", box);
   view.progress = element("span", "progress", bar);
   view.meter = element("progress", "", bar, "", { "aria-label": "images that are complete" });
@@ -251,11 +251,17 @@ function send(view) {
   view.write("outbox", { count: ++view.count, seen: view.seen ?? -1, lacking: view.lacking ?? false, items: waiting(view).slice(0, AT_ONCE) });
 }
 
-/* What is not acknowledged is sent again, ever less often, by a run of the whole page, to which belongs what was sent
-before: a server that was started anew knows nothing of this part of it. */
+/* Whether the server is at work for this page: its answer is on its way, and asking again would only delay it. */
+function atWork() {
+  const { testConnectionState: connection, testScriptState: script } = document.querySelector("[data-testid=stApp]")?.dataset ?? {};
+  return connection === "CONNECTED" && (script === "running" || script === "rerunRequested");
+}
+
+/* What is not acknowledged is sent again, ever less often and by no two pages in step, by a run of the whole page, to
+which belongs what was sent before: a server that was started anew knows nothing of this part of it. */
 function retry(view) {
   if (!view.box.isConnected) return;
-  const wait = Math.min(RETRY_MS * 2 ** Math.max(view.tries - 1, 0), LONGEST_RETRY_MS);
+  const wait = atWork() ? AT_WORK_MS : view.patience * Math.min(RETRY_MS * 2 ** Math.max(view.tries - 1, 0), LONGEST_RETRY_MS);
   const idle = !view.at && !view.outbox.length && view.data?.progress.left > 0; // others may leave some
   if (idle && Date.now() - view.sentAt > ASK_MS) return send(view);
   if ((!view.outbox.length && !view.lacking) || Date.now() - view.sentAt < wait) return;
