@@ -187,7 +187,7 @@ def filter_bar(catalogue: db.Catalogue, used: tuple[str, ...], config: configura
                     "Labels",
                     "labels",
                     options=catalogue.sources.get(view.dataset, [db.ORIGINAL]),
-                    format_func=terms.labels_name,
+                    format_func=lambda labels: catalogue.labels_name(view.dataset, labels),
                     help=terms.HELP["labels"],
                 )
     with columns[len(shown)]:

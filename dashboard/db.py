@@ -110,6 +110,8 @@ class Catalogue:
     """the datasets of which some uncertainty is known"""
     groups: dict[str, tuple[str, frozenset[str]]]
     """token such as `@method:dino` -> its name and its models: what a picker of models offers besides single ones"""
+    simulated: frozenset[str]
+    """the datasets whose consensus rests on simulated annotators, wholly or in part"""
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -130,6 +132,11 @@ class Catalogue:
 
     def dataset_name(self, dataset: str) -> str:
         return str(self.datasets.at[dataset, "name"])
+
+    def labels_name(self, dataset: str, labels: str) -> str:
+        """A label source of a set for people, marked where simulated annotators made it."""
+        name = terms.labels_name(labels)
+        return f"{name} (simulated)" if labels == correctness.CONSENSUS and dataset in self.simulated else name
 
     def class_names(self, dataset: str) -> dict[int, str]:
         return self.classes[str(self.datasets.at[dataset, "label_space"])]
@@ -297,9 +304,12 @@ def catalogue(source: Source) -> Catalogue:
         answering={str(one): frozenset(rows["model"]) for one, rows in scored.groupby("dataset")},
         measured=frozenset(query(source, "SELECT DISTINCT dataset FROM codes WHERE measure <> 'pred'")["dataset"]),
         groups=_groups(models),
+        simulated=frozenset(query(source, _SIMULATED)["dataset"]),
     )
 
 
+_SIMULATED = """SELECT DISTINCT dataset FROM consensus JOIN samples USING (sample_id)
+                WHERE contains(basis, 'simulated')"""
 _SCORED = "condition = 'clean' AND subset = 'all' AND metric IN ('top1', 'any_of')"
 """Rows of `metrics` that say how many test images of a set have labels of a source, and who answered to them."""
 

@@ -17,7 +17,6 @@ import pandas as pd
 from bench import compute, stats
 from bench.config import Config
 from bench.evaluate.logits import Floats
-from bench.relabel.proposals import propose
 
 CONFIGURED, SUGGESTED, PATH = "configured", "suggested", "path"
 JOINT = " + "
@@ -26,6 +25,7 @@ ALL_OF = 10
 """Models of which every ensemble is tried; of more, each size is the best of one smaller, and one model more."""
 
 Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 
 def several(labels: pd.DataFrame, ids: npt.ArrayLike, n_classes: int) -> Iterator[tuple[str, Flags]]:
@@ -43,9 +43,28 @@ def several(labels: pd.DataFrame, ids: npt.ArrayLike, n_classes: int) -> Iterato
             yield str(source), known
 
 
-def hits(probabilities: Floats, labels: npt.NDArray[np.int64], known: Flags, top_k: int) -> npt.NDArray[np.int64]:
+def needed(probabilities: Floats, labels: npt.NDArray[np.int64], known: Flags) -> tuple[Ints, Ints]:
+    """The image of each known label (N, K), (P,), and the least number of proposals with which it is one of them, (P,).
+
+    By mean probabilities (N, K), and as `propose` chooses: the most probable classes, ties by the lowest class id, the
+    original label (N,) in the last place where it is not among them. So the original label needs one, another as many
+    as its rank, and one more where the original is less probable.
+    """
+    rows, classes = np.nonzero(known)
+    mine = probabilities[rows]
+    own = mine[np.arange(len(rows)), classes][:, None]
+    before = np.arange(mine.shape[1]) < classes[:, None]
+    rank = ((mine > own) | ((mine == own) & before)).sum(axis=1) + 1
+    original = labels[rows]
+    given = mine[np.arange(len(rows)), original]
+    behind = (given < own[:, 0]) | ((given == own[:, 0]) & (original > classes))
+    return rows, np.where(classes == original, 1, rank + behind)
+
+
+def hits(probabilities: Floats, labels: npt.NDArray[np.int64], known: Flags, top_k: int) -> Ints:
     """How many known labels (N, K) of each image are proposed, (N,), by mean probabilities (N, K)."""
-    return np.take_along_axis(known, propose(probabilities, labels, top_k), axis=1).sum(axis=1)
+    rows, least = needed(probabilities, labels, known)
+    return np.bincount(rows[least <= top_k], minlength=len(known))
 
 
 def best(
@@ -56,8 +75,11 @@ def best(
     All ensembles are tried where there are at most ALL_OF models, else the best of one smaller is extended.
     """
 
+    some = known.any(axis=1)
+    labels, known, those = labels[some], known[some], {name: rows[some] for name, rows in members.items()}
+
     def found(names: tuple[str, ...]) -> int:
-        return int(hits(np.mean([members[name] for name in names], axis=0), labels, known, top_k).sum())
+        return int(hits(np.mean([those[name] for name in names], axis=0), labels, known, top_k).sum())
 
     out: list[tuple[str, ...]] = []
     for size in range(1, len(members) + 1):
@@ -72,8 +94,9 @@ def best(
 
 def enough(probabilities: Floats, labels: npt.NDArray[np.int64], known: Flags, recall: float) -> int:
     """The least number of proposals an image with which that share of the known labels (N, K) is proposed."""
-    sizes = range(1, known.shape[1] + 1)
-    return next(k for k in sizes if hits(probabilities, labels, known, k).sum() >= recall * known.sum())
+    _, least = needed(probabilities, labels, known)
+    proposed = np.cumsum(np.bincount(least, minlength=known.shape[1] + 1))
+    return int(np.argmax(proposed >= recall * len(least)))
 
 
 def table(
@@ -106,8 +129,8 @@ def table(
         if names in path and not suggested and recall >= settings.recall:
             suggested = True
             role = SUGGESTED if role == PATH else f"{CONFIGURED}, {SUGGESTED}"
-        needed = enough(np.mean([members[name] for name in names], axis=0), labels, known, settings.recall)
-        rows.append((JOINT.join(names), len(names), recall, low, high, needed, role))
+        least = enough(np.mean([members[name] for name in names], axis=0), labels, known, settings.recall)
+        rows.append((JOINT.join(names), len(names), recall, low, high, least, role))
     columns = ["ensemble", "n_models", "recall", "ci_low", "ci_high", "top_k_needed", "role"]
     return pd.DataFrame(rows, columns=columns).assign(
         dataset=dataset,

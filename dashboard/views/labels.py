@@ -56,10 +56,11 @@ def choose(source: db.Source, catalogue: db.Catalogue, view: state.View) -> tupl
 def instead(catalogue: db.Catalogue, view: state.View, dataset: str, labels: str) -> str:
     """What is shown in place of what was chosen, in words; empty where that is shown."""
     asked, shown = catalogue.dataset_name(view.dataset), catalogue.dataset_name(dataset)
+    by = catalogue.labels_name(dataset, labels)
     if dataset != view.dataset:
-        return f"{asked} has only its original labels; shown are those of {shown} by “{terms.labels_name(labels)}”."
+        return f"{asked} has only its original labels; shown are those of {shown} by “{by}”."
     if labels != view.labels:
-        return f"Original labels are one an image; shown are those of the source “{terms.labels_name(labels)}”."
+        return f"Original labels are one an image; shown are those of the source “{by}”."
     return ""
 
 
@@ -80,7 +81,7 @@ def show_facts(source: db.Source, catalogue: db.Catalogue, facts: Frame, confide
     shown = pd.DataFrame(
         {
             "Set": facts["dataset"].map(catalogue.dataset_name),
-            "Labels": facts["label_source"].map(terms.labels_name),
+            "Labels": [catalogue.labels_name(row.dataset, row.label_source) for row in records(facts)],
             "Images": n,
             "Two or more, of all": 100 * facts["n_several"] / n,
             "From": 100 * low,
@@ -108,7 +109,7 @@ def show_facts(source: db.Source, catalogue: db.Catalogue, facts: Frame, confide
     parts.table(shown, "label-sources", config, alt="What each source of labels says of each set")
     sets = facts["dataset"].drop_duplicates().tolist()
     lines = [
-        f"- **{catalogue.dataset_name(dataset)}, {terms.labels_name(labels)}**: {about}"
+        f"- **{catalogue.dataset_name(dataset)}, {catalogue.labels_name(dataset, labels)}**: {about}"
         for dataset, labels, about in sorted(
             ((*key, about) for key, about in db.label_processes(source).items() if key[0] in sets),
             key=lambda row: (sets.index(row[0]), row[1] == db.ORIGINAL, row[1]),
@@ -176,7 +177,9 @@ def show_histogram(source: db.Source, catalogue: db.Catalogue, facts: Frame, pai
     sets = []
     for row in records(pd.concat([chosen, rest.head(1)])):
         counts = db.label_histogram(source, row.dataset, row.label_source)
-        sets.append((f"{catalogue.dataset_name(row.dataset)}, {terms.labels_name(row.label_source)}", counts))
+        sets.append(
+            (f"{catalogue.dataset_name(row.dataset)}, {catalogue.labels_name(row.dataset, row.label_source)}", counts)
+        )
     parts.figure(
         plots.label_histogram(sets),
         pd.concat([counts.assign(set=name) for name, counts in sets]),
@@ -308,8 +311,8 @@ def pick_pair(
     if not mine:
         return None
     names = {
-        pair: f"{catalogue.dataset_name(pair[0])}, {terms.labels_name(pair[2])} → "
-        f"{catalogue.dataset_name(pair[1])}, {terms.labels_name(pair[3])}"
+        pair: f"{catalogue.dataset_name(pair[0])}, {catalogue.labels_name(pair[0], pair[2])} → "
+        f"{catalogue.dataset_name(pair[1])}, {catalogue.labels_name(pair[1], pair[3])}"
         for pair in mine
     }
     if len(mine) == 1:
@@ -440,7 +443,7 @@ def show_sides(source: db.Source, catalogue: db.Catalogue, pair: tuple[str, str,
     columns = st.columns(2)
     for column, dataset, labels in ((columns[0], pair[0], pair[2]), (columns[1], pair[1], pair[3])):
         with column, st.container(border=True):
-            st.markdown(f"**{catalogue.dataset_name(dataset)}, {terms.labels_name(labels)} labels**")
+            st.markdown(f"**{catalogue.dataset_name(dataset)}, {catalogue.labels_name(dataset, labels)} labels**")
             if (dataset, labels) not in facts.index:
                 st.markdown("One label an image: the original one.")
                 st.caption(made.get((dataset, labels), ""))
@@ -468,7 +471,7 @@ def main() -> None:
     dataset, labels = chosen
     numbers = db.statistics(source)
     models = state.models(catalogue, view, dataset)
-    name, labels_name = catalogue.dataset_name(dataset), terms.labels_name(labels)
+    name, labels_name = catalogue.dataset_name(dataset), catalogue.labels_name(dataset, labels)
     pairs = db.label_pairs(source)
     facts = sides(db.label_facts(source), dataset, labels, pairs)
     own = facts.iloc[0]

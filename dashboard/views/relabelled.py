@@ -141,7 +141,7 @@ def trail(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
             if one != CONSENSUS:
                 about = processes.get((view.dataset, str(one)), "")
                 listed = ", ".join(parts.plain(names[c]) for c in group["class_id"])
-                st.markdown(f"{terms.labels_name(str(one))}: **{listed}**", help=about or None)
+                st.markdown(f"{catalogue.labels_name(view.dataset, str(one))}: **{listed}**", help=about or None)
         st.markdown("**2 · Votes**")
         people(events, ballots, names)
         st.markdown("**3 · Consensus**", help=terms.HELP["rules"])
@@ -310,6 +310,7 @@ def exports(source: db.Source, catalogue: db.Catalogue, dataset: str) -> None:
         samples, decided = db.test_images(source, dataset), db.consensus(source, dataset)
         return export.Labelled(dataset, CONSENSUS, samples, classes, labels, decided, extension)
 
+    made_of = "-simulated" if dataset in catalogue.simulated else ""
     st.markdown("**The consensus as a file**", help=terms.HELP["exports"])
     made = {
         "refined": ("JSON (as published refined labels)", "json", "application/json", export.refined),
@@ -322,7 +323,7 @@ def exports(source: db.Source, catalogue: db.Catalogue, dataset: str) -> None:
             st.download_button(
                 caption,
                 lambda encode=encode: encode(given()),
-                file_name=f"{dataset}-consensus{'-fiftyone' if key == 'fiftyone' else ''}.{suffix}",
+                file_name=f"{dataset}-consensus{made_of}{'-fiftyone' if key == 'fiftyone' else ''}.{suffix}",
                 mime=mime,
                 key=f"export:{key}",
                 on_click="ignore",

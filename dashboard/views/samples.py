@@ -176,7 +176,7 @@ def one(source: db.Source, view: state.View) -> None:
             st.button("The image that it is made from", on_click=state.change, kwargs={"sample": row["source_id"]})
         by_source = pd.DataFrame(
             [
-                (terms.labels_name(str(name)), ", ".join(names[c] for c in group["class_id"]))
+                (catalogue.labels_name(dataset, str(name)), ", ".join(names[c] for c in group["class_id"]))
                 for name, group in labels.groupby("source", sort=False)
             ],
             columns=["Label source", "Labels"],

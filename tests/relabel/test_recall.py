@@ -39,6 +39,19 @@ def test_the_original_label_counts_as_proposed() -> None:
     assert recall.enough(p, np.array([0]), known, 0.5) == 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_proposed_is_what_the_proposals_hold(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.integers(0, 4, (60, 7)) / 4  # many ties
+    labels, known = rng.integers(0, 7, 60), rng.random((60, 7)) < 0.3
+    for top_k in range(1, 9):
+        held = np.take_along_axis(known, proposals.propose(p, labels, top_k), axis=1).sum(axis=1)
+        assert recall.hits(p, labels, known, top_k).tolist() == held.tolist()
+    for share in (0.2, 0.5, 0.97, 1.0):
+        sizes = (k for k in range(1, 8) if recall.hits(p, labels, known, k).sum() >= share * known.sum())
+        assert recall.enough(p, labels, known, share) == next(sizes)
+
+
 @pytest.mark.parametrize("n_models", [4, recall.ALL_OF + 1])
 def test_the_best_ensemble_of_each_size(n_models: int) -> None:
     rng = np.random.default_rng(n_models)
