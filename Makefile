@@ -34,8 +34,8 @@ repro: setup  ## rebuild every result from the data and print the headline table
 dashboard: setup  ## show the results (released ones are pulled if nothing was computed here)
 	bench serve
 
-test: check  ## everything: format, lint, types, unit, pipeline and browser tests
-	pytest
+test: check  ## everything: format, lint, types, unit, pipeline and browser tests, on up to 4 cores
+	pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 check: setup  ## format, lint and types only
 	ruff format --check .

@@ -254,7 +254,7 @@ def refinement(
     *,
     named: bool,
 ) -> None:
-    """The second stage: disputed images once more, with the labels ticked that a person ticked or that may be right.
+    """The second stage: disputed images once more; labels that an annotator ticked or that may be right are ticked.
 
     disputed: as `relabelling.disputed` gives it. Every label that not everybody said no to has a card. `named`: who
     said what stands below each label; else it does not reach the browser. One decision is enough for an image, and
@@ -267,7 +267,7 @@ def refinement(
         if rows is None:
             return {}
         sums = rows.assign(
-            ticked=(rows["kind"] == "human") & ~rows["pooled"].eq(True) & (rows["n_yes"] > 0),
+            ticked=rows["kind"].isin(["human", "simulated"]) & ~rows["pooled"].eq(True) & (rows["n_yes"] > 0),
             may_be=rows["state"] != "no",
             not_no=(rows["n_yes"] + rows["n_unsure"] > 0) | (rows["state"] != "no"),
         )

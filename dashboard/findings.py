@@ -225,12 +225,17 @@ def several(name: str, labels: str, n: int, n_several: int, n_other: int, interv
     return f"No image of {name} has more than one label by “{labels}”{other}."
 
 
+FEW = 20
+"""Images with two labels up to which what these do to accuracy is no sentence."""
+
+
 def by_labels(rows: Frame, name: str) -> str:
     """What a second label does to the most accurate model, within original classes.
 
-    rows: scoring, n_labels, stratified_pp, stratified_low, stratified_high, of that model.
+    rows: scoring, n_labels, n, stratified_pp, stratified_low, stratified_high, of that model. Where fewer than FEW
+    images have two labels nothing is said: the interval is one for many images.
     """
-    second = rows.loc[(rows["n_labels"] == 2) & rows["stratified_low"].notna()]
+    second = rows.loc[(rows["n_labels"] == 2) & rows["stratified_low"].notna() & (rows["n"] >= FEW)]
     words = {"top1": "by the original label", "any_of": "by any label"}
     said = [
         f"{text} {_second(row.stratified_pp, row.stratified_low, row.stratified_high)}"

@@ -66,16 +66,17 @@ def whose(bases: Sequence[str]) -> str:
 
 
 def disputed(ballots: Frame, decided: Frame) -> Frame:
-    """All that was said of images on which people differ, or of which a label stays disputed; the most contested first.
+    """All that was said of images on which annotators differ, or of which a label stays disputed.
 
+    The most contested images come first.
     ballots: BALLOT (bench/relabel/consensus.py) of one set; decided: table `consensus` of it. A row is a ballot that
     counts: sample_id, class_id, annotator, kind, pooled, n_yes, n_no, n_unsure; without an annotator where a label has
-    none; with state and method of the decision, and `differ` and `open`: whether people's label sets of the image
-    differ, and whether a label of it stays disputed.
+    none; with state and method of the decision, and `differ` and `open`: whether the label sets of annotators differ
+    (of people; of simulated ones where no person judged the image), and whether a label of it stays disputed.
     """
     kept = consensus.counted(ballots)
     open_ones = decided.loc[decided["state"] == "disputed"].groupby("sample_id").size()
-    differing = _differing(kept.loc[(kept["kind"] == consensus.HUMAN) & ~kept["pooled"].astype(bool)])
+    differing = _differing(kept.loc[(kept["kind"] != consensus.MACHINE) & ~kept["pooled"].astype(bool)])
     contested = differing.add(open_ones, fill_value=0)
     contested = contested.sort_index().sort_values(ascending=False, kind="stable")
     wanted = decided.loc[decided["sample_id"].isin(contested.index), ["sample_id", "class_id", "state", "method"]]
@@ -88,7 +89,7 @@ def disputed(ballots: Frame, decided: Frame) -> Frame:
 
 
 def _differing(people: Frame) -> Frame:
-    """Image -> labels by which the sets of people differ, of images where they do. An unsure is neither yes nor no."""
+    """Image -> labels by which the sets of annotators differ, of images where they do. Unsure is neither yes nor no."""
     seen = people[["sample_id", "annotator"]].drop_duplicates().groupby("sample_id").size()
     said = people.groupby(["sample_id", "class_id"])[consensus.COUNTS].sum()
     n, people_of = said.sum(axis=1), said.index.get_level_values("sample_id").map(seen)
@@ -112,7 +113,8 @@ def said_of(rows: Frame) -> list[tuple[str, str]]:
 
 def marked(name: str, kind: str) -> str:
     """The name of an annotator, with what it is where that is no person."""
-    return f"{name} ({KINDS[kind]})" if kind in KINDS else name
+    what = KINDS.get(kind, "")
+    return f"{name} ({what})" if what and not name.casefold().startswith(what) else name
 
 
 def agreed(row: Mapping[str, float], people: int, name: str) -> str:

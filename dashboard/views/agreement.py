@@ -139,7 +139,7 @@ def counted(said: Frame, name: str) -> str:
     text = (
         f"**{len(each):,}** disputed image{'s' * (len(each) != 1)} of {name}, the most contested first: on {differ:,} "
     )
-    text += f"the label sets of people differ, and of {left:,} the votes leave a label undecided"
+    text += f"the label sets of annotators differ, and of {left:,} the votes leave a label undecided"
     return f"{text}; {refined:,} {'is' if refined == 1 else 'are'} refined already." if refined else f"{text}."
 
 
@@ -218,8 +218,8 @@ def refine(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None
         st.markdown(f"No image of {name} is disputed, so there is nothing to refine.")
         return
     st.markdown(
-        "Labels that a person ticked or that may be right are ticked: take away what is wrong. A decision overrides "
-        "the votes, and is kept as one of its own.",
+        "Labels that an annotator ticked or that may be right are ticked: take away what is wrong. A decision "
+        "overrides the votes, and is kept as one of its own.",
         help=terms.HELP["refine"],
     )
     named = _named()

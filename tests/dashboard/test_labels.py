@@ -235,7 +235,8 @@ def test_findings_say_what_intervals_support() -> None:
             ("any_of", 3, 2.5, -0.6, 5.6),
         ],
         columns=["scoring", "n_labels", "stratified_pp", "stratified_low", "stratified_high"],
-    )
+    ).assign(n=findings.FEW)
+    assert findings.by_labels(rows.assign(n=findings.FEW - 1), "X") == ""
     assert findings.by_labels(rows, "X") == (
         "On images of two labels, against images of one in the same class, **X**, the most accurate model shown, is "
         "right by the original label **8.7 pp** [6.2, 11.2] less often, and by any label as often, as far as can "
