@@ -614,6 +614,8 @@ TABLES: dict[str, Table] = {
             "dataset": _DATASET,
             "annotator_a": _str(),
             "annotator_b": _str(),
+            "n_annotators": _count("2; of all, those who share an image with another"),
+            "n_simulated": _count("of these, simulated ones"),
             "n_images": _count("images that both (of all: at least two) annotated"),
             "n_differ": _count("of these, images with different label sets"),
             "disagreement": _share("n_differ / n_images"),

@@ -204,9 +204,9 @@ function read(view) {
       if (!name.startsWith(shelf(view))) continue;
       try {
         const entry = JSON.parse(localStorage.getItem(name));
-        if (entry?.one?.id) held.push(entry);
+        if (name === shelf(view) + entry?.one?.id) held.push(entry); // another's name may begin with this one and a colon
       } catch {
-        localStorage.removeItem(name); // nothing that this page wrote
+        continue; // nothing that this page wrote
       }
     }
   } catch (fault) {

@@ -47,6 +47,7 @@ PAST = 5
 SPARE = 2
 """Images of a class that may be the annotated one, or made from the same, before it has an example less."""
 BUSY = "Others have the rest before them just now. What they leave comes here by itself."
+UNREACHABLE = "The database of votes cannot be reached."
 SMALL = 96
 """Pixels a side of an example at most."""
 
@@ -79,9 +80,27 @@ def connected(config: Config) -> votes.Store:
     """The database of votes, with all that is committed in it. BenchError where it cannot be opened."""
     root, url = str(config.root), config.annotations.url
     store = _connected(root, url)
-    found = [(str(path), path.stat().st_mtime_ns) for path in events.files(config.data / events.FOLDER)]
-    _synced(root, url, tuple(found))
+    _synced(root, url, _files(config))
     return store
+
+
+def _files(config: Config) -> tuple[tuple[str, int], ...]:
+    return tuple((str(path), path.stat().st_mtime_ns) for path in events.files(config.data / events.FOLDER))
+
+
+def committed(config: Config) -> frozenset[str]:
+    """Ids of the events that data/annotations holds."""
+    return _committed(_files(config), config.data / events.FOLDER)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _committed(found: tuple[tuple[str, int], ...], _folder: Path) -> frozenset[str]:
+    return frozenset(events.read(_folder)["event_id"])
+
+
+def trouble(fault: BenchError | SQLAlchemyError) -> str:
+    """What is wrong with the database of votes, for a page."""
+    return parts.plain(str(fault)) if isinstance(fault, BenchError) else f"{UNREACHABLE} Reload the page later."
 
 
 def known(source: db.Source) -> votes.Known:
@@ -144,7 +163,9 @@ def sign_in(store: votes.Store, source: db.Source) -> None:
         pin = st.text_input("PIN", type="password", max_chars=votes.MAX_PIN, key="sign-in-pin", help=_PIN)
         asked, n = st.session_state.get("sign_in_asked", ("", 0))
         said = f"{n:,} image{'s' * (n != 1)} annotated as {parts.plain(asked)}"
-        mine = bool(n) and st.checkbox(f"{said} came with the data. They are mine.", key="sign-in-mine")
+        mine = bool(n) and st.checkbox(
+            f"{said} came with the data. They are mine.", key=f"sign-in-mine:{votes.folded(asked)}"
+        )
         if not st.form_submit_button("Sign in", icon=":material/login:", type="primary"):
             return
     try:
@@ -283,8 +304,12 @@ def refinement(
             "caption": sample_id,
         }
 
-    order, end = f"refine {'named' if named else 'hidden'}", "Every disputed image is decided."
-    again = frozenset(disputed.loc[disputed["open"], "sample_id"])
+    order = f"refine {'named' if named else 'hidden'}"
+    end = (
+        "Every disputed image is decided. Where those who decided were unsure or contradict each other, others have to."
+    )
+    decided = disputed.loc[disputed["method"] == "refined", "sample_id"]
+    again = frozenset(disputed.loc[disputed["open"] & disputed["sample_id"].isin(decided), "sample_id"])
     task = Task(dataset, events.REFINE, order, list(said), 1, False, "decided by you", end, extra, again)
     _show(source, config, store, who, task)
 
@@ -323,7 +348,7 @@ def _show(source: db.Source, config: Config, store: votes.Store, who: votes.Anno
             session["progress"] = queue.progress(task.ids, who.name, done, task.overlap, task.again)
         session["data"] = _payload(source, config, store, who, task, session)
     except SQLAlchemyError:
-        session["trouble"] = "The database of votes cannot be reached. What you save is kept in this browser."
+        session["trouble"] = f"{UNREACHABLE} What you save is kept in this browser."
         session["stale"] = True
     if session["data"] is None:
         st.error(session.pop("trouble"))
@@ -387,8 +412,8 @@ def _save(source: db.Source, store: votes.Store, who: votes.Annotator, session: 
         if not with_oidc() and votes.by_token(store, st.session_state.get("annotator_token", "")) != who:
             session["trouble"] = "You are signed out: reload the page and sign in again. What you saved is kept here."
             return
+        done = people(store, task.stage)  # before: it may be read anew, and then knows what is saved here
         receipts += votes.record(store, who, good, known(source))
-        done = people(store, task.stage)
     except SQLAlchemyError:
         session["trouble"] = (
             "The server could not save just now. What you saved is kept in this browser, and sent again."
@@ -403,7 +428,7 @@ def _save(source: db.Source, store: votes.Store, who: votes.Annotator, session: 
         before = done.get(one.sample_id, frozenset())
         done[one.sample_id] = before - {who.name} if one.move == events.UNDO else before | {who.name}
         new += who.name not in before and not one.move
-    saved = {one.sample_id for one in good if one.id in kept and not one.move}
+    saved = {one.sample_id for one in good if one.id in kept and not one.move and one.stage == task.stage}
     session["ids"] = [sample_id for sample_id in session["ids"] if sample_id not in saved]
     if any(one.move for one in good) or len(kept) < len(receipts):
         session["stale"] = True
@@ -428,9 +453,10 @@ def _payload(
         past = [said for said in said_before if here.get(said.sample_id) == task.dataset]
     wanted = dict.fromkeys([*ahead, *(said.sample_id for said in past or ())])
     held, new = session["held"], set()
-    lacking = [one for one in wanted if ("image", session["hash"], one) not in held]
+    keys = {one: ("image", session["hash"], one, repr(task.extra(one))) for one in wanted}  # others may say more of it
+    lacking = [one for one in wanted if keys[one] not in held]
     images = _images(source, config, who, task, lacking)
-    new |= {("image", session["hash"], one) for one in lacking}
+    new |= {keys[one] for one in lacking}
     pictures = {one: parts.data_uri(picture) for one, picture in db.pictures(source, tuple(lacking)).items()}
     for image in images:
         for example, uri in image.pop("pictures").items():

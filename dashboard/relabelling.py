@@ -28,8 +28,7 @@ def changes(decided: Frame, samples: Frame) -> Frame:
     by_image = flags.groupby("sample_id").agg({"basis": "first", "disputed": "any", "refined": "any"})
     rows = by_image.reset_index().merge(samples[["sample_id", "label"]], on="sample_id")
     yes = decided.loc[decided["state"] == "yes"].sort_values(["sample_id", "class_id"])
-    ids, starts = np.unique(yes["sample_id"].to_numpy(str), return_index=True)
-    sets = dict(zip(ids, map(tuple, np.split(yes["class_id"].to_numpy(), starts[1:])), strict=True))
+    sets = yes.groupby("sample_id")["class_id"].agg(tuple).to_dict()
     rows["now"] = [sets.get(sample_id, ()) for sample_id in rows["sample_id"]]
     known = ~rows["disputed"].to_numpy(bool)
     kept = [label in now for label, now in zip(rows["label"], rows["now"], strict=True)]
@@ -71,8 +70,8 @@ def disputed(ballots: Frame, decided: Frame) -> Frame:
     The most contested images come first.
     ballots: BALLOT (bench/relabel/consensus.py) of one set; decided: table `consensus` of it. A row is a ballot that
     counts: sample_id, class_id, annotator, kind, pooled, n_yes, n_no, n_unsure; without an annotator where a label has
-    none; with state and method of the decision, and `differ` and `open`: whether the label sets of annotators differ
-    (of people; of simulated ones where no person judged the image), and whether a label of it stays disputed.
+    none; with state and method of the decision, and `differ` and `open`: whether annotators answer differently
+    (people; simulated ones where no person judged the image), and whether a label of it stays disputed.
     """
     kept = consensus.counted(ballots)
     open_ones = decided.loc[decided["state"] == "disputed"].groupby("sample_id").size()
@@ -89,7 +88,7 @@ def disputed(ballots: Frame, decided: Frame) -> Frame:
 
 
 def _differing(people: Frame) -> Frame:
-    """Image -> labels by which the sets of annotators differ, of images where they do. Unsure is neither yes nor no."""
+    """Image -> labels to which annotators answer differently, where there are some. Unsure is neither yes nor no."""
     seen = people[["sample_id", "annotator"]].drop_duplicates().groupby("sample_id").size()
     said = people.groupby(["sample_id", "class_id"])[consensus.COUNTS].sum()
     n, people_of = said.sum(axis=1), said.index.get_level_values("sample_id").map(seen)
@@ -117,13 +116,11 @@ def marked(name: str, kind: str) -> str:
     return f"{name} ({what})" if what and not name.casefold().startswith(what) else name
 
 
-def agreed(row: Mapping[str, float], people: int, name: str) -> str:
+def agreed(row: Mapping[str, float], name: str) -> str:
     """How far annotators agree, in a sentence. row: of table `agreement`, of all together."""
     share = terms.percent(row["disagreement"], row["ci_low"], row["ci_high"])
-    said = f"On **{share}** of {int(row['n_images']):,} images "
-    said += (
-        f"of {name} that two or more of {people} annotators saw, their label sets differ; the mean Jaccard index is "
-    )
+    said = f"On **{share}** of {int(row['n_images']):,} images of {name} that two or more of "
+    said += f"{int(row['n_annotators'])} annotators saw, their label sets differ; the mean Jaccard index is "
     said += f"{row['jaccard']:.2f} [{row['jaccard_low']:.2f}, {row['jaccard_high']:.2f}]"
     if row["alpha"] == row["alpha"]:
         return f"{said}, Krippendorff's alpha {row['alpha']:.2f} [{row['alpha_low']:.2f}, {row['alpha_high']:.2f}]."

@@ -271,9 +271,9 @@ HELP |= {
     "the consensus favours the models of the ensemble that proposes.",
     "exports": "Images nobody decided have their original label. `bench annotate export --help` makes the same files.",
     "who": "Hidden by default: knowing who said what sways those who decide.",
-    "disputed": "Label sets of two annotators differ where any label does; an unsure is neither yes nor no. A label is "
-    "undecided where the rule comes to a tie, where everybody is unsure, or where it is the given one and nobody "
-    "judged it. Such an image keeps its given label until it is refined.",
+    "disputed": "Annotators answer differently where one says yes, no or unsure to a label and another does not. A "
+    "label is undecided where the rule comes to a tie, where everybody is unsure, or where it is the given one and "
+    "nobody judged it. Such an image keeps its given label until it is refined.",
     "refine": "The fourth step of study 1: disputed images are shown once more, with all labels that not everybody "
     "said no to. Where several decide an image and contradict each other, it stays disputed.",
     "rules": "Union: somebody says yes. Intersection: somebody says yes and nobody no. Majority: more than half do; a "

@@ -12,7 +12,7 @@ from bench.config import Config
 from bench.evaluate.correctness import CONSENSUS, ORIGINAL
 from bench.relabel import consensus, events, votes, whatif
 from bench.store import bits
-from dashboard import db, parts, plots, terms
+from dashboard import annotate, db, parts, plots, relabelling, terms
 from dashboard.frames import Frame, records
 
 COMMANDS = """bench annotate commit
@@ -23,12 +23,16 @@ dvc repro"""
 class Now:
     """What is known of the votes on a set at this moment, committed or not. Shared by all sessions: never changed.
 
-    said: table `votes`; ballots: BALLOT, with imported votes and models that vote; decided: table `consensus`.
+    said: table `votes`, without events about images or classes that these results lack, of which there are `n_foreign`;
+    ballots: BALLOT, with imported votes and models that vote; decided: table `consensus`; disputed: see
+    dashboard/relabelling.py.
     """
 
     said: Frame
+    n_foreign: int
     ballots: Frame
     decided: Frame
+    disputed: Frame
 
 
 def now(source: db.Source, config: Config, dataset: str, store: votes.Store) -> Now:
@@ -36,7 +40,7 @@ def now(source: db.Source, config: Config, dataset: str, store: votes.Store) -> 
     return _now(source, dataset, store.url, votes.latest(store), config.consensus.model_dump_json(), config, store)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner=False)
 def _now(
     source: db.Source,
     dataset: str,
@@ -46,11 +50,13 @@ def _now(
     _config: Config,
     _store: votes.Store,
 ) -> Now:
-    said: Frame = votes.events(_store, dataset=dataset)
+    every: Frame = votes.events(_store, dataset=dataset)
+    samples, n_classes = db.test_images(source, dataset), len(db.catalogue(source).class_names(dataset))
+    said = every.loc[every["sample_id"].isin(samples["sample_id"]) & ~(every["class_id"] >= n_classes).fillna(False)]
     everyone = ballots(source, _config, said, dataset)
     refined = events.judged(said, (events.REFINE,))
-    samples = db.test_images(source, dataset)
-    return Now(said, everyone, consensus.decide(everyone, refined, samples, _config.consensus))
+    decided = consensus.decide(everyone, refined, samples, _config.consensus)
+    return Now(said, len(every) - len(said), everyone, decided, relabelling.disputed(everyone, decided))
 
 
 def pending(source: db.Source, said: Frame) -> Frame:
@@ -61,8 +67,8 @@ def pending(source: db.Source, said: Frame) -> Frame:
 def ballots(source: db.Source, config: Config, said: Frame, dataset: str) -> Frame:
     """All ballots on a set: of its events `said`, of imported votes, and of the models that vote."""
     mine = consensus.of_events(said)
-    sql = """SELECT b.* FROM ballots b JOIN samples s USING (sample_id) WHERE s.dataset = ? AND b.kind <> 'machine'
-             AND b.annotator NOT IN (SELECT annotator FROM votes) ORDER BY ALL"""
+    sql = """SELECT b.* FROM ballots b JOIN samples s USING (sample_id) WHERE s.dataset = ?
+             AND b.annotator NOT IN (SELECT annotator FROM votes UNION SELECT model FROM models) ORDER BY ALL"""
     rows = [mine, db.query(source, sql, [dataset])]
     pairs = consensus.counted(pd.concat(rows))[["sample_id", "class_id"]].drop_duplicates()
     row = pd.Index(db.images(source, dataset).ids).get_indexer(pd.Index(pairs["sample_id"]))
@@ -106,6 +112,7 @@ def show(source: db.Source, config: Config, dataset: str, store: votes.Store) ->
     name = catalogue.dataset_name(dataset)
     if waiting.empty:
         st.markdown(f"No votes on {name} are waiting: what was saved is part of these results.")
+        foreign(known)
         st.caption("Votes that are saved on the page Annotate show here at once, before they are committed.")
         return
     images, decided = db.images(source, dataset), known.decided
@@ -122,6 +129,7 @@ def show(source: db.Source, config: Config, dataset: str, store: votes.Store) ->
     )
     table: Frame = whatif.accuracies(config, models, before, after, dataset, images.origins)
     table = db.with_models(table, source)
+    foreign(known)
     summary(catalogue, config, waiting, decided, images.ids, before, after, changed(before_labels, after_labels), table)
     st.caption(
         f"Accuracies are over all {len(images.ids):,} images of {name} that have a label: "
@@ -135,7 +143,16 @@ def show(source: db.Source, config: Config, dataset: str, store: votes.Store) ->
         was, is_now = (replace(judged, right=judged.right[common]) for judged in (before, after))
         gaps(catalogue, config, was, is_now, images.origins, other, dataset)
     st.markdown("**To make it so**")
-    st.code(COMMANDS, language="bash")
+    whole = annotate.committed(config).issuperset(waiting["event_id"])
+    st.code("dvc repro" if whole else COMMANDS, language="bash")
+
+
+def foreign(known: Now) -> None:
+    """Say how much of what was said is left out here."""
+    if known.n_foreign:
+        st.caption(
+            f"{known.n_foreign:,} events are about images or classes that these results do not have, and are left out."
+        )
 
 
 def changed(before: Frame, after: Frame) -> set[str]:
@@ -162,8 +179,8 @@ def summary(
     people, seen = waiting["annotator"].nunique(), waiting["sample_id"].nunique()
     left = len(consensus.undecided(decided))
     st.markdown(
-        f"##### Votes of {people} annotator{'s' * (people != 1)} on {seen:,} image{'s' * (seen != 1)} are waiting: the "
-        f"labels of **{len(other_labels):,}** would change."
+        f"##### What {people} annotator{'s' * (people != 1)} said of {seen:,} image{'s' * (seen != 1)} is not in these "
+        f"results yet: the labels of **{len(other_labels):,}** would change."
     )
     was, is_now = (terms.percent(share, low, high) for share, low, high, _ in shares)
     lines = [f"Of the {shares[0][3]:,} images with votes, {is_now} would have several labels (now {was})."]

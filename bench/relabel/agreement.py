@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 ALL = "*"
 """In the place of both annotators: everyone together."""
+MACHINE, SIMULATED = "machine", "simulated"
 MOST_PAIRS = 500
 """Pairs of annotators that are told apart at most, those with the most images in common."""
 AT_ONCE = 2_000_000
@@ -114,6 +115,14 @@ def _within(m: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
         yield full, starts[full] + i, starts[full] + j
 
 
+def _against(unit: Ints, mine: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
+    """Units, and values of a pair each: the one of `mine` (V,) that each unit has, with every other one of the unit."""
+    own = np.zeros(int(unit.max()) + 1, np.int64)
+    own[unit[mine]] = np.flatnonzero(mine)
+    others = np.flatnonzero(~mine)
+    return unit[others], own[unit[others]], others
+
+
 @dataclass(frozen=True)
 class Alpha:
     """Krippendorff's alpha and its standard error; NaN where there is nothing to disagree about."""
@@ -144,10 +153,9 @@ def alpha(found: Sets, among: Ints | None = None, focus: int | None = None) -> A
     who, code = found.annotator[rows], found.code[rows]
     # Observed: of each image the mean distance of its pairs, times its number of values.
     distance, pairs = np.zeros(len(m)), np.zeros(len(m))
-    for full, a, b in _within(m):
-        wanted = np.ones(len(full), bool) if focus is None else (who[a] == focus) | (who[b] == focus)
-        distance[full[wanted]] += 1 - _alike(found, code[a[wanted]], code[b[wanted]])[0]
-        pairs[full[wanted]] += 1
+    for full, a, b in _within(m) if focus is None else [_against(unit, who == focus)]:
+        distance += np.bincount(full, 1 - _alike(found, code[a], code[b])[0], minlength=len(m))
+        pairs += np.bincount(full, minlength=len(m))
     observed = m * distance / pairs
     # Expected: the mean distance of any two values, whoever gave them.
     codes, place, counts = np.unique(code, return_inverse=True, return_counts=True)
@@ -169,9 +177,10 @@ def alpha(found: Sets, among: Ints | None = None, focus: int | None = None) -> A
 def agreement(judged: Frame, dataset: str, seed: int, draws: int, confidence: float) -> Frame:
     """Table `agreement` of one dataset: every two annotators with an image in common, and all together.
 
-    judged: sample_id, class_id, annotator, action. No rows where no image was seen twice.
+    judged: sample_id, class_id, annotator, kind, action. No rows where no image was seen twice.
     """
     found = sets_of(judged)
+    simulated = np.isin(found.names, judged.loc[judged["kind"] == SIMULATED, "annotator"].unique().astype(str))
     rows = []
     for a, b in _pairs(found):
         mine = np.flatnonzero((found.annotator == a) | (found.annotator == b))
@@ -179,18 +188,23 @@ def agreement(judged: Frame, dataset: str, seed: int, draws: int, confidence: fl
         mine = mine[(m == 2)[unit]]
         one, other = found.code[mine[::2]], found.code[mine[1::2]]
         jaccard = _alike(found, one, other)[1]
-        rows.append((found.names[a], found.names[b], one != other, jaccard, alpha(found, mine)))
+        rows.append((found.names[a], found.names[b], [a, b], one != other, jaccard, alpha(found, mine)))
     if rows:
-        rows.append((ALL, ALL, *_of_all(found), alpha(found)))
+        several = np.bincount(found.image) >= 2
+        who = np.unique(found.annotator[several[found.image]])
+        rows.append((ALL, ALL, who, *_of_all(found), alpha(found)))
     out = []
-    for a, b, differ, jaccard, pair in rows:
+    for a, b, who, differ, jaccard, pair in rows:
         n, k = len(differ), int(differ.sum())
         low, high = stats.wilson(k, n, confidence)
         rng = compute.rng(seed, a, b)
         ends = stats.bootstrap_mean(jaccard, rng, draws=draws, confidence=confidence)
-        out.append((a, b, n, k, k / n, low, high, jaccard.mean(), *ends, pair.value, *pair.interval(confidence)))
-    columns = ["annotator_a", "annotator_b", "n_images", "n_differ", "disagreement", "ci_low", "ci_high"]
-    columns += ["jaccard", "jaccard_low", "jaccard_high", "alpha", "alpha_low", "alpha_high"]
+        of_whom = len(who), int(simulated[who].sum())
+        out.append(
+            (a, b, *of_whom, n, k, k / n, low, high, jaccard.mean(), *ends, pair.value, *pair.interval(confidence))
+        )
+    columns = ["annotator_a", "annotator_b", "n_annotators", "n_simulated", "n_images", "n_differ", "disagreement"]
+    columns += ["ci_low", "ci_high", "jaccard", "jaccard_low", "jaccard_high", "alpha", "alpha_low", "alpha_high"]
     return pd.DataFrame(out, columns=columns).assign(dataset=dataset)
 
 
@@ -217,13 +231,14 @@ def _of_all(found: Sets) -> tuple[npt.NDArray[np.bool_], Floats]:
     return differ[several], jaccard[several] / pairs[several]
 
 
-def annotators(judged: Frame, events: Frame, estimates: Frame, dataset: str) -> Frame:
+def annotators(judged: Frame, counted: Frame, events: Frame, estimates: Frame, dataset: str) -> Frame:
     """Table `annotators` of one dataset.
 
-    judged: sample_id, class_id, annotator, kind, action; events: table `votes`, for the time on an image; estimates:
-    annotator, sensitivity, specificity. An annotator's alpha is over the images that others saw too.
+    judged: sample_id, class_id, annotator, kind, action; counted: those of them that count; events: table `votes`, for
+    the time on an image; estimates: annotator, sensitivity, specificity. An annotator's alpha is with the others who
+    count, on images that both saw: of people with people (and with simulated ones where these count), of a model with
+    all of them and the other models.
     """
-    found = sets_of(judged)
     spent = events.loc[events["counts"] & events["action"].isin(ANSWERS) & (events["ms_spent"] > 0)]
     spent = spent.drop_duplicates(["annotator", "sample_id", "stage"])
     spent = spent.loc[spent["sample_id"].str.startswith(f"{dataset}/")].groupby("annotator")["ms_spent"].median()
@@ -232,16 +247,26 @@ def annotators(judged: Frame, events: Frame, estimates: Frame, dataset: str) -> 
         kind=("kind", "first"), n_votes=("yes", "size"), n_images=("sample_id", "nunique"), yes_share=("yes", "mean")
     )
     out = out.join(estimates.set_index("annotator")[["sensitivity", "specificity"]])
+    machine = (out["kind"] == MACHINE).to_numpy()
+    alphas = pd.Series(with_others(counted.loc[counted["kind"] != MACHINE]), dtype=float).reindex(out.index)
+    if machine.any():
+        alphas = alphas.where(~machine, pd.Series(with_others(counted), dtype=float).reindex(out.index))
+    out = out.assign(agreement_alpha=alphas, ms_median=spent.reindex(out.index).astype(float), dataset=dataset)
+    return out.reset_index()
+
+
+def with_others(judged: Frame) -> dict[str, float]:
+    """Of each annotator the alpha with the others, over the images that it and another saw; judged as for `sets_of`."""
+    found = sets_of(judged)
     starts = np.searchsorted(found.image, np.arange(found.n_images + 1)).tolist()
     order = np.argsort(found.annotator, kind="stable")
     ends = np.searchsorted(found.annotator[order], np.arange(len(found.names) + 1))
-    alphas = []
-    for number in range(len(found.names)):
+    out = {}
+    for number, name in enumerate(found.names):
         seen = found.image[order[ends[number] : ends[number + 1]]]
         among = np.concatenate([np.arange(starts[one], starts[one + 1]) for one in seen])
-        alphas.append(alpha(found, among, focus=number).value)
-    out = out.assign(agreement_alpha=alphas, ms_median=spent.reindex(out.index).astype(float), dataset=dataset)
-    return out.reset_index()
+        out[name] = alpha(found, among, focus=number).value
+    return out
 
 
 def tick_rates(judged: Frame, dataset: str, confidence: float) -> Frame:

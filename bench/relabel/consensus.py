@@ -28,6 +28,8 @@ from bench.evaluate import correctness
 from bench.evaluate.correctness import CONSENSUS
 from bench.frames import Frame
 from bench.relabel import agreement, events, rules
+from bench.relabel.agreement import MACHINE, SIMULATED
+from bench.relabel.rules import COUNTS
 from bench.store import tables
 
 if TYPE_CHECKING:
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
 RULES = ("union", "intersection", "majority", "dawid_skene")
 TRUE = ("true", "composed")
 """Sources that are known to be true, of sets that were made here: what rules are held against."""
-COUNTS = ["n_yes", "n_no", "n_unsure"]
-HUMAN, MACHINE, SIMULATED = "human", "machine", "simulated"
+HUMAN = "human"
 BALLOT = ["sample_id", "class_id", "annotator", "kind", "pooled", *COUNTS]
 
 
@@ -62,7 +63,8 @@ def run(config: Config) -> dict[str, int]:
     first = events.judged(said).assign(dataset=lambda frame: frame["sample_id"].map(dataset_of))
 
     found: dict[str, list[Frame]] = {name: [] for name in (*_MADE, "labels", "label_sources")}
-    for dataset, mine in everyone.groupby("dataset", sort=True):
+    for dataset in sorted({*everyone["dataset"], *refinements["sample_id"].map(dataset_of)}):
+        mine = everyone.loc[everyone["dataset"] == dataset]
         rows = samples.loc[samples["dataset"] == dataset]
         refined = refinements.loc[refinements["sample_id"].map(dataset_of) == dataset]
         decided = decide(mine, refined, rows, config.consensus)
@@ -71,8 +73,8 @@ def run(config: Config) -> dict[str, int]:
         found["labels"].append(labels.assign(source=CONSENSUS))
         about = described(decided, mine, len(rows), config.consensus)
         found["label_sources"].append(pd.DataFrame({"dataset": [dataset], "source": CONSENSUS, "about": about}))
-        found["vote_rules"].append(_rules(config, mine, rows, given, str(dataset)))
-        for name, part in _people(config, str(dataset), mine, first.loc[first["dataset"] == dataset], said).items():
+        found["vote_rules"].append(_rules(config, mine, rows, given, dataset))
+        for name, part in _people(config, dataset, mine, first.loc[first["dataset"] == dataset], said).items():
             found[name].append(part)
     found["votes"], found["ballots"] = [said], [everyone[BALLOT]]
     found["labels"].insert(0, given)
@@ -238,9 +240,10 @@ def _people(config: Config, dataset: str, ballots: Frame, judged: Frame, said: F
     answers = single[["sample_id", "class_id", "annotator", "kind"]].assign(action=action)
     seed = compute.seed_of(config.seed, "agreement", dataset)
     estimates = rules.estimates(counted(single), config.consensus)
-    people = counted(answers).loc[lambda frame: frame["kind"] != MACHINE]
+    kept = counted(answers)
+    people = kept.loc[kept["kind"] != MACHINE]
     return {
-        "annotators": agreement.annotators(answers, said, estimates, dataset),
+        "annotators": agreement.annotators(answers, kept, said, estimates, dataset),
         "agreement": agreement.agreement(people, dataset, seed, statistics.bootstrap, statistics.confidence),
         "tick_rates": agreement.tick_rates(judged, dataset, statistics.confidence),
     }

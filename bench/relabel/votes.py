@@ -298,7 +298,7 @@ def sign_in(store: Store, name: str, pin: str, reserved: Collection[str] = froze
     BenchError where the PIN is another one, or the name cannot be had: `reserved` ones are models and simulated.
     """
     name, key = clean(name), folded(name)
-    if key in {folded(one) for one in reserved}:
+    if key in {folded(one) for one in reserved} or (key in _voted(store, people=False)):
         raise _refused(f"{name!r} is the name of a model or of a simulated annotator", "Choose another name.")
     if not MIN_PIN <= len(pin) <= MAX_PIN:
         raise _refused(f"a PIN has {MIN_PIN} to {MAX_PIN} characters", "Choose another one.")
@@ -328,9 +328,10 @@ def unclaimed(store: Store, name: str) -> int:
         return 0 if spelled is None else int(connection.execute(images).scalar_one())
 
 
-def _voted(store: Store) -> dict[str, str]:
-    """Names of people under which there are votes, by what they are told apart by."""
-    names = sa.select(_EVENTS.c.annotator).where(_EVENTS.c.kind == "human").distinct()
+def _voted(store: Store, *, people: bool = True) -> dict[str, str]:
+    """Names of people (or of all others) under which there are votes, by what they are told apart by."""
+    human = _EVENTS.c.kind == "human"
+    names = sa.select(_EVENTS.c.annotator).where(human if people else ~human).distinct()
     with _reading(store) as connection:
         return {folded(one): one for one in connection.execute(names).scalars()}
 
@@ -345,7 +346,8 @@ def external(store: Store, subject: str, name: str, reserved: Collection[str] = 
     with _reading(store) as connection:
         if (found := connection.execute(mine).scalar()) is not None:
             return Annotator(found)
-    base, taken = _given(name), {folded(one) for one in reserved} | _voted(store).keys()
+    base, taken = _given(name), {folded(one) for one in reserved}
+    taken |= _voted(store).keys() | _voted(store, people=False).keys()
     with store.engine.begin() as connection:
         number = 1
         while (found := connection.execute(mine).scalar()) is None:  # another may take the name, or be the same, now

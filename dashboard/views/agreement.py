@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
 
 from bench import config as configuration
 from bench.config import Config
@@ -28,7 +29,6 @@ def main() -> None:
     catalogue = db.catalogue(source)
     name, everyone = catalogue.dataset_name(view.dataset), db.annotators(source, view.dataset)
     together = db.agreement(source, view.dataset).query("annotator_a == '*'")
-    people = everyone.loc[everyone["kind"] != "machine"]
     if together.empty:
         said = f"No image of {name} has been annotated by two in these results."
         voted = [catalogue.dataset_name(one) for one in db.voted_datasets(source)]
@@ -36,11 +36,12 @@ def main() -> None:
             said = f"Of the votes on {name} only counts are known, so nothing can be said of single annotators."
         parts.head(QUESTION, said, f"There are votes on {', '.join(voted)}." if voted else "")
     else:
-        parts.head(QUESTION, relabelling.agreed(together.iloc[0].to_dict(), len(people), name))
-        if (people["kind"] == "simulated").any():
+        row = together.iloc[0].to_dict()
+        parts.head(QUESTION, relabelling.agreed(row, name))
+        if n := int(row["n_simulated"]):
             st.caption(
-                f":material/info: {int((people['kind'] == 'simulated').sum())} of {len(people)} annotators here are "
-                "**simulated**: made from labels that are known to be true, with mistakes of given rates."
+                f":material/info: {n} of these {int(row['n_annotators'])} annotators are **simulated**: made from "
+                "labels that are known to be true, with mistakes of given rates."
             )
         st.markdown("What each of these means is one hover away.", help=terms.HELP["agreement"])
     if not db.has_images(source):
@@ -99,7 +100,7 @@ def figures(source: db.Source, dataset: str, everyone: Frame) -> None:
         )
         parts.table(shown, f"pairs-{dataset}", alt="Agreement of each pair of annotators")
         if len(pairs) == MOST_PAIRS:
-            st.caption(f"The {MOST_PAIRS} pairs with the most images in common.")
+            st.caption(f"At most {MOST_PAIRS} pairs, those with the most images in common.")
     rates = db.tick_rates(source, dataset)
     if len(rates):
         rates = rates.assign(annotator=rates["annotator"].map(lambda who: marked.get(who, who)))
@@ -125,10 +126,11 @@ def _disputed(source: db.Source, dataset: str) -> tuple[Config, votes.Store, Fra
     try:
         store = annotate.connected(config)
         known = whatif.now(source, config, dataset, store)
-    except BenchError as fault:
-        st.markdown(parts.plain(str(fault)))
+    except (BenchError, SQLAlchemyError) as fault:
+        st.markdown(annotate.trouble(fault))
         return None
-    return config, store, relabelling.disputed(known.ballots, known.decided)
+    whatif.foreign(known)
+    return config, store, known.disputed
 
 
 def counted(said: Frame, name: str) -> str:
@@ -139,7 +141,7 @@ def counted(said: Frame, name: str) -> str:
     text = (
         f"**{len(each):,}** disputed image{'s' * (len(each) != 1)} of {name}, the most contested first: on {differ:,} "
     )
-    text += f"the label sets of annotators differ, and of {left:,} the votes leave a label undecided"
+    text += f"annotators answer differently, and of {left:,} the votes leave a label undecided"
     return f"{text}; {refined:,} {'is' if refined == 1 else 'are'} refined already." if refined else f"{text}."
 
 
@@ -208,7 +210,11 @@ def refine(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None
         return
     config, store, said = found
     annotate.remembered()
-    who = annotate.person(store, source)
+    try:
+        who = annotate.person(store, source)
+    except SQLAlchemyError as fault:
+        st.markdown(annotate.trouble(fault))
+        return
     if who is None:
         annotate.sign_in(store, source)
         return

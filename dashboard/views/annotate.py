@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
 
 from bench import config as configuration
 from bench.errors import BenchError
@@ -35,9 +36,9 @@ def main() -> None:
     try:
         store = annotate.connected(config)
         who = annotate.person(store, source)
-    except BenchError as fault:
+    except (BenchError, SQLAlchemyError) as fault:
         parts.head(question, "Votes cannot be kept just now.")
-        st.markdown(parts.plain(str(fault)))
+        st.markdown(annotate.trouble(fault))
         return
     overlap = config.annotations.overlap
     parts.head(

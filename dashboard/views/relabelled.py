@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
 
 from bench import config as configuration
 from bench.errors import BenchError
@@ -171,8 +172,8 @@ def people(events: Frame, ballots: Frame, names: dict[int, str]) -> None:
         unsure = [f"{parts.plain(names[c])}?" for c in rows.loc[rows["action"] == "unsure", "class_id"].astype(int)]
         said = ", ".join([*yes, *unsure]) or "none of these"
         comment = " ".join(parts.plain(str(text)) for text in rows["comment"].dropna())
-        kind = " (simulated)" if first["kind"] == "simulated" else ""
-        line = f"{parts.plain(str(annotator))}{kind}{', refining' if stage == 'refine' else ''}: {said}"
+        who = parts.plain(relabelling.marked(str(annotator), str(first["kind"])))
+        line = f"{who}{', refining' if stage == 'refine' else ''}: {said}"
         line = line if rows["counts"].any() else f"~~{line}~~ taken back or replaced"
         line += f"  \n“{comment}”" if comment else ""
         st.markdown(line, help=str(first["utc"])[:16].replace("T", " "))
@@ -183,8 +184,8 @@ def people(events: Frame, ballots: Frame, names: dict[int, str]) -> None:
         yes = rows.loc[rows["n_yes"] > 0].sort_values("n_yes", ascending=False)
         pooled = bool(rows["pooled"].any())
         listed = [f"{parts.plain(names[r.class_id])}{f' {r.n_yes:,}' if pooled else ''}" for r in records(yes)]
-        kind = " (pooled votes)" if pooled else " (model)" if rows["kind"].iloc[0] == "machine" else ""
-        st.markdown(f"{parts.plain(str(annotator))}{kind}: {', '.join(listed) or 'none of these'}")
+        who = parts.plain(relabelling.marked(str(annotator), str(rows["kind"].iloc[0])))
+        st.markdown(f"{who}{' (pooled votes)' if pooled else ''}: {', '.join(listed) or 'none of these'}")
 
 
 def accuracy(source: db.Source, catalogue: db.Catalogue, dataset: str) -> None:
@@ -339,11 +340,9 @@ def pending(source: db.Source, dataset: str) -> None:
         st.markdown("Votes are waiting for the results that are here, not for a snapshot that was opened.")
         return
     try:
-        store = annotate.connected(config)
-    except BenchError as fault:
-        st.markdown(parts.plain(str(fault)))
-        return
-    whatif.show(source, config, dataset, store)
+        whatif.show(source, config, dataset, annotate.connected(config))
+    except (BenchError, SQLAlchemyError) as fault:
+        st.markdown(annotate.trouble(fault))
 
 
 main()

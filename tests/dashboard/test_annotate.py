@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from bench import config as configuration
 from bench.config import Config
-from bench.relabel import events, votes
+from bench.relabel import events, queue, votes
 from bench.store import database
 from dashboard import annotate, db, terms
 from tests import factory
@@ -398,6 +399,83 @@ def test_a_set_without_pictures_can_be_annotated(imported: Config, mixed: db.Sou
     }
     assert label["notes"] == [["<b>", "yes"]]
     assert found["preset"] == [{"class_id": 4, "action": "yes"}]
+
+
+@dataclass
+class Desk:
+    """What `annotate._save` works on: a session of one who annotates, and the outbox of its browser."""
+
+    config: Config
+    here: db.Source
+    patch: pytest.MonkeyPatch
+    who: votes.Annotator = field(default_factory=lambda: votes.Annotator(f"P{uuid.uuid4().hex[:8]}"))
+
+    def __post_init__(self) -> None:
+        self.store, self.known = annotate.connected(self.config), annotate.known(self.here)
+        self.ids = list(annotate._ordered(self.here, DATASET, "quality"))[-6:]
+        self.token = votes.issue_token(self.store, self.who)
+        progress = queue.Progress(0, 0, len(self.ids), len(self.ids))
+        self.session: dict[str, Any] = {"held": set(), "pending": {}, "ids": self.ids[:], "progress": progress}
+
+    def save(self, *items: tuple[str, str], task: annotate.Task) -> None:
+        """Save answers, as image and stage each."""
+        one = {"answers": [{"class_id": 1, "action": "yes", "rank": 1}], "ms": 1, "sitting": "s"}
+        outbox = [
+            {**one, "id": str(uuid.uuid4()), "sample_id": image, "stage": stage, "snapshot": self.known.snapshot}
+            for image, stage in items
+        ]
+        state = {"annotator_token": self.token, f"{annotate.KEY}:{task.stage}": {"outbox": {"items": outbox}}}
+        self.patch.setattr(annotate.st, "session_state", state)
+        annotate._save(self.here, self.store, self.who, self.session, task)
+
+
+@pytest.fixture
+def at_desk(annotated: Config, here: db.Source, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(annotated, here, monkeypatch)
+
+
+def test_each_save_counts_once_also_where_others_votes_are_read_anew(at_desk: Desk) -> None:
+    for n, image in enumerate(at_desk.ids[:3], start=1):
+        annotate._people.clear()  # ten seconds later
+        at_desk.save((image, "annotate"), task=task())
+        assert at_desk.session["progress"].mine == n
+        assert at_desk.session["progress"].left == len(at_desk.ids) - n
+
+
+def test_what_waited_from_another_stage_is_stored_and_no_progress_of_this_one(at_desk: Desk) -> None:
+    refining = annotate.Task(DATASET, events.REFINE, "refine hidden", at_desk.ids, 1, False, "", "", lambda _: {})
+    first, second = at_desk.ids[:2]
+    at_desk.save((first, "annotate"), (second, "refine"), task=refining)
+    assert {receipt["stored"] for receipt in at_desk.session["receipts"]} == {True}
+    assert at_desk.session["progress"].mine == 1
+    assert first in at_desk.session["ids"]
+    assert second not in at_desk.session["ids"]
+
+
+def test_an_image_of_which_others_said_more_is_sent_again(annotated: Config, here: db.Source) -> None:
+    store, who, notes = annotate.connected(annotated), votes.Annotator("R"), {}
+    image = annotate._ordered(here, DATASET, "quality")[0]
+    refining = annotate.Task(DATASET, events.REFINE, "r", [image], 1, False, "", "", lambda _: {"notes": dict(notes)})
+    progress = queue.Progress(0, 0, 1, 1)
+    session: dict[str, Any] = {
+        "ids": [image],
+        "hash": "h",
+        "held": set(),
+        "pending": {},
+        "seq": 0,
+        "progress": progress,
+    }
+    session |= {"about": ("snapshot",), "id": "i", "sitting": "s", "receipts": [], "pace": None}
+
+    def sent() -> list[str]:
+        payload = annotate._payload(here, annotated, store, who, refining, session)
+        session["held"] |= session["pending"].pop(session["seq"])
+        return [one["id"] for one in payload["images"]]
+
+    assert sent() == [image]
+    assert sent() == []
+    notes[1] = [("Ada", "yes")]
+    assert sent() == [image]
 
 
 def test_every_order_is_explained() -> None:

@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 from bench.config import Config, Consensus
 from bench.relabel import consensus, events, votes
-from bench.store import database
-from dashboard import db, relabelling
+from bench.store import database, tables
+from dashboard import db, relabelling, whatif
 from tests import factory
 from tests.dashboard.conftest import Open, text
 
@@ -67,14 +67,18 @@ def test_simulated_annotators_are_marked_wherever_they_are(annotated: Config, op
     said = fine(open_app(annotated.root, "relabelled", dataset=MOSAIC))
     assert "**simulated annotators**" in said
     app = open_app(annotated.root, "relabelled", dataset=MOSAIC, sample=f"{MOSAIC}/00000")
-    assert "(simulated)" in fine(app)
+    assert factory.SIMULATED in fine(app)
+    assert relabelling.marked(factory.SIMULATED, "simulated") == factory.SIMULATED, "its name says so"
+    assert relabelling.marked("Ada", "simulated") == "Ada (simulated)"
+    assert relabelling.marked("net", "machine") == "net (model)"
+    assert relabelling.marked("Ada", "human") == "Ada"
 
 
 def test_who_said_what_is_hidden_until_it_is_asked_for(annotated: Config, open_app: Open) -> None:
     app = open_app(annotated.root, "agreement", dataset=NOISY, agree="disputed")
     said = fine(app)
     assert "disputed images of Digits noisy (control, relabelled), the most contested first" in said
-    assert "the label sets of annotators differ, and of " in said
+    assert "annotators answer differently, and of " in said
     assert "Ada" not in said
     app = open_app(annotated.root, "agreement", dataset=NOISY, agree="disputed", who="shown")
     assert "Ada Núñez" in fine(app)
@@ -166,7 +170,8 @@ def test_pending_votes_are_held_against_what_there_is(own: Config, open_app: Ope
         assert all(receipt.stored for receipt in votes.record(store, votes.Annotator(who), made, known))
     app = open_app(own.root, "relabelled", dataset="digits", about="pending")
     said = fine(app)
-    assert "Votes of 2 annotators on 20 images are waiting: the labels of **20** would change." in said
+    assert "What 2 annotators said of 20 images is not in these results yet: the labels of **20** would change." in said
+    assert [block.value for block in app.code] == [whatif.COMMANDS]
     table = app.dataframe[0].value.set_index("Model")
     labels = pd.Series(dict(zip(samples.ids, samples.labels.tolist(), strict=True)))
     labels.update(pd.Series(dict(wrong)))
@@ -175,6 +180,36 @@ def test_pending_votes_are_held_against_what_there_is(own: Config, open_app: Ope
     assert table.loc["Supervised CNN", "Then, %"] == round(100 * right, 1)
     assert table.loc["Supervised CNN", "To"] < 0
     assert len(app.dataframe) > 1, "gaps to the sets that are held against it"
+
+
+def test_votes_that_these_results_cannot_hold_are_left_out_and_said(own: Config, open_app: Open) -> None:
+    """Of an image, and of a class, that other results had."""
+    store, known = (
+        votes.connect(own),
+        votes.Known("before", dict.fromkeys([f"{NOISY}/gone", f"{NOISY}/00002"], NOISY), {NOISY: 99}),
+    )
+    for who, said in (("Eve", "yes"), ("Eva", "no")):
+        answers = (votes.Answer(70, said, 1), votes.Answer(1, "yes", 2))
+        made = [
+            votes.Submission(str(uuid.uuid4()), one, "annotate", answers, False, "", 5, "before", "s")
+            for one in known.dataset_of
+        ]
+        assert all(receipt.stored for receipt in votes.record(store, votes.Annotator(who), made, known))
+    for view in ({"agree": "disputed"}, {"agree": "refine"}):
+        said = fine(open_app(own.root, "agreement", dataset=NOISY, **view))
+        assert "6 events are about images or classes that these results do not have, and are left out." in said
+    assert "are left out" in fine(open_app(own.root, "relabelled", dataset=NOISY, about="pending"))
+
+
+def test_imported_votes_of_machines_are_votes_here_too(own: Config) -> None:
+    path = own.results / "ballots.parquet"
+    rows = [("optdigits/00000", 3, "their/net", "machine", False, 1, 0, 0)]
+    rows += [("optdigits/00000", 3, "pixels", "machine", False, 0, 1, 0)]
+    both = pd.concat([tables.read("ballots", path), pd.DataFrame(rows, columns=BALLOT)])
+    tables.write("ballots", both, path)
+    database.run(own)
+    found = whatif.ballots(_source(own), own, events.read(own.root / "nowhere"), "optdigits")
+    assert found["annotator"].tolist() == ["their/net"], "models vote anew, by what params.yaml says"
 
 
 def test_the_consensus_as_files(annotated: Config, open_app: Open) -> None:
@@ -226,6 +261,14 @@ def test_disputed_images_are_those_on_which_people_differ_or_that_are_undecided(
     assert set(found.loc[found["open"], "sample_id"]) == undecided
     assert set(found["sample_id"]) == differ | undecided
     assert undecided - differ or differ - undecided
+
+
+def test_where_nobody_says_yes_no_image_has_a_label() -> None:
+    decided = pd.DataFrame({"sample_id": ["d/0", "d/1"], "class_id": [3, 4], "state": ["no", "disputed"]})
+    decided = decided.assign(method="majority", basis="human")
+    rows = relabelling.changes(decided, pd.DataFrame({"sample_id": ["d/0", "d/1", "d/2"], "label": [3, 4, 5]}))
+    assert rows["now"].tolist() == [(), ()]
+    assert rows[["empty", "lost", "disputed"]].to_numpy().tolist() == [[True, True, False], [False, False, True]]
 
 
 BALLOT = ["sample_id", "class_id", "annotator", "kind", "pooled", "n_yes", "n_no", "n_unsure"]

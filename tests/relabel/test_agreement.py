@@ -127,7 +127,8 @@ def test_one_against_the_others() -> None:
         }
     )  # fmt: skip
     rates = pd.DataFrame({"annotator": ["a0"], "sensitivity": [0.9], "specificity": [0.8]})
-    table = agreement.annotators(answers(cells), events, rates, "d").set_index("annotator")
+    said = answers(cells)
+    table = agreement.annotators(said, said, events, rates, "d").set_index("annotator")
     assert table.loc["a0", "agreement_alpha"] > table.loc["a2", "agreement_alpha"]
     assert table.loc["a2", "agreement_alpha"] == pytest.approx(0, abs=0.15)
     assert table.loc["a0", ["n_votes", "n_images", "sensitivity", "ms_median"]].tolist() == [1200, 200, 0.9, 2000]
@@ -160,7 +161,7 @@ def test_alpha_of_one_is_of_the_images_that_another_saw_too() -> None:
         {"counts": bool, "ms_spent": float}
     )
     rates = pd.DataFrame(columns=["annotator", "sensitivity", "specificity"])
-    table = agreement.annotators(answers(cells), events, rates, "d").set_index("annotator")
+    table = agreement.annotators(answers(cells), answers(cells), events, rates, "d").set_index("annotator")
     for who in ("a0", "a3"):
         units = {i: {a: s for (j, a), s in cells.items() if j == i} for i in {i for i, _ in cells}}
         seen = [unit for unit in units.values() if who in unit and len(unit) >= 2]
@@ -169,6 +170,39 @@ def test_alpha_of_one_is_of_the_images_that_another_saw_too() -> None:
         values = [s for unit in seen for s in unit.values()]
         expected = sum(masi(a, b) for a, b in permutations(values, 2)) / (n * (n - 1))
         assert table.loc[who, "agreement_alpha"] == pytest.approx(1 - observed / n / expected, abs=1e-12)
+
+
+def test_people_are_held_against_those_who_count_and_no_models() -> None:
+    """Ada and Ben agree; a model, and a simulated annotator whose votes do not count there, say other things."""
+    sets = {i: frozenset({i % 3}) for i in range(12)}
+    said = {(f"d/{i:02d}", who): labels for i, labels in sets.items() for who in ("Ada", "Ben")}
+    other: Cells = {(f"d/{i:02d}", who): frozenset({(i + 1) % 3}) for i in sets for who in ("model", "S")}
+    judged = answers({**said, **other})
+    judged["kind"] = judged["annotator"].map({"model": "machine", "S": "simulated"}).fillna("human")
+    events = pd.DataFrame(columns=["counts", "action", "ms_spent", "annotator", "sample_id", "stage"]).astype(
+        {"counts": bool, "ms_spent": float}
+    )
+    rates = pd.DataFrame(columns=["annotator", "sensitivity", "specificity"])
+    counted = judged.loc[judged["kind"] != "simulated"]
+    alphas = agreement.annotators(judged, counted, events, rates, "d").set_index("annotator")["agreement_alpha"]
+    assert alphas[["Ada", "Ben"]].tolist() == [1, 1]
+    assert alphas["model"] < 0
+    assert np.isnan(alphas["S"]), "it does not count on any image"
+    people = counted.loc[counted["kind"] != "machine"]
+    row = agreement.agreement(people, "d", 0, 50, 0.95).set_index("annotator_a").loc["*"]
+    assert row[["n_annotators", "n_simulated"]].tolist() == [2, 0]
+
+
+def test_one_is_held_against_the_others_without_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an image that 200 saw, 199 pairs for each of them, and not all 19,900."""
+    rng = np.random.default_rng(0)
+    cells = {(f"d/{i}", f"a{w:03d}"): frozenset({int(rng.integers(3))}) for i in range(2) for w in range(200)}
+    looked: list[int] = []
+    real = agreement._alike
+    monkeypatch.setattr(agreement, "_alike", lambda found, a, b: (looked.append(len(a)), real(found, a, b))[1])
+    found = agreement.with_others(answers(cells, range(3)))
+    assert len(found) == 200
+    assert looked == [2 * 199] * 200
 
 
 def test_ticks_by_place() -> None:

@@ -347,6 +347,9 @@ def test_votes_that_came_with_the_data_are_somebodys_to_claim(store: Store) -> N
     votes.record(store, votes.Annotator("Sim", "simulated"), [saved(2, 1)], KNOWN)
     assert votes.unclaimed(store, "  ADA ") == 2
     assert votes.unclaimed(store, "Sim") == votes.unclaimed(store, "Ben") == 0
+    with pytest.raises(BenchError, match="simulated annotator"):
+        votes.sign_in(store, "sim", "1234")
+    assert votes.external(store, "https://id 0", "Sim").name == "Sim (2)"
     assert votes.external(store, "https://id 1", "Ada").name == "Ada (2)"
     assert votes.sign_in(store, "ADA", "1234").name == "Ada", "as the votes spell it"
     assert votes.unclaimed(store, "Ada") == 0
