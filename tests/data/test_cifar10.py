@@ -34,7 +34,12 @@ real = pytest.mark.skipif(
 server = test_fetch.server
 
 N = 12
+N_TRAIN = 15
 LABELS = np.arange(N) % 10
+TRAIN_LABELS = np.arange(N_TRAIN) % 10
+TRAIN_IMAGES = np.random.default_rng(1).integers(0, 256, (N_TRAIN, 32, 32, 3), dtype=np.uint8)
+TRAIN_IMAGES[13] = TRAIN_IMAGES[4]
+"""Two training images have the same pixels, and two labels."""
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 32, 32, 3), dtype=np.uint8)
 COUNTS = np.zeros((N, 10), np.int64)
 COUNTS[np.arange(N), LABELS] = 40
@@ -44,20 +49,22 @@ COUNTS[6] = [0, 0, 0, 50, 0, 0, 0, 0, 0, 0]
 """Image 5 has no votes, image 6 none for its label."""
 
 
-def batch() -> bytes:
-    """test_batch.bin: a byte of class, then the red, green and blue plane of each image."""
-    planes = IMAGES.transpose(0, 3, 1, 2).reshape(N, -1)
-    return np.concatenate([LABELS[:, None].astype(np.uint8), planes], axis=1).tobytes()
+def batch(images: np.ndarray = IMAGES, labels: np.ndarray = LABELS) -> bytes:
+    """A batch as published: a byte of class, then the red, green and blue plane of each image."""
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    return np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1).tobytes()
 
 
 def archive(path: Path, members: dict[str, bytes] | None = None) -> Path:
     """An archive as published, with files that are not wanted and names that lead out of it."""
     known = {
         "cifar-10-batches-bin/batches.meta.txt": ("\n".join(cifar10.CLASSES) + "\n\n").encode(),
-        "cifar-10-batches-bin/data_batch_1.bin": b"\x00" * 30730,
         "../../test_batch.bin": batch(),
     }
-    with tarfile.open(path, "w:gz") as tar:
+    for n in range(5):
+        part = slice(3 * n, 3 * n + 3)
+        known[f"cifar-10-batches-bin/data_batch_{n + 1}.bin"] = batch(TRAIN_IMAGES[part], TRAIN_LABELS[part])
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         link = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(link)
@@ -87,6 +94,8 @@ def as_tables(folder: Path) -> Path:
     (folder / "classes.json").write_text(json.dumps(list(cifar10.CLASSES)))
     rows = {"index": np.arange(N, dtype=np.int32), "label": LABELS.astype(np.int16), "image": [*map(webp, IMAGES)]}
     pd.DataFrame(rows).iloc[::-1].to_parquet(folder / "test.parquet")
+    rows = {"file": "x", "label": TRAIN_LABELS.astype(np.int16), "image": [*map(webp, TRAIN_IMAGES)]}
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_parquet(folder / "train.parquet")
     beside = folder.parent / "cifar10h"
     beside.mkdir()
     counts = pd.DataFrame({"index": np.arange(N), "counts": COUNTS.astype(np.int16).tolist()})
@@ -107,7 +116,7 @@ def test_both_readers_end_in_the_same_bytes(tmp_path: Path) -> None:
     sources = {"one": official(tmp_path / "official"), "two": as_tables(tmp_path / "tables")}
     for name, source in sources.items():
         counts = cifar10.write(cifar10.read(source), tmp_path / name)
-        assert counts == {"images": N, "votes": int(COUNTS.sum())}
+        assert counts == {"images": N + N_TRAIN, "votes": int(COUNTS.sum())}
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert sorted(files(tmp_path / "one")) == WRITTEN
     assert not (tmp_path.parent / "test_batch.bin").exists()
@@ -118,13 +127,24 @@ def test_what_is_written_is_what_was_published(tmp_path: Path) -> None:
     folder = tmp_path / "out" / "cifar10"
     meta = samples.load_meta(folder)
     assert tuple(meta.classes) == cifar10.CLASSES
-    frame = samples.read_table(folder, 10)
+    whole = samples.read_table(folder, 10)
+    frame = whole.loc[whole["split"] == "test"]
     assert frame["sample_id"].tolist() == [f"cifar10/{place:05d}" for place in range(N)]
     assert frame["label"].tolist() == LABELS.tolist()
-    assert set(frame["split"]) == {"test"}
     np.testing.assert_array_equal(samples.decode(frame, folder), IMAGES.transpose(0, 3, 1, 2))
     shown = tables.read("images", folder / fetch.THUMBNAILS)
     assert shown["thumbnail"].tolist() == frame["image"].tolist()
+    train = whole.loc[whole["split"] == "train"]
+    pixels = samples.decode(train, folder).transpose(0, 2, 3, 1)
+    digests = [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in pixels]
+    named = train["sample_id"].str.removeprefix("cifar10/train-").str.removesuffix("-2")
+    assert named.tolist() == digests == sorted(digests)
+    assert train["sample_id"].is_unique
+    known = {image.tobytes(): label for image, label in zip(TRAIN_IMAGES, TRAIN_LABELS.tolist(), strict=True)}
+    twice = TRAIN_IMAGES[4].tobytes()
+    rows = [(image.tobytes(), label) for image, label in zip(pixels, train["label"].tolist(), strict=True)]
+    assert {image: label for image, label in rows if image != twice} == {k: v for k, v in known.items() if k != twice}
+    assert [label for image, label in rows if image == twice] == [3, 4], "in the order of their labels"
     labels = tables.read("labels", folder / "labels.parquet")
     assert labels["source"].unique().tolist() == ["original"]
 
@@ -167,6 +187,10 @@ OFFICIAL_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "no number of records of 3,073 bytes",
     ),
     "no batch": (lambda f: archive(f / cifar10.ARCHIVE, {"../../test_batch.bin": b""}), "no number of records"),
+    "half a training batch": (
+        lambda f: archive(f / cifar10.ARCHIVE, {"cifar-10-batches-bin/data_batch_3.bin": batch()[:-1]}),
+        r"its data_batch_3\.bin is no number of records",
+    ),
     "a class above": (
         lambda f: archive(f / cifar10.ARCHIVE, {"../../test_batch.bin": b"\x0a" + batch()[1:]}),
         "a label outside 0 to 9",
@@ -223,6 +247,11 @@ def _encoded(image: np.ndarray, form: str) -> bytes:
 
 
 FOLDER_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no training images": (lambda f: (f / "train.parquet").unlink(), r"train\.parquet: cannot be read"),
+    "a training label that is none": (
+        lambda f: pd.read_parquet(f / "train.parquet").assign(label=10).to_parquet(f / "train.parquet"),
+        r"train\.parquet: has a label outside",
+    ),
     "an index twice": (changed(index=[0, *range(N - 1)]), "does not list each image once"),
     "no labels": (changed(label=None), "cannot be read|lacks the column `label`"),
     "a picture of another size": (changed(image=_encoded(IMAGES[0, :16], "PNG")), "image 0 is not 32 x 32 pixels"),
@@ -283,7 +312,7 @@ def test_a_fetch_from_the_official_sources(
         fetch.run(preset, out)
     server.files["/a"] = packed
     said = fetch.run(preset, out)
-    assert f"12 images, {int(COUNTS.sum())} votes; all 5 files are as pinned" in said
+    assert f"{N + N_TRAIN} images, {int(COUNTS.sum())} votes; all 5 files are as pinned" in said
     assert files(out / "cifar10") == files(tmp_path / "pinned")
     assert [path.name for path in out.iterdir()] == ["cifar10"], "downloads are removed"
 
@@ -300,7 +329,7 @@ def test_the_index_takes_the_set_and_keeps_its_pictures_out_of_the_results(tmp_p
     preset = small(tmp_path)
     fetch.run(preset, tmp_path / "fetched", tmp_path / "source")
     config = Config.model_validate({"root": tmp_path, "seed": 0, "models": {}, **preset.params()})
-    assert index.run(config) == {"datasets": 1, "samples": N, "pictures": 0, "labels": N}
+    assert index.run(config) == {"datasets": 1, "samples": N + N_TRAIN, "pictures": 0, "labels": N + N_TRAIN}
     rows = tables.read("samples", tmp_path / "results" / "samples.parquet")
     assert set(rows["width"]) == set(rows["height"]) == {32}
     assert tables.read("images", tmp_path / "results" / "images.parquet").empty
@@ -332,9 +361,12 @@ def test_the_real_files_are_those_of_the_manifest(published: Path) -> None:
 def test_the_real_images_of_an_archive_give_the_same_bytes(published: Path, tmp_path: Path) -> None:
     """The images of the real folder, packed as the official archive is."""
     content = cifar10.read(SHARED / "cifar10")
-    planes = content.images.transpose(0, 3, 1, 2).reshape(len(content.labels), -1)
-    records = np.concatenate([content.labels[:, None].astype(np.uint8), planes], axis=1).tobytes()
-    archive(tmp_path / cifar10.ARCHIVE, {"../../test_batch.bin": records})
+    members = {"../../test_batch.bin": batch(content.images, content.labels)}
+    order = np.random.default_rng(0).permutation(len(content.train_labels))
+    for n, part in enumerate(np.array_split(order, 5), start=1):
+        packed = batch(content.train_images[part], content.train_labels[part])
+        members[f"cifar-10-batches-bin/data_batch_{n}.bin"] = packed
+    archive(tmp_path / cifar10.ARCHIVE, members)
     np.save(tmp_path / cifar10.COUNTS, content.counts.astype(float))
     cifar10.write(cifar10.read(tmp_path), tmp_path / "out")
     assert files(tmp_path / "out") == files(published)
@@ -354,4 +386,7 @@ def test_the_real_files_give_the_known_figures(published: Path) -> None:
     dense[votes["sample_id"].str.removeprefix("cifar10/").astype(int), votes["class_id"]] = votes["n_yes"]
     np.testing.assert_array_equal(dense, counts)
     frame = samples.read_table(published / "cifar10", 10)
-    np.testing.assert_array_equal(frame["label"], truth)
+    np.testing.assert_array_equal(frame.loc[frame["split"] == "test", "label"], truth)
+    train = frame.loc[frame["split"] == "train"]
+    assert train["label"].value_counts().tolist() == [5000] * 10
+    assert not train["sample_id"].str.endswith("-2").any(), "no two training images are the same to the pixel"
