@@ -19,7 +19,7 @@ from bench.errors import BenchError
 Role = Literal["original", "replication", "shifted", "composite", "control"]
 Family = Literal["supervised", "ssl", "random", "pixels"]
 Method = Literal["supervised", "simclr", "swav", "byol", "dino", "vicreg", "barlow", "mae", "random", "pixels"]
-Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels"]
+Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels", "resnet20", "resnet32", "resnet44", "resnet56"]
 Device = Literal["cpu", "cuda", "auto"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=120)]
@@ -121,8 +121,20 @@ class Suite(Frozen):
     channels: Literal[1, 3] = 1
 
 
+class Weights(Frozen):
+    """A checkpoint in place of training, as `zoo.save` writes it: its file (from the project's root) with its sha256,
+    and in words where the weights come from and what to mind."""
+
+    file: Annotated[str, Field(min_length=1)]
+    sha256: Sha256
+    origin: Annotated[str, Field(min_length=1)]
+
+
 class Model(Frozen):
-    """One model that runs here. What the names mean is in bench/models/zoo.py."""
+    """One model that runs here. What the names mean is in bench/models/zoo.py.
+
+    With `weights` nothing is trained but the temperature and the heads on frozen features.
+    """
 
     family: Family
     method: Method
@@ -133,6 +145,7 @@ class Model(Frozen):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     options: dict[str, float | int | str | bool] = {}
+    weights: Weights | None = None
 
     @model_validator(mode="after")
     def _method_fits_family(self) -> Model:
@@ -141,7 +154,11 @@ class Model(Frozen):
             raise ValueError(f"method {self.method!r} does not belong to family {self.family!r}")
         if (self.family == "pixels") != (self.arch == "pixels"):
             raise ValueError("family `pixels` and arch `pixels` go together")
-        if self.family in ("supervised", "ssl") and self.epochs == 0:
+        if self.weights is not None and (self.epochs or self.options or self.family in ("random", "pixels")):
+            raise ValueError(
+                "`weights` take the place of training: they go with neither epochs nor options nor controls"
+            )
+        if self.family in ("supervised", "ssl") and self.epochs == 0 and self.weights is None:
             raise ValueError(f"a {self.family} model needs `epochs` of at least 1")
         return self
 

@@ -205,7 +205,7 @@ TABLES: dict[str, Table] = {
             "input_size": _int("pixels a side that the network sees", nullable=True),
             "epochs": _int(nullable=True),
             "temperature": _double("fitted on a part of train", nullable=True),
-            "origin": _str("where an imported model's answers came from, and what to mind", nullable=True),
+            "origin": _str("where weights, or an imported model's answers, came from, and what to mind", nullable=True),
         },
     ),
     "predictions": Table(

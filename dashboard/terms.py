@@ -34,6 +34,7 @@ SSL_FAMILY = {
     "masked_image_modelling": "masked image modelling",
 }
 ARCH = {"cnn": "CNN", "resnet": "ResNet", "vit": "ViT", "mixer": "Mixer"}
+ARCH |= {f"resnet{depth}": f"ResNet-{depth}" for depth in (20, 32, 44, 56)}
 ROLE = {
     "original": "original",
     "replication": "replication",

@@ -29,6 +29,7 @@ def model(name: str, **changes: object) -> Callable[[dict[str, Any]], object]:
 
 
 PIN = "0" * 64
+WEIGHTS = {"file": "w.safetensors", "sha256": PIN, "origin": "somewhere"}
 
 
 def elsewhere(name: str = "org/net", **changes: object) -> Callable[[dict[str, Any]], object]:
@@ -112,6 +113,12 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         r"datasets\.optdigits`: role 'shifted' needs `replicates",
     ),
     "a method of another family": (model("pixels", family="ssl", arch="cnn"), "'pixels' does not belong to family"),
+    "weights beside training": (model("simclr-cnn", weights=WEIGHTS), "`weights` take the place of training"),
+    "weights of a control": (model("pixels", weights=WEIGHTS), "`weights` take the place of training"),
+    "weights from nowhere": (
+        model("simclr-cnn", epochs=0, weights={**WEIGHTS, "origin": ""}),
+        r"`models\.simclr-cnn\.weights\.origin`",
+    ),
     "no epochs": (model("simclr-cnn", epochs=0), "a ssl model needs `epochs`"),
     "an imported model of no suite": (elsewhere(suite="digit"), r"imported\.org/net\.suite: 'digit' .*did you mean"),
     "an imported model's dataset": (elsewhere(datasets={"digit": PIN}), r"imported\.org/net\.datasets: 'digit' is not"),

@@ -45,10 +45,13 @@ class Reader:
 
 def reader(preset: str) -> Reader:
     """The reader of a preset, by its name. BenchError where it fetches nothing."""
-    from bench.data import cifar10, imagenet
+    from bench.data import cifar10, cifar10_resnets, imagenet
 
     known = {
         cifar10.PRESET: Reader(lambda folder, preset: cifar10.download(folder), cifar10.read, cifar10.write),
+        cifar10_resnets.PRESET: Reader(
+            lambda folder, preset: cifar10_resnets.download(folder), cifar10_resnets.read, cifar10_resnets.write
+        ),
         imagenet.PRESET: Reader(_download_imagenet, imagenet.read, imagenet.write),
     }
     if preset not in known:

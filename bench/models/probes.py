@@ -9,6 +9,8 @@ import numpy as np
 from bench import compute
 from bench.config import Probes
 
+QUERIES_AT_ONCE = 1000
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -76,15 +78,18 @@ def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, n_classes: in
     """Class of each query, (M,), by its k nearest of the bank in cosine, each with a vote of exp(cosine / t).
 
     bank (N, D), labels (N,), queries (M, D). After Wu et al. 2018 (arXiv 1805.01978), which lightly follows.
-    A k above the size of the bank takes the whole bank.
+    A k above the size of the bank takes the whole bank. QUERIES_AT_ONCE bounds the memory.
     """
-    similarity = normalised(queries) @ normalised(bank).T
-    k = min(k, len(bank))
-    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-    weight = np.exp(np.take_along_axis(similarity, nearest, axis=1) / t)
-    votes = np.zeros((len(queries), n_classes))
-    np.add.at(votes, (np.arange(len(queries))[:, None], labels[nearest]), weight)
-    return votes.argmax(axis=1)
+    bank, k = normalised(bank), min(k, len(bank))
+    answers = []
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        similarity = normalised(queries[start : start + QUERIES_AT_ONCE]) @ bank.T
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        weight = np.exp(np.take_along_axis(similarity, nearest, axis=1) / t)
+        votes = np.zeros((len(similarity), n_classes))
+        np.add.at(votes, (np.arange(len(similarity))[:, None], labels[nearest]), weight)
+        answers.append(votes.argmax(axis=1))
+    return np.concatenate(answers)
 
 
 def few_labels(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:

@@ -51,8 +51,8 @@ def run(config: Config, name: str) -> dict[str, int]:
     """Train model `name`, fit its heads and temperature, and write its checkpoint and three tables.
 
     The network, the heads and the bank of the nearest neighbours see the fitting part of train, the temperature the
-    rest of train; the accuracies are those of the test split. Speed goes to the log line, never into a table, so that
-    two machines of one kind write the same bytes.
+    rest of train (published weights may have seen both); the accuracies are those of the test split. Speed goes to the
+    log line, never into a table, so that two machines of one kind write the same bytes.
     """
     from bench.evaluate.calibration import fit_temperature
 
@@ -68,15 +68,17 @@ def run(config: Config, name: str) -> dict[str, int]:
     n_classes = len(samples.classes(config, dataset))
     fit, validation = split(data.labels, config.training.validation_fraction, config.seed)
 
-    network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch), name)
-    images = network.resize(torch.from_numpy(data.images[fit])).contiguous()
-    network.normalise_by(images)
-    network.to(device)
     start = time.perf_counter()
-    labels = torch.from_numpy(data.labels[fit])
-    epochs = trainer(model.family)(
-        network, images.to(device), labels.to(device), model, compute.seed_of(config.seed, "training", name)
-    )
+    if model.weights is not None:
+        network, epochs = zoo.published(config, name).to(device), []
+    else:
+        network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch), name)
+        images = network.resize(torch.from_numpy(data.images[fit])).contiguous()
+        network.normalise_by(images)
+        network.to(device)
+        labels, seed = torch.from_numpy(data.labels[fit]), compute.seed_of(config.seed, "training", name)
+        start = time.perf_counter()
+        epochs = trainer(model.family)(network, images.to(device), labels.to(device), model, seed)
     seconds = time.perf_counter() - start
 
     heads, linear = _heads(config, name, network, Samples(data.ids[fit], data.labels[fit], data.images[fit]), test)
@@ -165,11 +167,11 @@ def _write(
         "params_m": sum(p.numel() for p in network.parameters()) / 1e6,
         "dtype": config.compute.dtype,
         "weights_sha256": tables.sha256(zoo.path_of(config, name)),
-        "source": "trained",
+        "source": "trained" if model.weights is None else "checkpoint",
         "input_size": suite.input_size,
-        "epochs": model.epochs,
+        "epochs": None if model.weights is not None else model.epochs,
         "temperature": temperature,
-        "origin": None,
+        "origin": None if model.weights is None else model.weights.origin,
     }
     training = pd.DataFrame(
         [{"model": name, **asdict(epoch)} for epoch in epochs],

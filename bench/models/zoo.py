@@ -133,12 +133,51 @@ def _pixels(channels: int, size: int) -> tuple[nn.Module, int]:
     return nn.Flatten(), channels * size * size
 
 
+class _Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut without parameters: every second pixel, and channels of zeros (He et al.
+    2016, arXiv 1512.03385, option A)."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, (n_out - n_in) // 2
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return F.relu(short + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+
+class _CifarResNet(nn.Module):
+    """The ResNet of 6 n + 2 layers for images of 32 pixels (He et al. 2016, section 4.2): 16, 32 and 64 channels."""
+
+    def __init__(self, channels: int, n: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(_Block(n_in, n_out, stride), *(_Block(n_out, n_out, 1) for _ in range(n - 1)))
+            for n_in, n_out, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.layer3(self.layer2(self.layer1(x))).mean(dim=(2, 3))
+
+
+def _cifar_resnet(depth: int) -> Callable[[int, int], tuple[nn.Module, int]]:
+    return lambda channels, size: (_CifarResNet(channels, (depth - 2) // 6), 64)
+
+
 ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
     "cnn": _cnn,
     "resnet": _resnet,
     "vit": _vit,
     "mixer": _mixer,
     "pixels": _pixels,
+    **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56)},
 }
 """arch of params.yaml -> function of (channels, input size) that gives the encoder and its number of features."""
 
@@ -174,11 +213,25 @@ def load(config: Config, name: str) -> Network:
 
     Raises BenchError naming the file where it is missing, unreadable, of another architecture or input, or holds NaN.
     """
+    return _load(config, name, path_of(config, name), f"Run `dvc repro train@{name}`.")
+
+
+def published(config: Config, name: str) -> Network:
+    """The network of a model that has `weights`, as `load`. BenchError where their file is missing or another one."""
+    weights = config.model(name).weights
+    assert weights is not None, "who calls this looks first"
+    path = config.root / weights.file
+    again = "Get it again from its source; what a preset brings, with `bench data fetch PRESET`."
+    if path.is_file() and tables.sha256(path) != weights.sha256:
+        raise BenchError(f"is not the file that params.yaml pins (models.{name}.weights).", where=path, remedy=again)
+    return _load(config, name, path, again)
+
+
+def _load(config: Config, name: str, path: Path, again: str) -> Network:
     from safetensors import SafetensorError, safe_open
 
-    path, model = path_of(config, name), config.model(name)
+    model = config.model(name)
     suite = config.suites[model.suite]
-    again = f"Run `dvc repro train@{name}`."
     try:
         with safe_open(path, framework="pt") as stream:
             meta = json.loads((stream.metadata() or {}).get("bench", "{}"))

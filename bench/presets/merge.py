@@ -53,6 +53,11 @@ def add(path: Path, name: str) -> str:
 def _add(path: Path, name: str) -> str:
     preset = presets.load(name)
     text = _text(path)
+    for other in preset.requires:
+        if _compared(presets.load(other), text, ADDED_LATER)[2]:
+            raise BenchError(
+                f"needs the preset {other}.", where=f"preset {name}", remedy=f"Run `bench preset add {other}` first."
+            )
     there, changed, absent = _compared(preset, text, ADDED_LATER)
     if changed:
         raise BenchError(
@@ -153,7 +158,7 @@ def _without_additions(held: dict[str, Any], value: dict[str, Any], keys: tuple[
 
 
 def _counted(entries: Entries) -> str:
-    words = {"suites": "suite", "datasets": "dataset", "imported": "imported model"}
+    words = {"suites": "suite", "datasets": "dataset", "models": "model", "imported": "imported model"}
     numbers = {section: sum(part == section for part, _, _ in entries) for section in SECTIONS}
     return ", ".join(f"{number} {words[s]}{'s' * (number > 1)}" for s, number in numbers.items() if number)
 

@@ -16,8 +16,10 @@ from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
 HERE = Path(__file__).parent
-SECTIONS = ("suites", "datasets", "imported")
+SECTIONS = ("suites", "datasets", "models", "imported")
 """The keys of params.yaml that a preset adds to, in the order in which they are needed."""
+WEIGHTS = "weights"
+"""Folder of what a preset fetches that holds checkpoints."""
 
 
 class Figure(Frozen):
@@ -33,8 +35,12 @@ class Preset(Frozen):
 
     name: str
     about: str
-    suites: dict[str, dict[str, Any]]
-    datasets: dict[str, dict[str, Any]]
+    requires: Annotated[list[str], Field(default_factory=list)]
+    """Presets whose suites its models are of."""
+    suites: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    datasets: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    models: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    """Models with published weights; what lacks in their `weights` is the pin of the file."""
     imported: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
     """Dataset -> source -> how its votes were cast, as in `ImportedVotes`, without the sha256."""
@@ -57,7 +63,16 @@ class Preset(Frozen):
             paths = {name: f"predictions/{name}/{file_stem(model)}.parquet" for name in self.datasets}
             pins = {name: self.files[path] for name, path in paths.items()}
             imported[model] = {**entry, "fetched": self.name, "datasets": pins}
-        return MappingProxyType({"suites": self.suites, "datasets": datasets, "imported": imported})
+        models = {
+            model: {**entry, "weights": self._pinned(entry["weights"])} if "weights" in entry else entry
+            for model, entry in self.models.items()
+        }
+        sections = {"suites": self.suites, "datasets": datasets, "models": models, "imported": imported}
+        return MappingProxyType(sections)
+
+    def _pinned(self, weights: dict[str, Any]) -> dict[str, Any]:
+        file = f"{WEIGHTS}/{weights['file']}"
+        return {**weights, "file": f"fetched/{self.name}/{file}", "sha256": self.files[file]}
 
 
 def names() -> list[str]:

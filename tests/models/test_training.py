@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from bench import compute
-from bench.config import SSL_FAMILY, Compute, Config, Dataset, Model, Suite
+from bench.config import SSL_FAMILY, Compute, Config, Dataset, Model, Suite, Weights
 from bench.data import samples, writer
 from bench.errors import BenchError
 from bench.models import ssl, supervised, train, training, zoo
@@ -228,6 +229,33 @@ def test_the_stage_writes_its_outputs_and_repeats_them_to_the_byte(config: Confi
         ("linear", 10): 3,
     }
     assert (heads["n"] == 60).all()
+
+
+@pytest.mark.parametrize("family", ["supervised", "ssl"])
+def test_published_weights_get_heads_and_a_temperature_and_stay_as_they_are(config: Config, family: str) -> None:
+    train.run(config, "supervised-cnn")
+    theirs = config.root / "theirs.safetensors"
+    theirs.write_bytes(zoo.path_of(config, "supervised-cnn").read_bytes())
+    weights = Weights(file=theirs.name, sha256=tables.sha256(theirs), origin="tests; made up")
+    method = {"supervised": "supervised", "ssl": "simclr"}[family]
+    model = Model.model_validate(
+        {"suite": "digits", "family": family, "method": method, "arch": "cnn", "weights": weights.model_dump()}
+    )
+    config = config.model_copy(update={"models": {**config.models, "theirs": model}})
+    assert train.run(config, "theirs")["epochs"] == 0
+    record = tables.read("models", config.results / "models" / "theirs.parquet").iloc[0]
+    assert (record["source"], record["origin"]) == ("checkpoint", "tests; made up")
+    assert pd.isna(record["epochs"])
+    assert tables.read("training", config.results / "training" / "theirs.parquet").empty
+    mine, other = (zoo.load(config, name).state_dict() for name in ("supervised-cnn", "theirs"))
+    same = {key for key in mine if torch.equal(mine[key], other[key])}
+    heads = {"head.weight", "head.bias"} if family == "ssl" else set()
+    assert same == set(mine) - heads, "of a self-supervised encoder the head is the linear probe"
+    first, second = (
+        tables.read("representations", config.results / "representations" / f"{name}.parquet").drop(columns="model")
+        for name in ("supervised-cnn", "theirs")
+    )
+    pd.testing.assert_frame_equal(first, second)
 
 
 @pytest.mark.parametrize("name", ["random-cnn", "pixels"])

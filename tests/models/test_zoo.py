@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from bench.config import Config
+from bench.config import Config, Model, Suite, Weights
 from bench.errors import BenchError
 from bench.models import zoo
+from bench.store import tables
 
-ARCHS = list(zoo.ARCHITECTURES)
+PUBLISHED = {"resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018}
+"""Networks that are not trained here, and how many parameters they have: with 10 classes, 0.27 to 0.85 million (He et
+al. 2016, table 6)."""
+ARCHS = [arch for arch in zoo.ARCHITECTURES if arch not in PUBLISHED]
 
 
 def fresh(config: Config, arch: str, seed: int = 0) -> zoo.Network:
@@ -74,6 +80,48 @@ def test_a_checkpoint_gives_the_same_outputs_and_the_same_bytes(config: Config, 
     assert loaded.meta["temperature"] == 1.5
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+@pytest.mark.parametrize("arch", PUBLISHED)
+def test_the_resnets_of_cifar10_are_those_of_their_paper(arch: str) -> None:
+    model = Model(suite="s", family="supervised", method="supervised", arch=arch, epochs=1)  # pyright: ignore[reportArgumentType]
+    network = zoo.build(model, Suite(input_size=32, channels=3), 10, 0, arch).eval()
+    assert sum(p.numel() for p in network.parameters()) == PUBLISHED[arch]
+    layers = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == int(arch.removeprefix("resnet")), "every layer with weights is one of its name's number"
+    encoder: Any = network.encoder
+    x = torch.rand(2, 16, 8, 8)
+    halved = encoder.layer2[0]
+    torch.nn.init.zeros_(halved.bn2.weight)  # what is left is the shortcut
+    short = halved(x)
+    assert short.shape == (2, 32, 4, 4)
+    assert torch.equal(short[:, 8:24], x[:, :, ::2, ::2])
+    assert not short[:, :8].any()
+    assert not short[:, 24:].any()
+
+
+def published_model(config: Config, arch: str = "cnn") -> Config:
+    """The same with a model whose weights come from a file."""
+    path = config.root / "fetched" / "w.safetensors"
+    zoo.save(fresh(config, arch, seed=3), path, arch=arch)
+    weights = Weights(file="fetched/w.safetensors", sha256=tables.sha256(path), origin="tests; made up")
+    model = Model(suite="digits", family="supervised", method="supervised", arch="cnn", weights=weights)
+    return config.model_copy(update={"models": {**config.models, "theirs": model}})
+
+
+def test_published_weights_are_the_file_that_is_pinned(config: Config) -> None:
+    config = published_model(config)
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(zoo.published(config, "theirs")(x), fresh(config, "cnn", seed=3)(x))
+    path = config.root / "fetched" / "w.safetensors"
+    zoo.save(fresh(config, "cnn", seed=4), path, arch="cnn")
+    with pytest.raises(BenchError, match=r"is not the file that params\.yaml pins \(models\.theirs\.weights\)"):
+        zoo.published(config, "theirs")
+    path.unlink()
+    with pytest.raises(BenchError, match=r"w\.safetensors: is missing\. Get it again"):
+        zoo.published(config, "theirs")
+    with pytest.raises(BenchError, match="has arch 'vit'"):
+        zoo.published(published_model(config, "vit"), "theirs")
 
 
 def test_gradients_reach_the_image(config: Config) -> None:

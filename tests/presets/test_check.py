@@ -86,8 +86,10 @@ def test_figures_of_votes_are_asked_by_sql(tmp_path: Path, capsys: pytest.Captur
     rows = [("a", 0, 5, 0), ("b", 1, 2, 3), ("b", 2, 2, 3), ("b", 3, 1, 4), ("c", 0, 0, 5), ("c", 4, 5, 0)]
     with duckdb.connect(str(path)) as connection:
         connection.execute(
-            "CREATE TABLE samples AS FROM (VALUES ('cifar10/a', 'cifar10', 0), ('cifar10/b', 'cifar10', 1), "
-            "('cifar10/c', 'cifar10', 0), ('digits/a', 'digits', 0)) t(sample_id, dataset, label)"
+            "CREATE TABLE samples AS FROM (VALUES ('cifar10/a', 'cifar10', 0, 'test'), "
+            "('cifar10/b', 'cifar10', 1, 'test'), ('cifar10/c', 'cifar10', 0, 'test'), "
+            "('cifar10/train-d', 'cifar10', 2, 'train'), ('digits/a', 'digits', 0, 'test')) "
+            "t(sample_id, dataset, label, split)"
         )
         connection.execute("CREATE TABLE images AS SELECT sample_id FROM samples WHERE label = 0")
         connection.execute(
@@ -97,9 +99,9 @@ def test_figures_of_votes_are_asked_by_sql(tmp_path: Path, capsys: pytest.Captur
         connection.execute(
             "INSERT INTO ballots VALUES ('cifar10/a', 'somebody', 3, 9, 0), ('digits/a', 'cifar10h', 1, 9, 0)"
         )
-    assert check.run("cifar10", path) == 6
+    assert check.run("cifar10", path) == 7
     found = [line.split()[-2] for line in capsys.readouterr().out.splitlines() if line.endswith("differs")]
-    assert found == ["3", "2", "15", "66.67", "2", "2"]
+    assert found == ["3", "1", "2", "15", "66.67", "2", "2"]
 
 
 def test_a_database_that_is_missing_or_another_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
