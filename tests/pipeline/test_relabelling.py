@@ -57,7 +57,7 @@ def test_two_annotators_change_the_benchmark(project: Project, browser: Any) -> 
 
         page = opened(browser, server.url, f"relabelled?dataset={DATASET}&about=pending")
         settle(page)
-        assert page.get_by_text(f"Votes of 2 annotators on {N} images are waiting").count() == 1
+        assert page.get_by_text(f"What 2 annotators said of {N} images is not in these results yet").count() == 1
         assert page.get_by_text(f"{len(disputed)} stay disputed").count() == 1
 
         page = opened(browser, server.url, f"agreement?dataset={DATASET}&agree=refine")
