@@ -50,12 +50,15 @@ check-imagenet: setup  ## add 67 published ImageNet models to this clone's param
 	bench report
 	python -m bench.presets.check imagenet
 
-check-cifar10: setup  ## the same with CIFAR-10's test images and half a million votes of people
+check-cifar10: setup  ## the same with CIFAR-10, half a million votes of people on it, and four published networks
 	dvc pull --quiet
 	bench preset add cifar10
+	bench preset add cifar10-resnets
 	bench data fetch cifar10 $(if $(FROM),--from "$(FROM)")
+	bench data fetch cifar10-resnets $(if $(FROM),--from "$(FROM)_resnets")
 	dvc repro
 	python -m bench.presets.check cifar10
+	python -m bench.presets.check cifar10-resnets
 
 benchmarks: setup  ## measure speed and memory against peers, written to benchmarks/results/
 	python -m benchmarks

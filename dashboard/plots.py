@@ -780,3 +780,35 @@ def ticks(frame: Frame, axis: str, value_axis: str) -> go.Figure:
         traces.append({**data, **style, **named})
     x = {"title": axis, "dtick": 1, "zeroline": False}
     return _figure(traces, 340, x, {"title": value_axis, "ticksuffix": " %", "rangemode": "tozero"})
+
+
+ACROSS = 7
+"""Frameworks beside one another in the cell of a family and a year."""
+
+
+def timeline(frame: Frame) -> go.Figure:
+    """Frameworks as dots, a lane a family: name, year, family_name, predicts, reference, here (filled where set)."""
+    lanes = [name for name in terms.FRAMEWORKS.values() if (frame["family_name"] == name).any()]
+    place = frame.groupby(["family_name", "year"]).cumcount()
+    size = frame.groupby(["family_name", "year"])["name"].transform("size")
+    across = place % ACROSS - (np.minimum(size - place // ACROSS * ACROSS, ACROSS) - 1) / 2
+    down = place // ACROSS - ((size - 1) // ACROSS) / 2
+    at = frame.assign(
+        x=frame["year"] + 0.12 * across,
+        y=[float(lanes.index(name)) for name in frame["family_name"]] + 0.17 * down,
+    )
+    traces: list[Trace] = []
+    for words, rows in (("Runs here", at.loc[at["here"].notna()]), ("Others", at.loc[at["here"].isna()])):
+        if rows.empty:
+            continue
+        says = [
+            _hover(terms.plain_html(row.name), str(row.year), terms.plain_html(row.predicts), row.reference)
+            for row in records(rows)
+        ]
+        own = words == "Runs here"
+        marker = {"size": 10 if own else 8, "color": COLOUR["ssl"] if own else "#8a8f98", "opacity": 1 if own else 0.55}
+        data = {"x": rows["x"], "y": rows["y"], "text": says, "marker": marker}
+        traces.append({**data, "name": words, "hoverinfo": "text", "mode": "markers", "type": "scatter"})
+    x = {"title": "Year of the first version", "dtick": 1, "zeroline": False, "tickformat": "d"}
+    y = {"tickvals": list(range(len(lanes))), "ticktext": lanes, "autorange": "reversed", "zeroline": False}
+    return _figure(traces, 160 + 66 * len(lanes), x, y)

@@ -57,6 +57,7 @@ class View:
     who: str = "hidden"
     about: str = "images"
     changed: str = "all"
+    taxon: str = ""
     page: int = 1
     sample: str = ""
 
@@ -210,6 +211,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "who": list(terms.WHO),
         "about": list(terms.RELABELLED),
         "changed": list(terms.CHANGES),
+        "taxon": list(terms.FRAMEWORKS),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -33,6 +33,17 @@ SSL_FAMILY = {
     "information_maximisation": "information maximisation",
     "masked_image_modelling": "masked image modelling",
 }
+FRAMEWORKS = {
+    "contrastive": "Contrastive",
+    "clustering": "Clustering",
+    "distillation": "Distillation",
+    "information_maximisation": "Information maximisation",
+    "masked_image_modelling": "Masked image modelling",
+    "generative": "Other generative",
+    "hybrid": "Hybrid",
+    "pretext": "Pretext task",
+}
+"""Family of frameworks of the registry -> its name, in the order in which they are shown."""
 ARCH = {"cnn": "CNN", "resnet": "ResNet", "vit": "ViT", "mixer": "Mixer"}
 ARCH |= {f"resnet{depth}": f"ResNet-{depth}" for depth in (20, 32, 44, 56)}
 ROLE = {
@@ -270,6 +281,9 @@ HELP |= {
     "are right more often: a falling curve alone is no bias. Compare annotators with one another.",
     "proposers": "Labels that a model proposed are easier to find for those who annotate than labels that none did, so "
     "the consensus favours the models of the ensemble that proposes.",
+    "frameworks": "The families are those of the survey “Know Your Self-supervised Learning” (2023): contrastive, "
+    "clustering, distillation and information maximisation are discriminative, masked image modelling is generative. "
+    "Pretext tasks came before; hybrids join two. Where a framework could be of two, the placement is a judgement.",
     "exports": "Images nobody decided have their original label. `bench annotate export --help` makes the same files.",
     "who": "Hidden by default: knowing who said what sways those who decide.",
     "disputed": "Annotators answer differently where one says yes, no or unsure to a label and another does not. A "

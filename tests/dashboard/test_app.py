@@ -16,7 +16,7 @@ from dashboard import db
 from tests import factory
 from tests.dashboard.conftest import APP, Open, text
 
-PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "snapshot")
+PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "snapshot", "methods")
 
 
 @pytest.fixture
