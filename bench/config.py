@@ -18,7 +18,23 @@ from bench.errors import BenchError
 
 Role = Literal["original", "replication", "shifted", "composite", "control"]
 Family = Literal["supervised", "ssl", "random", "pixels"]
-Method = Literal["supervised", "simclr", "swav", "byol", "dino", "vicreg", "barlow", "mae", "random", "pixels"]
+Method = Literal[
+    "supervised",
+    "simclr",
+    "moco",
+    "nnclr",
+    "dcl",
+    "swav",
+    "byol",
+    "simsiam",
+    "dino",
+    "vicreg",
+    "barlow",
+    "mae",
+    "simmim",
+    "random",
+    "pixels",
+]
 Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels", "resnet20", "resnet32", "resnet44", "resnet56"]
 Device = Literal["cpu", "cuda", "auto"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -30,12 +46,17 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 SSL_FAMILY: dict[str, str] = {
     "simclr": "contrastive",
+    "moco": "contrastive",
+    "nnclr": "contrastive",
+    "dcl": "contrastive",
     "swav": "clustering",
     "byol": "distillation",
+    "simsiam": "distillation",
     "dino": "distillation",
     "vicreg": "information_maximisation",
     "barlow": "information_maximisation",
     "mae": "masked_image_modelling",
+    "simmim": "masked_image_modelling",
 }
 """Method -> family of the survey "Know Your Self-supervised Learning" (TMLR 2023), in the terms of its abstract."""
 

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,57 @@ def _simclr(network: Network, *, temperature: float = 0.3) -> Objective:
     return _joint(network, head, NTXentLoss(temperature=temperature))
 
 
+def _moco(network: Network, *, temperature: float = 0.2, queue: int = 1024, momentum: float = 0.95) -> Objective:
+    """Contrastive with a queue of a teacher's keys: MoCo v2, Chen et al. 2020, arXiv 2003.04297; both views are
+    queries, and batch norm is not shuffled."""
+    from lightly.loss.ntx_ent_loss import NTXentLoss
+    from lightly.models.modules.heads import MoCoProjectionHead
+    from lightly.models.utils import update_momentum
+
+    head = MoCoProjectionHead(network.n_features, 128, 64)
+    teacher, teacher_head = _frozen_copy(network.encoder), _frozen_copy(head)
+    criterion = NTXentLoss(temperature=temperature, memory_bank_size=(queue, 64))
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        q_a, q_b = _pair(lambda x: head(network.encoder(x)), a, b)
+        with torch.no_grad():
+            k_a, k_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
+        return (criterion(q_a, k_b) + criterion(q_b, k_a)) / 2
+
+    def after_step(progress: float) -> None:
+        for student, follower in ((network.encoder, teacher), (head, teacher_head)):
+            update_momentum(student, follower, _momentum(momentum, progress))
+
+    return Objective(nn.ModuleList([head, teacher, teacher_head, criterion]), loss, after_step)
+
+
+def _nnclr(network: Network, *, temperature: float = 0.2, queue: int = 1024) -> Objective:
+    """Contrastive, the positive being a nearest neighbour: Dwibedi et al. 2021, arXiv 2104.14548."""
+    from lightly.loss.ntx_ent_loss import NTXentLoss
+    from lightly.models.modules import NNMemoryBankModule
+    from lightly.models.modules.heads import NNCLRPredictionHead, NNCLRProjectionHead
+
+    head, predictor = NNCLRProjectionHead(network.n_features, 128, 64), NNCLRPredictionHead(64, 128, 64)
+    criterion, bank = NTXentLoss(temperature=temperature), NNMemoryBankModule((queue, 64))
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        z_a, z_b = _pair(lambda x: head(network.encoder(x)), a, b)
+        p_a, p_b = _pair(predictor, z_a, z_b)
+        near_a, near_b = bank(z_a.detach()), bank(z_b.detach(), update=True)
+        return (criterion(near_a, p_b) + criterion(near_b, p_a)) / 2
+
+    return Objective(nn.ModuleList([head, predictor, bank]), loss)
+
+
+def _dcl(network: Network, *, temperature: float = 0.2) -> Objective:
+    """Contrastive without the positive in the denominator: Yeh et al. 2021, arXiv 2110.06848."""
+    from lightly.loss.dcl_loss import DCLLoss
+    from lightly.models.modules.heads import SimCLRProjectionHead
+
+    head = SimCLRProjectionHead(network.n_features, 128, 64)
+    return _joint(network, head, DCLLoss(temperature=temperature))
+
+
 def _swav(network: Network, *, n_prototypes: int = 32, temperature: float = 0.2) -> Objective:
     """Clustering: Caron et al. 2020, arXiv 2006.09882, with two views and no queue."""
     from lightly.loss.swav_loss import SwaVLoss
@@ -109,6 +161,25 @@ def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
             update_momentum(student, follower, _momentum(momentum, progress))
 
     return Objective(nn.ModuleList([head, predictor, teacher, teacher_head]), loss, after_step)
+
+
+def _simsiam(network: Network, *, stop_gradient: bool = True) -> Objective:
+    """Distillation without a teacher: Chen & He 2020, arXiv 2011.10566. Without `stop_gradient` it is the paper's
+    ablation, in which the embeddings collapse."""
+    from lightly.loss.negative_cosine_similarity import NegativeCosineSimilarity
+    from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
+
+    head, predictor = SimSiamProjectionHead(network.n_features, 128, 128), SimSiamPredictionHead(128, 32, 128)
+    criterion = NegativeCosineSimilarity()
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        z_a, z_b = _pair(lambda x: head(network.encoder(x)), a, b)
+        p_a, p_b = _pair(predictor, z_a, z_b)
+        if stop_gradient:
+            z_a, z_b = z_a.detach(), z_b.detach()
+        return (criterion(p_a, z_b) + criterion(p_b, z_a)) / 2
+
+    return Objective(nn.ModuleList([head, predictor]), loss)
 
 
 def _dino(
@@ -160,15 +231,9 @@ def _barlow(network: Network, *, redundancy: float = 0.02) -> Objective:
 def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     """Masked image modelling: He et al. 2021, arXiv 2111.06377. Needs arch `vit`; sees one unchanged view."""
     from lightly.models import utils
-    from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
-    from timm.models.vision_transformer import VisionTransformer
+    from lightly.models.modules import MaskedVisionTransformerDecoderTIMM
 
-    if not isinstance(network.encoder, VisionTransformer):
-        raise BenchError(
-            "method `mae` needs arch `vit`.", where=f"params.yaml: models.{network.name}", remedy="Set it."
-        )
-    patch = network.encoder.patch_embed.patch_size[0]
-    masked = MaskedVisionTransformerTIMM(network.encoder, weight_initialization="skip", pos_embed_initialization="skip")
+    masked, patch = _masked(network, "mae")
     width = 48
     embed, predict = nn.Linear(network.n_features, width), nn.Linear(width, patch**2 * network.channels)
     decoder = MaskedVisionTransformerDecoderTIMM(
@@ -186,14 +251,50 @@ def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     return Objective(nn.ModuleList([embed, decoder, predict]), loss, views=augment.UNCHANGED)
 
 
+def _simmim(network: Network, *, mask_ratio: float = 0.5) -> Objective:
+    """Masked image modelling without a decoder: Xie et al. 2021, arXiv 2111.09886. Needs arch `vit`; one unchanged
+    view."""
+    from lightly.models import utils
+
+    masked, patch = _masked(network, "simmim")
+    predict = nn.Linear(network.n_features, patch**2 * network.channels)
+    token = masked.mask_token  # of lightly's wrapper, not of the encoder: trained, and left behind
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        size = (len(a), masked.sequence_length)
+        _, hidden = utils.random_token_mask(size, mask_ratio, mask_class_token=True, device=a.device)
+        predicted = predict(utils.get_at_index(masked.encode(a, idx_mask=hidden), hidden))
+        return F.l1_loss(predicted, utils.get_at_index(utils.patchify(a, patch), hidden))
+
+    return Objective(nn.ModuleList([predict, nn.ParameterList([token])]), loss, views=augment.UNCHANGED)
+
+
+def _masked(network: Network, method: str) -> tuple[Any, int]:
+    """The encoder with masks, and the side of its patches. BenchError where it is no vision transformer."""
+    from lightly.models.modules import MaskedVisionTransformerTIMM
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not isinstance(network.encoder, VisionTransformer):
+        raise BenchError(
+            f"method `{method}` needs arch `vit`.", where=f"params.yaml: models.{network.name}", remedy="Set it."
+        )
+    masked = MaskedVisionTransformerTIMM(network.encoder, weight_initialization="skip", pos_embed_initialization="skip")
+    return masked, network.encoder.patch_embed.patch_size[0]
+
+
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "simclr": _simclr,
+    "moco": _moco,
+    "nnclr": _nnclr,
+    "dcl": _dcl,
     "swav": _swav,
     "byol": _byol,
+    "simsiam": _simsiam,
     "dino": _dino,
     "vicreg": _vicreg,
     "barlow": _barlow,
     "mae": _mae,
+    "simmim": _simmim,
 }
 
 

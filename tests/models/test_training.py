@@ -35,7 +35,7 @@ def tensors(n: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ssl_model(method: str, **more: object) -> Model:
-    arch = "vit" if method == "mae" else "cnn"
+    arch = "vit" if method in ("mae", "simmim") else "cnn"
     return Model.model_validate(
         {
             "suite": "digits",
