@@ -195,9 +195,13 @@ def grid(
 
 
 def remarks(catalogue: db.Catalogue, models: Sequence[str]) -> None:
-    """What to mind of the answers of some models, where their origin says so; of many, the first ones."""
-    said = [(catalogue.model_name(model), catalogue.remarks[model]) for model in models if model in catalogue.remarks]
-    lines = [f"{name}: {about}" for name, about in said[:REMARKS]]
+    """What to mind of the answers of some models, where their origin says so, each thing once; of many, the first."""
+    minded: dict[str, list[str]] = {}
+    for model in models:
+        if model in catalogue.remarks:
+            minded.setdefault(catalogue.remarks[model], []).append(catalogue.model_name(model))
+    said = [(names, about) for about, names in minded.items()]
+    lines = [f"{', '.join(names)}: {about}" for names, about in said[:REMARKS]]
     if len(said) > REMARKS:
         lines.append(f"{len(said) - REMARKS} more are on the page Snapshot")
     if lines:

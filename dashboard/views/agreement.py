@@ -138,10 +138,10 @@ def counted(said: Frame, name: str) -> str:
     each = said.drop_duplicates("sample_id")
     differ, left = int(each["differ"].sum()), int(each["open"].sum())
     refined = said.loc[said["method"] == "refined", "sample_id"].nunique()
-    text = (
-        f"**{len(each):,}** disputed image{'s' * (len(each) != 1)} of {name}, the most contested first: on {differ:,} "
-    )
-    text += f"annotators answer differently, and of {left:,} the votes leave a label undecided"
+    why = [f"on {differ:,} annotators answer differently"] if differ else []
+    why += [f"of {left:,} the votes leave a label undecided"] if left or not differ else []
+    text = f"**{len(each):,}** disputed image{'s' * (len(each) != 1)} of {name}, the most contested first: "
+    text += ", and ".join(why)
     return f"{text}; {refined:,} {'is' if refined == 1 else 'are'} refined already." if refined else f"{text}."
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     control = against_control(source, catalogue, models)
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
-    if set(catalogue.models.loc[catalogue.models["model"].isin(models), "source"]) - {"imported"}:
+    if "trained" in set(catalogue.models.loc[catalogue.models["model"].isin(models), "source"]):
         st.caption(
             "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once. A network "
             "trained here without labels (but MAE) also saw changed brightness and contrast, blur and noise, a "

@@ -105,6 +105,9 @@ def test_remarks_on_where_answers_came_from(mixed: db.Source, monkeypatch: pytes
     parts.remarks(noted, ["pixels", "plain"])
     parts.remarks(noted, ["pixels"])
     assert said == [":material/warning: To mind. plain: answers look reversed."]
+    models.loc[models["model"] == "pixels", "origin"] = "example.org; answers look reversed"
+    parts.remarks(dataclasses.replace(catalogue, models=models), ["pixels", "plain"])
+    assert said[1] == f":material/warning: To mind. {catalogue.model_name('pixels')}, plain: answers look reversed."
 
 
 def test_only_what_was_chosen_is_in_the_address(imported: Config, open_app: Open) -> None:
