@@ -71,6 +71,12 @@ def run(config: Config, name: str) -> dict[str, int]:
     start = time.perf_counter()
     if model.weights is not None:
         network, epochs = zoo.published(config, name).to(device), []
+        if network.n_classes != n_classes:
+            raise BenchError(
+                f"its weights know {network.n_classes} classes, {dataset!r} has {n_classes}.",
+                where=f"params.yaml: models.{name}.weights",
+                remedy="Name another file, or another suite.",
+            )
     else:
         network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch), name)
         images = network.resize(torch.from_numpy(data.images[fit])).contiguous()

@@ -11,6 +11,7 @@ from bench.errors import BenchError
 
 SEVERITIES = range(1, 6)
 RANDOM = {"gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "rotation", "elastic"}
+RANDOM |= {"glass_blur", "snow", "frost", "fog"}
 
 
 def pictures(n: int = 24, channels: int = 1, size: tuple[int, int] = (28, 28)) -> np.ndarray:
@@ -79,6 +80,50 @@ def test_noise_has_the_declared_size() -> None:
     assert shots.var() == pytest.approx(0.5 / 60, rel=0.05)
 
 
+def test_the_fifteen_are_there() -> None:
+    assert len(corruptions.COMMON) == 15
+    assert set(corruptions.NAMES) - set(corruptions.COMMON) == {"gaussian_blur", "rotation"}
+
+
+def test_a_point_out_of_focus_is_a_disk() -> None:
+    point = np.zeros((1, 1, 28, 28), np.float32)
+    point[0, 0, 14, 14] = 1
+    disk = corruptions.corrupt(point, ids(1), "defocus_blur", 4, 0)[0, 0]  # radius 3
+    assert disk.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(disk, disk.T, atol=1e-7)
+    np.testing.assert_allclose(disk[1:, 1:], disk[1:, 1:][::-1, ::-1], atol=1e-7)
+    away = np.hypot(*np.meshgrid(np.arange(28) - 14, np.arange(28) - 14))
+    assert (disk[away > 3.8] == 0).all()
+    inside = disk[away < 2.2]
+    assert inside.min() == pytest.approx(inside.max())
+    assert inside.max() == pytest.approx(1 / (np.pi * 9), rel=0.06)
+
+
+def test_enlargements_keep_the_middle_and_glass_only_what_is_near() -> None:
+    point = np.zeros((1, 1, 29, 29), np.float32)
+    point[0, 0, 14, 14] = 1
+    zoomed = corruptions.corrupt(point, ids(1), "zoom_blur", 3, 0)[0, 0]
+    assert zoomed[14, 14] == zoomed.max() == pytest.approx(1)
+    glass = corruptions.corrupt(np.repeat(point, 8, 0), ids(8), "glass_blur", 3, 0)
+    rows, columns = np.nonzero(glass.max(axis=(0, 1)) > 0.01)
+    assert np.abs(rows - 14).max() <= 4
+    assert np.abs(columns - 14).max() <= 4
+
+
+def test_weather_brightens_and_leaves_white_alone() -> None:
+    images = pictures()
+    for name in ("snow", "frost", "fog"):
+        out = corruptions.corrupt(images, ids(), name, 3, 0)
+        assert out.mean() > images.mean()
+    white = np.ones((3, 1, 28, 28), np.float32)
+    np.testing.assert_allclose(corruptions.corrupt(white, ids(3), "snow", 5, 0), white)
+    black = np.zeros((40, 1, 28, 28), np.float32)
+    fallen = corruptions.corrupt(black, ids(40), "snow", 1, 0)
+    assert fallen.min() == pytest.approx(0.02)
+    covered = (fallen > 0.03).mean()
+    assert 0.02 < covered < 5 * 0.02 * 2.5
+
+
 def test_impulses_hit_all_channels_alike() -> None:
     out = corruptions.corrupt(np.full((4, 3, 28, 28), 0.5, np.float32), ids(4), "impulse_noise", 3, 0)
     np.testing.assert_array_equal(out[:, 0], out[:, 2])
@@ -109,13 +154,18 @@ def test_contrast_and_brightness_by_hand() -> None:
 
 def test_blur_leaves_a_uniform_image_alone() -> None:
     grey = np.full((2, 3, 28, 28), 0.4, np.float32)
-    for name in ("gaussian_blur", "motion_blur", "pixelate", "rotation", "elastic"):
+    blurs = ("gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur", "motion_blur")
+    for name in (*blurs, "pixelate", "rotation", "elastic"):
         np.testing.assert_allclose(corruptions.corrupt(grey, ids(2), name, 4, 0), grey, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("name", "severity", "n", "message"),
-    [("fog", 1, 2, "no corruption 'fog'"), ("contrast", 6, 2, "severity 6"), ("contrast", 1, 3, "3 ids for 2 images")],
+    [
+        ("rain", 1, 2, "no corruption 'rain'"),
+        ("contrast", 6, 2, "severity 6"),
+        ("contrast", 1, 3, "3 ids for 2 images"),
+    ],
 )
 def test_what_cannot_be_done_is_said(name: str, severity: int, n: int, message: str) -> None:
     with pytest.raises(BenchError, match=message):

@@ -251,6 +251,11 @@ def test_published_weights_get_heads_and_a_temperature_and_stay_as_they_are(conf
     same = {key for key in mine if torch.equal(mine[key], other[key])}
     heads = {"head.weight", "head.bias"} if family == "ssl" else set()
     assert same == set(mine) - heads, "of a self-supervised encoder the head is the linear probe"
+    zoo.save(zoo.build(model, SUITE, 4, 0, "theirs"), theirs, arch="cnn")
+    other_weights = weights.model_copy(update={"sha256": tables.sha256(theirs)})
+    other_model = model.model_copy(update={"weights": other_weights})
+    with pytest.raises(BenchError, match=r"models\.theirs\.weights: its weights know 4 classes, 'bars' has 3"):
+        train.run(config.model_copy(update={"models": {**config.models, "theirs": other_model}}), "theirs")
     first, second = (
         tables.read("representations", config.results / "representations" / f"{name}.parquet").drop(columns="model")
         for name in ("supervised-cnn", "theirs")
