@@ -213,10 +213,14 @@ class Imported(Frozen):
 
 
 class Probes(Frozen):
-    """Heads on frozen features (STUDIES.md 2b). The regularisation is chosen by cross-validation on train."""
+    """Heads on frozen features (STUDIES.md 2b). The regularisation is chosen by cross-validation on train.
+
+    `choose_on`: how many images of train it is chosen on at most, as many of each class; the head is fitted on all.
+    """
 
     c_grid: list[Annotated[float, Field(gt=0)]] = [0.01, 0.1, 1.0, 10.0]
     folds: Annotated[int, Field(ge=2)] = 3
+    choose_on: Annotated[int, Field(ge=100)] = 10_000
     labels_per_class: list[Annotated[int, Field(ge=2)]] = [10]
     seeds: list[int] = [0, 1, 2]
     knn_k: list[Positive] = [20]

@@ -53,6 +53,25 @@ def test_cross_validation_chooses_as_scikit_learns_grid_search(seed: int) -> Non
     assert chosen == search.best_params_["logisticregression__C"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_c_is_chosen_on_some_and_the_head_fitted_on_all(seed: int) -> None:
+    features, labels = clusters(400, 4, 12, seed=seed, spread=6.0)
+    settings = Probes(c_grid=[1e-4, 1e-3, 1e-2, 0.1, 1.0], choose_on=100)
+    head = probes.fit_linear(features, labels, 4, settings, seed)
+    some = probes.few_labels(labels, 25, seed)
+    assert np.bincount(labels[some]).tolist() == [25] * 4
+    assert head.c == probes.fit_linear(features[some], labels[some], 4, settings, seed).c
+    np.testing.assert_array_equal(head.weight, probes._fit(features, labels, 4, head.c).weight)
+
+
+def test_neighbours_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, labels = clusters(120, 4, 6, spread=4.0)
+    queries, _ = clusters(45, 4, 6, seed=3, spread=4.0)
+    whole = probes.knn(bank, labels, queries, 4, 7, 0.1)
+    monkeypatch.setattr(probes, "QUERIES_AT_ONCE", 7)
+    np.testing.assert_array_equal(probes.knn(bank, labels, queries, 4, 7, 0.1), whole)
+
+
 def test_a_dead_feature_and_a_class_without_labels_do_no_harm() -> None:
     features, labels = clusters(90, 3, 4)
     features[:, 2] = 7.0
