@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench.config import Model
-from bench.models.training import Epoch
+from bench.models.training import Epoch, Kept
 from bench.models.zoo import Network
 
 
-def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: int) -> list[Epoch]:
+def train(
+    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, kept: Kept | None = None
+) -> list[Epoch]:
     """There is nothing to train but the head, which bench.models.train fits."""
     return []

@@ -9,10 +9,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench.config import Model
-from bench.models.training import Epoch
+from bench.models.training import Epoch, Kept
 from bench.models.zoo import Network
 
 
-def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: int) -> list[Epoch]:
+def train(
+    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, kept: Kept | None = None
+) -> list[Epoch]:
     """Nothing is trained."""
     return []

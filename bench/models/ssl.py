@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from bench import compute
 from bench.config import Model
 from bench.errors import BenchError
-from bench.models import augment
-from bench.models.training import Epoch, batches, diagnose
+from bench.models import augment, training
+from bench.models.training import Epoch, Kept, Training
 from bench.models.zoo import Network
 
 
@@ -312,7 +312,9 @@ def objective_of(network: Network, model: Model) -> Objective:
     return make(network, **model.options)
 
 
-def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: int) -> list[Epoch]:
+def train(
+    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, kept: Kept | None = None
+) -> list[Epoch]:
     """Train the encoder in place on images (N, C, S, S) in [0, 1]; `labels` are not used. One record an epoch.
 
     AdamW, a warm-up over a tenth of the steps, then a cosine to zero.
@@ -323,22 +325,15 @@ def train(network: Network, images: Tensor, labels: Tensor, model: Model, seed: 
     generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
     parameters = [p for m in (network.encoder, objective.modules) for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=model.lr, weight_decay=model.weight_decay)
-    steps = model.epochs * (len(images) // min(model.batch_size, len(images)))
+    steps = training.steps_of(model.epochs, len(images), model.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=model.lr, total_steps=steps, pct_start=0.1)
-    epochs, step = [], 0
-    for epoch in range(1, model.epochs + 1):
-        network.train()
-        losses = []
-        for chosen in batches(len(images), model.batch_size, generator):
-            batch = images[chosen]
-            a, b = (network.normalise(augment.augment(batch, objective.views, generator)) for _ in range(2))
-            loss = objective.loss(a, b)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            objective.after_step(step / steps)
-            losses.append(loss.detach())
-        epochs.append(diagnose(network, images, epoch, torch.stack(losses)))
-    return epochs
+    mine = Training(network, objective.modules, optimizer, schedule, generator, steps)
+
+    def step(chosen: Tensor) -> Tensor:
+        batch = images[chosen]
+        a, b = (network.normalise(augment.augment(batch, objective.views, generator)) for _ in range(2))
+        loss = objective.loss(a, b)
+        objective.after_step(mine.descend(loss))
+        return loss
+
+    return training.run(mine, images, model.epochs, model.batch_size, step, kept)

@@ -15,12 +15,14 @@ from bench.config import SSL_FAMILY, Config, Family, Model
 from bench.data import samples
 from bench.data.samples import Samples
 from bench.errors import BenchError
-from bench.models import probes, zoo
-from bench.models.training import Epoch
+from bench.models import probes, training, zoo
+from bench.models.training import Epoch, Kept
 from bench.models.zoo import Network
 from bench.store import tables
 
-Trainer = Callable[[Network, Tensor, Tensor, Model, int], list[Epoch]]
+Trainer = Callable[[Network, Tensor, Tensor, Model, int, Kept | None], list[Epoch]]
+FOLDER = ".training"
+"""Where trainings are kept until they are done."""
 
 
 def trainer(family: Family) -> Trainer:
@@ -52,7 +54,8 @@ def run(config: Config, name: str) -> dict[str, int]:
 
     The network, the heads and the bank of the nearest neighbours see the fitting part of train, the temperature the
     rest of train (published weights may have seen both); the accuracies are those of the test split. Speed goes to the
-    log line, never into a table, so that two machines of one kind write the same bytes.
+    log line, never into a table, so that two machines of one kind write the same bytes. A training that was interrupted
+    goes on after its last whole epoch.
     """
     from bench.evaluate.calibration import fit_temperature
 
@@ -69,6 +72,7 @@ def run(config: Config, name: str) -> dict[str, int]:
     fit, validation = split(data.labels, config.training.validation_fraction, config.seed)
 
     start = time.perf_counter()
+    kept = None
     if model.weights is not None:
         network, epochs = zoo.published(config, name).to(device), []
         if network.n_classes != n_classes:
@@ -83,8 +87,11 @@ def run(config: Config, name: str) -> dict[str, int]:
         network.normalise_by(images)
         network.to(device)
         labels, seed = torch.from_numpy(data.labels[fit]), compute.seed_of(config.seed, "training", name)
+        where, how = config.root / FOLDER / f"{name}.pt", config.compute.model_dump_json()
+        told = (model.model_dump_json(), suite.model_dump_json(), how, config.training.threads, seed)
+        kept = training.kept_at(where, *told, images, labels)
         start = time.perf_counter()
-        epochs = trainer(model.family)(network, images.to(device), labels.to(device), model, seed)
+        epochs = trainer(model.family)(network, images.to(device), labels.to(device), model, seed, kept)
     seconds = time.perf_counter() - start
 
     heads, linear = _heads(config, name, network, Samples(data.ids[fit], data.labels[fit], data.images[fit]), test)
@@ -95,6 +102,8 @@ def run(config: Config, name: str) -> dict[str, int]:
     checkpoint = zoo.path_of(config, name)
     zoo.save(network, checkpoint, arch=model.arch, temperature=temperature)
     _write(config, name, network, heads, epochs, temperature)
+    if kept is not None:
+        kept.done()
     return {
         "images": len(fit),
         "epochs": len(epochs),
@@ -179,10 +188,10 @@ def _write(
         "temperature": temperature,
         "origin": None if model.weights is None else model.weights.origin,
     }
-    training = pd.DataFrame(
+    rows = pd.DataFrame(
         [{"model": name, **asdict(epoch)} for epoch in epochs],
         columns=["model", "epoch", "loss", "collapse_std", "effective_rank"],
     )
     tables.write("models", pd.DataFrame([record]), config.results / "models" / f"{name}.parquet")
     tables.write("representations", pd.DataFrame(heads), config.results / "representations" / f"{name}.parquet")
-    tables.write("training", training, config.results / "training" / f"{name}.parquet")
+    tables.write("training", rows, config.results / "training" / f"{name}.parquet")

@@ -231,6 +231,92 @@ def test_the_stage_writes_its_outputs_and_repeats_them_to_the_byte(config: Confi
     assert (heads["n"] == 60).all()
 
 
+KINDS = {
+    "supervised": "cnn",
+    "moco": "cnn",
+    "nnclr": "cnn",
+    "swav": "cnn",
+    "dino": "cnn",
+    "mae": "vit",
+    "simmim": "vit",
+}
+"""Methods with something of their own that changes: queues, prototypes, a centre, masks of the global generator."""
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_a_training_that_was_interrupted_ends_in_the_same_bytes(
+    config: Config, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = "supervised" if method == "supervised" else "ssl"
+    model = Model.model_validate(
+        {"suite": "digits", "family": family, "method": method, "arch": KINDS[method], "epochs": 3, "batch_size": 32}
+    )
+    config = config.model_copy(update={"models": {"m": model}})
+    train.run(config, "m")
+    whole, kept = outputs(config, "m"), config.root / train.FOLDER / "m.pt"
+    assert not kept.exists(), "a training that is done is not kept"
+    diagnose = training.diagnose
+
+    def interrupted(network: zoo.Network, images: torch.Tensor, epoch: int, losses: torch.Tensor) -> training.Epoch:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return diagnose(network, images, epoch, losses)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "diagnose", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config, "m")
+    assert kept.exists()
+    torch.manual_seed(99)  # what another process has drawn makes no difference
+    ran: list[int] = []
+    monkeypatch.setattr(
+        training, "diagnose", lambda n, x, epoch, losses: (ran.append(epoch), diagnose(n, x, epoch, losses))[1]
+    )
+    train.run(config, "m")
+    assert ran == [3], "only what is left is trained"
+    assert outputs(config, "m") == whole
+    assert not kept.exists()
+
+
+def _interrupt(config: Config, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Leave a training of supervised-cnn after its first epoch."""
+    diagnose = training.diagnose
+
+    def interrupted(network: zoo.Network, images: torch.Tensor, epoch: int, losses: torch.Tensor) -> training.Epoch:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return diagnose(network, images, epoch, losses)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "diagnose", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config, "supervised-cnn")
+    return config.root / train.FOLDER / "supervised-cnn.pt"
+
+
+@pytest.mark.parametrize("fault", ["another lr", "another seed", "no file of torch", "half a file", "other content"])
+def test_what_is_kept_of_another_training_is_not_taken_up(
+    config: Config, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = _interrupt(config, monkeypatch)
+    if fault == "another lr":
+        other = config.models["supervised-cnn"].model_copy(update={"lr": 5e-4})
+        config = config.model_copy(update={"models": {"supervised-cnn": other}})
+    elif fault == "another seed":
+        config = config.model_copy(update={"seed": 1})
+    elif fault == "no file of torch":
+        kept.write_bytes(b"no")
+    elif fault == "half a file":
+        kept.write_bytes(kept.read_bytes()[:2000])
+    else:
+        torch.save({"epochs": 7}, kept)
+    train.run(config, "supervised-cnn")
+    resumed = outputs(config, "supervised-cnn")
+    assert ("is damaged" in caplog.text) == (not fault.startswith("another"))
+    train.run(config, "supervised-cnn")
+    assert outputs(config, "supervised-cnn") == resumed
+
+
 @pytest.mark.parametrize("family", ["supervised", "ssl"])
 def test_published_weights_get_heads_and_a_temperature_and_stay_as_they_are(config: Config, family: str) -> None:
     train.run(config, "supervised-cnn")
