@@ -255,20 +255,11 @@ def test_a_training_that_was_interrupted_ends_in_the_same_bytes(
     train.run(config, "m")
     whole, kept = outputs(config, "m"), config.root / train.FOLDER / "m.pt"
     assert not kept.exists(), "a training that is done is not kept"
-    diagnose = training.diagnose
-
-    def interrupted(network: zoo.Network, images: torch.Tensor, epoch: int, losses: torch.Tensor) -> training.Epoch:
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return diagnose(network, images, epoch, losses)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "diagnose", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train.run(config, "m")
+    assert _interrupt(config, "m", 3, monkeypatch) == kept
     assert kept.exists()
     torch.manual_seed(99)  # what another process has drawn makes no difference
     ran: list[int] = []
+    diagnose = training.diagnose
     monkeypatch.setattr(
         training, "diagnose", lambda n, x, epoch, losses: (ran.append(epoch), diagnose(n, x, epoch, losses))[1]
     )
@@ -278,27 +269,27 @@ def test_a_training_that_was_interrupted_ends_in_the_same_bytes(
     assert not kept.exists()
 
 
-def _interrupt(config: Config, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Leave a training of supervised-cnn after its first epoch."""
+def _interrupt(config: Config, name: str, at: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Interrupt a training at the end of an epoch, before it is kept; where the epochs before it are."""
     diagnose = training.diagnose
 
     def interrupted(network: zoo.Network, images: torch.Tensor, epoch: int, losses: torch.Tensor) -> training.Epoch:
-        if epoch == 2:
+        if epoch == at:
             raise KeyboardInterrupt
         return diagnose(network, images, epoch, losses)
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "diagnose", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train.run(config, "supervised-cnn")
-    return config.root / train.FOLDER / "supervised-cnn.pt"
+            train.run(config, name)
+    return config.root / train.FOLDER / f"{name}.pt"
 
 
 @pytest.mark.parametrize("fault", ["another lr", "another seed", "no file of torch", "half a file", "other content"])
 def test_what_is_kept_of_another_training_is_not_taken_up(
     config: Config, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = _interrupt(config, monkeypatch)
+    kept = _interrupt(config, "supervised-cnn", 2, monkeypatch)
     if fault == "another lr":
         other = config.models["supervised-cnn"].model_copy(update={"lr": 5e-4})
         config = config.model_copy(update={"models": {"supervised-cnn": other}})
