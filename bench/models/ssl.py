@@ -11,7 +11,7 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,17 @@ def _momentum(start: float, progress: float) -> float:
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
 
 
+def _following(pairs: Sequence[tuple[nn.Module, nn.Module]], momentum: float) -> Callable[[float], None]:
+    """What teachers do after each step: follow their students, (student, teacher) each."""
+    from lightly.models.utils import update_momentum
+
+    def follow(progress: float) -> None:
+        for student, teacher in pairs:
+            update_momentum(student, teacher, _momentum(momentum, progress))
+
+    return follow
+
+
 def _frozen_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).requires_grad_(False)
 
@@ -73,7 +84,6 @@ def _moco(network: Network, *, temperature: float = 0.2, queue: int = 1024, mome
     queries, and batch norm is not shuffled."""
     from lightly.loss.ntx_ent_loss import NTXentLoss
     from lightly.models.modules.heads import MoCoProjectionHead
-    from lightly.models.utils import update_momentum
 
     head = MoCoProjectionHead(network.n_features, 128, 64)
     teacher, teacher_head = _frozen_copy(network.encoder), _frozen_copy(head)
@@ -85,11 +95,8 @@ def _moco(network: Network, *, temperature: float = 0.2, queue: int = 1024, mome
             k_a, k_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
         return (criterion(q_a, k_b) + criterion(q_b, k_a)) / 2
 
-    def after_step(progress: float) -> None:
-        for student, follower in ((network.encoder, teacher), (head, teacher_head)):
-            update_momentum(student, follower, _momentum(momentum, progress))
-
-    return Objective(nn.ModuleList([head, teacher, teacher_head, criterion]), loss, after_step)
+    follow = _following([(network.encoder, teacher), (head, teacher_head)], momentum)
+    return Objective(nn.ModuleList([head, teacher, teacher_head, criterion]), loss, follow)
 
 
 def _nnclr(network: Network, *, temperature: float = 0.2, queue: int = 1024) -> Objective:
@@ -143,7 +150,6 @@ def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
     """Distillation without negatives: Grill et al. 2020, arXiv 2006.07733."""
     from lightly.loss.negative_cosine_similarity import NegativeCosineSimilarity
     from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
-    from lightly.models.utils import update_momentum
 
     head = BYOLProjectionHead(network.n_features, 256, 64)
     predictor = BYOLPredictionHead(64, 256, 64)
@@ -156,11 +162,8 @@ def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
             z_a, z_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
         return (criterion(p_a, z_b) + criterion(p_b, z_a)) / 2
 
-    def after_step(progress: float) -> None:
-        for student, follower in ((network.encoder, teacher), (head, teacher_head)):
-            update_momentum(student, follower, _momentum(momentum, progress))
-
-    return Objective(nn.ModuleList([head, predictor, teacher, teacher_head]), loss, after_step)
+    follow = _following([(network.encoder, teacher), (head, teacher_head)], momentum)
+    return Objective(nn.ModuleList([head, predictor, teacher, teacher_head]), loss, follow)
 
 
 def _simsiam(network: Network, *, stop_gradient: bool = True) -> Objective:
@@ -188,7 +191,6 @@ def _dino(
     """Distillation of a sharpened, centred teacher: Caron et al. 2021, arXiv 2104.14294, with two views."""
     from lightly.loss.dino_loss import DINOLoss
     from lightly.models.modules.heads import DINOProjectionHead
-    from lightly.models.utils import update_momentum
 
     with warnings.catch_warnings():  # of its weight norm, which torch deprecates
         warnings.simplefilter("ignore", FutureWarning)
@@ -203,11 +205,8 @@ def _dino(
             taught = _pair(lambda x: teacher_head(teacher(x)), a, b)
         return criterion(list(taught), list(student), teacher_temp=teacher_temperature)
 
-    def after_step(progress: float) -> None:
-        for student, follower in ((network.encoder, teacher), (head, teacher_head)):
-            update_momentum(student, follower, _momentum(momentum, progress))
-
-    return Objective(nn.ModuleList([head, criterion, teacher, teacher_head]), loss, after_step)
+    follow = _following([(network.encoder, teacher), (head, teacher_head)], momentum)
+    return Objective(nn.ModuleList([head, criterion, teacher, teacher_head]), loss, follow)
 
 
 def _vicreg(network: Network) -> Objective:
