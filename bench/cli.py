@@ -315,10 +315,18 @@ def label_study() -> None:
 
 @app.command()
 def train(model: ModelName) -> None:
-    """Train one network (or make a control) and fit its heads."""
+    """Train one network (or make a control) and fit its head."""
     from bench.models import train as stage
 
     _run(f"train {model}", lambda config: stage.run(config, model))
+
+
+@app.command()
+def probe(model: ModelName) -> None:
+    """Fit heads on the features of one model: linear, nearest neighbours, with few and with wrong labels."""
+    from bench.evaluate import probe as stage
+
+    _run(f"probe {model}", lambda config: stage.run(config, model))
 
 
 @app.command()

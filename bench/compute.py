@@ -33,6 +33,13 @@ def hash_order(sample_ids: Iterable[str]) -> list[str]:
     return sorted(sample_ids, key=lambda sample_id: hashlib.sha256(str(sample_id).encode()).digest())
 
 
+def declared(ids: np.ndarray, n_images: int | None) -> np.ndarray:
+    """Indices (M,), rising, of the first `n_images` (None: all) of sample ids (N,) in the order of their sha256."""
+    if n_images is None:
+        return np.arange(len(ids))
+    return np.flatnonzero(np.isin(ids, hash_order(ids)[:n_images]))
+
+
 def rng(*parts: object) -> np.random.Generator:
     """A numpy generator seeded by `seed_of(*parts)`; per-sample randomness uses the sample id as a part."""
     return np.random.default_rng(seed_of(*parts))

@@ -35,7 +35,7 @@ Method = Literal[
     "random",
     "pixels",
 ]
-Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels", "resnet20", "resnet32", "resnet44", "resnet56"]
+Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels", "resnet10", "resnet20", "resnet32", "resnet44", "resnet56"]
 Device = Literal["cpu", "cuda", "auto"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=120)]
@@ -134,12 +134,14 @@ class Dataset(Frozen):
 class Suite(Frozen):
     """Datasets that share a label space: one to train on, the others to evaluate on.
 
-    Without `train`, no model is trained here: all its models are imported.
+    Without `train`, no model is trained here: all its models are imported. `augmentation`: what its images bear while a
+    network is trained on them (bench/models/augment.py).
     """
 
     train: Name | None = None
     input_size: Positive = 16
     channels: Literal[1, 3] = 1
+    augmentation: Literal["digits", "photos"] = "digits"
 
 
 class Weights(Frozen):
@@ -154,7 +156,10 @@ class Weights(Frozen):
 class Model(Frozen):
     """One model that runs here. What the names mean is in bench/models/zoo.py.
 
-    With `weights` nothing is trained but the temperature and the heads on frozen features.
+    With `weights` nothing is trained but the temperature and the heads on frozen features. `seed` tells trainings of
+    one kind apart. `images`: on how many it is trained at most, as many of each class. `mixed`: the encoder computes in
+    bfloat16 while it is trained. `ema`: decay of the moving average of the weights that takes their place at the end
+    (0: none). `stored`: type of the weights in the checkpoint.
     """
 
     family: Family
@@ -165,6 +170,11 @@ class Model(Frozen):
     batch_size: Positive = 128
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    seed: Annotated[int, Field(ge=0)] = 0
+    images: Positive | None = None
+    mixed: bool = False
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stored: Literal["float32", "float16"] = "float32"
     options: dict[str, float | int | str | bool] = {}
     weights: Weights | None = None
 
@@ -212,10 +222,25 @@ class Imported(Frozen):
         return self
 
 
+class Finetuning(Frozen):
+    """All weights trained with few labels, from an encoder that was trained without any, or not at all.
+
+    AdamW, a warm-up and a cosine, as in supervised training; for each of `labels_per_class`, once for each of `seeds`.
+    """
+
+    labels_per_class: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
+    epochs: Positive = 20
+    batch_size: Positive = 64
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+
+
 class Probes(Frozen):
     """Heads on frozen features (STUDIES.md 2b). The regularisation is chosen by cross-validation on train.
 
     `choose_on`: how many images of train it is chosen on at most, as many of each class; the head is fitted on all.
+    `label_noise`: shares of the labels, simulated as wrong, with which heads are fitted besides. `finetuning`: null
+    where no encoder is trained on.
     """
 
     c_grid: list[Annotated[float, Field(gt=0)]] = [0.01, 0.1, 1.0, 10.0]
@@ -225,6 +250,8 @@ class Probes(Frozen):
     seeds: list[int] = [0, 1, 2]
     knn_k: list[Positive] = [20]
     knn_temperature: Annotated[float, Field(gt=0)] = 0.1
+    label_noise: list[Annotated[float, Field(gt=0, lt=1)]] = []
+    finetuning: Finetuning | None = None
 
 
 class Training(Frozen):
@@ -243,6 +270,15 @@ class Corruptions(Frozen):
     severities: list[Annotated[int, Field(ge=1, le=5)]] = [1, 3, 5]
 
 
+class Corrupted(Frozen):
+    """How one set is corrupted: each name at each severity, of `n_images` test images (null: all), the first in the
+    order of the sha256 of their ids."""
+
+    names: list[Name] = []
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = [1, 2, 3, 4, 5]
+    n_images: Positive | None = None
+
+
 class Uncertainty(Frozen):
     """Ensembles whose mutual information is stored, and the calibration bins."""
 
@@ -259,6 +295,15 @@ class Attack(Frozen):
     steps: Positive = 20
     relative_step: Fraction = 0.1
     n_images: Positive = 200
+
+
+class Evaluation(Frozen):
+    """By what the models of one suite are evaluated: probes and corruptions of its original set in place of those of
+    all suites, attacks beside those of `attacks.runs`."""
+
+    probes: Probes | None = None
+    corruptions: Corrupted | None = None
+    attacks: dict[Name, Attack] = {}
 
 
 class Attacks(Frozen):
@@ -376,6 +421,7 @@ class Config(Frozen):
     corruptions: Corruptions = Corruptions()
     uncertainty: Uncertainty = Uncertainty()
     attacks: Attacks = Attacks()
+    evaluations: dict[Name, Evaluation] = {}
     subsets: Subsets = Subsets()
     protocol: Protocol = Protocol()
     proposals: Proposals = Proposals()
@@ -437,6 +483,26 @@ class Config(Frozen):
         """Names of the datasets of a suite, in the order of params.yaml."""
         return [name for name, dataset in self.datasets.items() if dataset.suite == suite]
 
+    def probes_of(self, suite: str) -> Probes:
+        """The heads that are fitted on the features of a suite's models."""
+        own = self.evaluations.get(suite, Evaluation()).probes
+        return self.training.probes if own is None else own
+
+    def corrupted(self, dataset: str) -> Corrupted:
+        """How a dataset is corrupted; with no names where it is not."""
+        suite = self.dataset(dataset).suite
+        own = self.evaluations.get(suite, Evaluation()).corruptions
+        if own is not None and dataset == self.original_of(suite):
+            return own
+        wanted = self.corruptions
+        return Corrupted(names=wanted.names if dataset in wanted.datasets else [], severities=wanted.severities)
+
+    @property
+    def attack_runs(self) -> dict[str, Attack]:
+        """Every attack by its name: of all suites, then of each."""
+        of_suites = {name: attack for one in self.evaluations.values() for name, attack in one.attacks.items()}
+        return {**self.attacks.runs, **of_suites}
+
     def attack_pool(self, dataset: str) -> list[str]:
         """Names of the models that attacks on `dataset` run against (DESIGN: `attacks.pool`)."""
         suite = self.dataset(dataset).suite
@@ -481,11 +547,19 @@ class Config(Frozen):
             if name in self.models:
                 raise ValueError(f"uncertainty.ensembles.{name}: a model has this name already")
         known(self.attacks.pool, self.models, "attacks.pool")
-        for name, attack in self.attacks.runs.items():
-            known(attack.dataset, self.datasets, f"attacks.runs.{name}.dataset")
-            first = next(run for run in self.attacks.runs.values() if run.dataset == attack.dataset)
-            if attack.n_images != first.n_images:
-                raise ValueError(f"attacks.runs.{name}.n_images: runs on one dataset attack the same images")
+        known(list(self.evaluations), self.suites, "evaluations")
+        declared = [("attacks.runs", self.attacks.runs)]
+        declared += [(f"evaluations.{suite}.attacks", own.attacks) for suite, own in self.evaluations.items()]
+        seen: set[str] = set()
+        for where, runs in declared:
+            for name, attack in runs.items():
+                known(attack.dataset, self.datasets, f"{where}.{name}.dataset")
+                first = next(run for run in self.attack_runs.values() if run.dataset == attack.dataset)
+                if attack.n_images != first.n_images:
+                    raise ValueError(f"{where}.{name}.n_images: runs on one dataset attack the same images")
+                if name in seen:
+                    raise ValueError(f"{where}.{name}: another attack has this name")
+                seen.add(name)
         reference = [*self.models, *self.uncertainty.ensembles]
         known(self.subsets.reference_model, reference, "subsets.reference_model")
         known(self.protocol.references, [*reference, *self.imported], "protocol.references")

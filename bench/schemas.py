@@ -395,18 +395,20 @@ TABLES: dict[str, Table] = {
     ),
     "representations": Table(
         "one head on one frozen encoder",
-        ("model", "dataset", "probe", "labels_per_class", "seed"),
+        ("model", "dataset", "probe", "labels_per_class", "label_noise", "seed"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
             "probe": _str("linear | knn (with k in the name where not 20) | finetune"),
             "labels_per_class": _count("0 = all"),
+            "label_noise": _share("share of the labels of train that are simulated as wrong", earlier="0"),
             "seed": _int(),
             "accuracy": _share(),
             "n": _count("test images"),
             "effective_rank": _double("exp(entropy of singular values) of the features (RankMe)", nullable=True),
             "collapse_std": _double("mean std per dimension of L2-normalised features, times sqrt(d)", nullable=True),
             "c": _double("inverse regularisation chosen by cross-validation on train", nullable=True),
+            "temperature": _double("T of a neighbour's vote exp(cosine / T)", nullable=True),
         },
     ),
     "attacks": Table(
@@ -693,6 +695,10 @@ TABLES: dict[str, Table] = {
                 "of L2-normalised features, times sqrt(d): 1 = spread, 0 = one point", nullable=True
             ),
             "effective_rank": _double(nullable=True),
+            "alignment": _double("mean squared distance of two views of an image, L2-normalised", nullable=True),
+            "uniformity": _double("log of mean exp(-2 d^2) over pairs of images: 0 = one point", nullable=True),
+            "knn_validation": _share("of images kept back, by 20 neighbours among 5,000 of train", nullable=True),
+            "knn_test": _share("of test images, by the same neighbours; nothing is chosen by it", nullable=True),
         },
     ),
     "bits": Table(

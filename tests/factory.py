@@ -473,10 +473,13 @@ def _write_models(config: Config, rng: np.random.Generator) -> None:
     for name, model in config.models.items():
         row = pd.DataFrame([_model_row(name, model.family, model.method, model.arch)])
         tables.write("models", row, results / "models" / f"{name}.parquet")
-        probes = [("linear", 0, 0), *(("linear", 10, seed) for seed in range(3)), ("knn", 0, 0)]
-        heads = pd.DataFrame(probes, columns=["probe", "labels_per_class", "seed"])
+        probes = [("linear", 0, 0.0, 0), *(("linear", 10, 0.0, seed) for seed in range(3)), ("knn", 0, 0.0, 0)]
+        probes.append(("linear", 0, 0.4, 0))
+        heads = pd.DataFrame(probes, columns=["probe", "labels_per_class", "label_noise", "seed"])
         few = (
-            np.where(heads["labels_per_class"] == 0, 0.0, 0.2) + 0.02 * heads["seed"] + (heads["probe"] == "knn") * 0.03
+            np.where(heads["labels_per_class"] == 0, 0.1 * heads["label_noise"], 0.2)
+            + 0.02 * heads["seed"]
+            + (heads["probe"] == "knn") * 0.03
         )
         heads = heads.assign(
             model=name,
@@ -486,6 +489,7 @@ def _write_models(config: Config, rng: np.random.Generator) -> None:
             effective_rank=float(rng.uniform(10, 30)),
             collapse_std=float(rng.uniform(0.6, 1.0)),
             c=np.where(heads["probe"] == "linear", 1.0, np.nan),
+            temperature=np.where(heads["probe"] == "linear", np.nan, 0.1),
         )
         tables.write("representations", heads, results / "representations" / f"{name}.parquet")
         epochs = np.arange(1, model.epochs + 1)
@@ -496,6 +500,10 @@ def _write_models(config: Config, rng: np.random.Generator) -> None:
                 "loss": 2.0 / epochs,
                 "collapse_std": 0.8,
                 "effective_rank": 20.0,
+                "alignment": 0.3,
+                "uniformity": -1.5,
+                "knn_validation": 0.5 + 0.02 * epochs,
+                "knn_test": 0.5 + 0.019 * epochs,
             }
         )
         tables.write("training", training.astype({"model": "str"}), results / "training" / f"{name}.parquet")

@@ -29,8 +29,9 @@ def run(config: Config) -> dict[str, int]:
 
     compute.prepare(config.compute, config.seed)
     found, answers = [], []
-    for name, attack in config.attacks.runs.items():
-        data = declared(samples.load(config, attack.dataset), attack.n_images)
+    for name, attack in config.attack_runs.items():
+        every = samples.load(config, attack.dataset)
+        data = every.rows(compute.declared(every.ids, attack.n_images))
         start = starts(config, name, data)
         for model in progress.bar(config.attack_pool(attack.dataset), name):
             network = zoo.load(config, model)
@@ -65,12 +66,6 @@ def run(config: Config) -> dict[str, int]:
     written = tables.write("attacks", tables.stacked("attacks", found), config.results / "attacks.parquet")
     tables.write("predictions", tables.stacked("predictions", answers), config.results / "attack_predictions.parquet")
     return {"attacked images": len(written), "successes": int(np.count_nonzero(written["success_float"]))}
-
-
-def declared(data: Samples, n_images: int) -> Samples:
-    """The images that are attacked: the first `n_images` in the order of the sha256 of their ids, sorted by id."""
-    chosen = np.flatnonzero(np.isin(data.ids, compute.hash_order(data.ids)[:n_images]))
-    return Samples(data.ids[chosen], data.labels[chosen], data.images[chosen])
 
 
 def starts(config: Config, name: str, data: Samples) -> np.ndarray:

@@ -75,6 +75,10 @@ class Samples:
     labels: np.ndarray
     images: np.ndarray
 
+    def rows(self, chosen: np.ndarray) -> Samples:
+        """Some of them, by their indices."""
+        return Samples(self.ids[chosen], self.labels[chosen], self.images[chosen])
+
 
 def schema() -> pa.Schema:
     """The Arrow schema of samples.parquet. `source_id`: the sample that this one is made from, else its own id."""

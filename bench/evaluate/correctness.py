@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench import compute
 from bench.config import Config, file_stem
 from bench.errors import BenchError
 from bench.store import tables
@@ -96,10 +97,8 @@ def suites_of_models(config: Config) -> dict[str, str]:
 
 def conditions(config: Config, dataset: str) -> list[str]:
     """The conditions under which a dataset is answered: clean, and where it is corrupted, each corruption."""
-    corruptions = config.corruptions
-    if dataset not in corruptions.datasets:
-        return [CLEAN]
-    return [CLEAN, *(f"corruption:{name}:{s}" for name in corruptions.names for s in corruptions.severities)]
+    wanted = config.corrupted(dataset)
+    return [CLEAN, *(f"corruption:{name}:{s}" for name in wanted.names for s in wanted.severities)]
 
 
 def answering(config: Config, dataset: str, condition: str = CLEAN) -> dict[str, Path]:
@@ -127,7 +126,7 @@ def answering(config: Config, dataset: str, condition: str = CLEAN) -> dict[str,
 
 @dataclass(frozen=True)
 class Answers:
-    """What M models answered to the N test images of one dataset under one condition.
+    """What M models answered to the N test images of one dataset under one condition, or to those that are corrupted.
 
     `models` are in the order of their names, `ids` (N,) in their own; `pred` (M, N) are class ids, read from `files`.
     """
@@ -169,6 +168,8 @@ def each(config: Config, cells: Iterable[tuple[str, str]]) -> Iterator[Answers]:
     _check_shards(config, samples)
     for dataset, condition in cells:
         ids = samples.loc[samples["dataset"] == dataset, "sample_id"].to_numpy(object)
+        if condition != CLEAN:
+            ids = ids[compute.declared(ids, config.corrupted(dataset).n_images)]
         wanted, found = pa.array(ids, pa.string()), answering(config, dataset, condition)
         pred = np.empty((len(found), len(ids)), np.int32)
         for row, (model, path) in zip(pred, found.items(), strict=True):
@@ -259,7 +260,7 @@ def _answers_of(path: Path, model: str, dataset: str, condition: str, wanted: pa
 def _check_attacked(config: Config, attacked: pd.DataFrame, path: Path) -> None:
     """Every model of the pool has answers to the same images of each attack."""
     ids = attacked.groupby(["dataset", "condition", "model"])["sample_id"].agg(frozenset).to_dict()
-    for name, attack in config.attacks.runs.items():
+    for name, attack in config.attack_runs.items():
         pool = config.attack_pool(attack.dataset)
         for condition in (f"attack:{name}:{eps:g}" for eps in attack.eps_255):
             found = {model: ids.get((attack.dataset, condition, model), frozenset()) for model in pool}

@@ -38,11 +38,12 @@ def run(config: Config, name: str) -> dict[str, int]:
 
 def conditions(config: Config, suite: str) -> Iterator[tuple[str, str, samples.Samples]]:
     """(dataset, condition, test images) of everything that a model of `suite` is evaluated on."""
-    wanted = config.corruptions
     for dataset in config.datasets_of(suite):
         data = samples.load(config, dataset)
         yield dataset, CLEAN, data
-        for name in wanted.names if dataset in wanted.datasets else []:
+        wanted = config.corrupted(dataset)
+        some = data.rows(compute.declared(data.ids, wanted.n_images))
+        for name in wanted.names:
             for severity in wanted.severities:
-                images = corruptions.corrupt(data.images, data.ids, name, severity, config.seed)
-                yield dataset, f"corruption:{name}:{severity}", samples.Samples(data.ids, data.labels, images)
+                images = corruptions.corrupt(some.images, some.ids, name, severity, config.seed)
+                yield dataset, f"corruption:{name}:{severity}", samples.Samples(some.ids, some.labels, images)

@@ -38,12 +38,13 @@ def run(config: Config) -> dict[str, int]:
     uncertainty = tables.read("uncertainty", config.results / "uncertainty.parquet")
 
     sets = correctness.label_sets(labels, ORIGINAL)
-    attacked = {attack.dataset for attack in config.attacks.runs.values()}
+    attacked = {attack.dataset for attack in config.attack_runs.values()}
     found: list[Found] = []
     for answers in correctness.each(config, [(dataset, CLEAN) for dataset in config.datasets]):
         right, _ = correctness.right(answers, sets)
         if answers.dataset in attacked:
             found += _attacked(config, answers, right, attacks)
+        found += _corrupted(config, answers)
         found += _certain(config, answers.dataset, uncertainty)
         found += _disputed(config, answers, right)
     for dataset, sources in correctness.sources_of(labels, samples).items():
@@ -74,6 +75,15 @@ def _attacked(config: Config, answers: Answers, right: Flags, attacks: pd.DataFr
     yield "suitable", dataset, about, answers.ids[suitable].tolist()
     ids = sorted(attacks.loc[attacks["dataset"] == dataset, "sample_id"].unique())
     yield "attack", dataset, "Images that are attacked: the first in the order of the sha256 of their ids.", ids
+
+
+def _corrupted(config: Config, answers: Answers) -> Iterator[Found]:
+    """Where only some images are corrupted: which."""
+    wanted = config.corrupted(answers.dataset)
+    if wanted.names and wanted.n_images is not None:
+        ids = answers.ids[compute.declared(answers.ids, wanted.n_images)].tolist()
+        about = "Images that are corrupted: the first in the order of the sha256 of their ids."
+        yield "corrupted", answers.dataset, about, ids
 
 
 def _certain(config: Config, dataset: str, uncertainty: pd.DataFrame) -> Iterator[Found]:

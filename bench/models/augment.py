@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 BLUR_RADIUS = 2
+YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+"""RGB -> brightness and the plane of colours of NTSC (FCC 1953)."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,10 @@ class Augmentation:
 
     area: part of the image that a crop covers (above 1 zooms out); aspect: widest ratio of its sides; degrees: rotation
     either way; shear: either way, as a slope; shift: either way, in widths of the image; flip: chance of a mirror
-    image; brightness, contrast: factors in [1 - v, 1 + v]; blur: chance of a Gaussian blur of sigma `blur_sigma`
-    pixels; noise: largest standard deviation of Gaussian noise; erase: chance that a rectangle is blanked, whose sides
-    are between 1/8 and `erase_side` of the image's.
+    image; brightness, contrast, saturation: factors in [1 - v, 1 + v]; hue: turn of the colours either way, in parts of
+    a whole turn; jitter: chance that an image has the changes of these four at all; grey: chance of an image without
+    colours; blur: chance of a Gaussian blur of sigma `blur_sigma` pixels; noise: largest standard deviation of Gaussian
+    noise; erase: chance that a rectangle is blanked, whose sides are between 1/8 and `erase_side` of the image's.
     """
 
     area: tuple[float, float] = (1.0, 1.0)
@@ -31,6 +34,10 @@ class Augmentation:
     flip: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    jitter: float = 1.0
+    grey: float = 0.0
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 1.0)
     noise: float = 0.0
@@ -38,13 +45,38 @@ class Augmentation:
     erase_side: float = 0.5
 
 
-SUPERVISED = Augmentation(area=(0.8, 1.25), aspect=1.2, degrees=12, shear=0.15, shift=0.06)
-"""Mild, and fit for digits: no mirror images, no rotation that turns a 6 into a 9."""
+@dataclass(frozen=True)
+class Recipe:
+    """What the images of a suite bear. `supervised`: the mild one of supervised training; `views`: two of these of one
+    image are a positive pair of self-supervised learning."""
 
-VIEWS = Augmentation(
-    area=(0.5, 1.2), aspect=1.33, degrees=15, shear=0.2, brightness=0.4, contrast=0.4, blur=0.3, noise=0.05
-)
-"""Two of these of one image are a positive pair of self-supervised learning."""
+    supervised: Augmentation
+    views: Augmentation
+
+
+RECIPES = {
+    "digits": Recipe(  # no mirror images, no rotation that turns a 6 into a 9
+        supervised=Augmentation(area=(0.8, 1.25), aspect=1.2, degrees=12, shear=0.15, shift=0.06),
+        views=Augmentation(
+            area=(0.5, 1.2), aspect=1.33, degrees=15, shear=0.2, brightness=0.4, contrast=0.4, blur=0.3, noise=0.05
+        ),
+    ),
+    "photos": Recipe(  # the usual ones of CIFAR-10: moved by up to 4 of 32 pixels; crops and colours, no blur
+        supervised=Augmentation(shift=0.125, flip=0.5),
+        views=Augmentation(
+            area=(0.25, 1.0),
+            aspect=1.33,
+            flip=0.5,
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.4,
+            hue=0.1,
+            jitter=0.8,
+            grey=0.2,
+        ),
+    ),
+}
+"""`augmentation` of a suite in params.yaml -> its recipe."""
 
 UNCHANGED = Augmentation()
 """For masked image modelling, where the mask is the task."""
@@ -52,6 +84,14 @@ UNCHANGED = Augmentation()
 
 def _uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
     return torch.rand(n, generator=generator, device=generator.device) * (high - low) + low
+
+
+def _factor(n: int, most: float, part: Tensor | float, generator: Generator) -> Tensor:
+    """A factor around 1 for each image, (N, 1, 1, 1)."""
+    factor = _uniform(n, 1 - most, 1 + most, generator)
+    if isinstance(part, Tensor):
+        factor = 1 + part * (factor - 1)
+    return factor[:, None, None, None]
 
 
 def _geometry(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
@@ -100,6 +140,26 @@ def _erase(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
     return images.masked_fill(gone[:, None], 0.0)
 
 
+def _weakened(n: int, how: Augmentation, generator: Generator) -> Tensor | float:
+    """What the ranges of the four changes of colour are multiplied by, (N,): 0 for images that have none."""
+    return 1.0 if how.jitter == 1 else (_uniform(n, 0, 1, generator) < how.jitter).float()
+
+
+def _colours(images: Tensor, how: Augmentation, part: Tensor | float, generator: Generator) -> Tensor:
+    """Saturation, hue and grey in one: each image's colours, as a plane of YIQ, are stretched and turned."""
+    n, channels = images.shape[:2]
+    if channels != 3:
+        return images
+    stretch = 1 + part * _uniform(n, -how.saturation, how.saturation, generator)
+    turn = part * _uniform(n, -how.hue, how.hue, generator) * (2 * math.pi)
+    stretch = stretch * (_uniform(n, 0, 1, generator) >= how.grey)
+    cos, sin, one, zero = stretch * turn.cos(), stretch * turn.sin(), torch.ones_like(turn), torch.zeros_like(turn)
+    plane = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(n, 3, 3)
+    to_yiq = torch.tensor(YIQ, device=images.device)
+    matrix = torch.linalg.inv(to_yiq) @ plane @ to_yiq
+    return (matrix @ images.flatten(2)).view(images.shape)
+
+
 def augment(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
     """A new view of each image: float32 (N, C, H, W) in [0, 1] -> the same shape, in [0, 1].
 
@@ -112,12 +172,14 @@ def augment(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
         images = _geometry(images, how, generator)
     if how.blur:
         images = _blur(images, how, generator)
+    part = _weakened(len(images), how, generator)
     if how.brightness:
-        images = images * _uniform(len(images), 1 - how.brightness, 1 + how.brightness, generator)[:, None, None, None]
+        images = images * _factor(len(images), how.brightness, part, generator)
     if how.contrast:
-        factor = _uniform(len(images), 1 - how.contrast, 1 + how.contrast, generator)[:, None, None, None]
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = (images - mean) * factor + mean
+        images = (images - mean) * _factor(len(images), how.contrast, part, generator) + mean
+    if how.saturation or how.hue or how.grey:
+        images = _colours(images, how, part, generator)
     if how.noise:
         strength = _uniform(len(images), 0, how.noise, generator)[:, None, None, None]
         images = images + strength * torch.randn(images.shape, generator=generator, device=images.device)

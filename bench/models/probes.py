@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench import compute
-from bench.config import Probes
+from bench.config import Config, Model, Probes
 
 QUERIES_AT_ONCE = 1000
 
@@ -97,6 +97,25 @@ def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, n_classes: in
     return np.concatenate(answers)
 
 
+def split(config: Config, model: Model, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (fit, validation) of a train part's labels (N,): what a model is fitted on, and what is kept back."""
+    fit, validation = kept_back(labels, config.training.validation_fraction, config.seed)
+    if model.images is not None:
+        per_class = max(model.images // len(np.unique(labels)), 1)
+        fit = fit[few_labels(labels[fit], per_class, config.seed)]
+    return fit, validation
+
+
+def kept_back(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (fit, validation) of labels (N,): `fraction` of each class, at least one of it, drawn by `seed`."""
+    rng = compute.rng(seed, "validation")
+    is_validation = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        is_validation[members[: max(1, round(fraction * len(members)))]] = True
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
 def few_labels(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Indices of `per_class` samples of each class (all of a smaller class), drawn by `seed`, sorted."""
     rng = compute.rng(seed, "few labels", per_class)
@@ -108,6 +127,32 @@ def normalised(features: np.ndarray) -> np.ndarray:
     """Features (N, D) of length 1, float64; a zero vector stays zero."""
     features = features.astype(np.float64)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def noisy(labels: np.ndarray, n_classes: int, share: float, seed: int) -> np.ndarray:
+    """Labels (N,) of which `share` of each class is replaced by another class, any of them alike; drawn by `seed`."""
+    rng = compute.rng(seed, "label noise", share)
+    changed = labels.copy()
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        wrong = members[: round(share * len(members))]
+        changed[wrong] = (label + rng.integers(1, n_classes, len(wrong))) % n_classes
+    return changed
+
+
+def alignment(features: np.ndarray, others: np.ndarray) -> float:
+    """Mean squared distance of L2-normalised features (N, D) and those of another view of the same images: 0 where they
+    are one (Wang & Isola 2020, arXiv 2005.10242, alpha = 2)."""
+    return float(((normalised(features) - normalised(others)) ** 2).sum(axis=1).mean())
+
+
+def uniformity(features: np.ndarray) -> float:
+    """Log of the mean of exp(-2 d^2) over all pairs of L2-normalised features (N, D), d their distance: 0 where all are
+    one point, the lower the more evenly they are spread (Wang & Isola 2020, arXiv 2005.10242, t = 2)."""
+    unit = normalised(features)
+    above = np.triu_indices(len(unit), k=1)
+    squared = (2 - 2 * (unit @ unit.T)[above]).clip(min=0)
+    return float(np.log(np.exp(-2 * squared).mean()))
 
 
 def effective_rank(features: np.ndarray) -> float:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench.config import Model
-from bench.models.training import Epoch, Kept
+from bench.models import training
+from bench.models.training import Epoch, Setting
 from bench.models.zoo import Network
 
 
 def train(
-    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, kept: Kept | None = None
+    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, setting: Setting = training.ALONE
 ) -> list[Epoch]:
     """Nothing is trained."""
     return []

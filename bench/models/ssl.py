@@ -8,12 +8,11 @@ images and half a minute of one CPU, not those of the papers.
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,10 @@ from bench import compute
 from bench.config import Model
 from bench.errors import BenchError
 from bench.models import augment, training
-from bench.models.training import Epoch, Kept, Training
+from bench.models.training import Epoch, Setting
 from bench.models.zoo import Network
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Objective:
     loss: Callable[[Tensor, Tensor], Tensor]
     after_step: Callable[[float], None] = lambda progress: None
     """Called after each step with the progress (0 to 1): moving averages, normalised prototypes."""
-    views: augment.Augmentation = augment.VIEWS
+    views: augment.Augmentation | None = None
+    """None: those of the suite."""
 
 
 def _pair(module: Callable[[Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +49,7 @@ def _pair(module: Callable[[Tensor], Tensor], a: Tensor, b: Tensor) -> tuple[Ten
 
 def _joint(network: Network, head: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor]) -> Objective:
     """A criterion of both views' embeddings by one head."""
-    return Objective(head, lambda a, b: criterion(*_pair(lambda x: head(network.encoder(x)), a, b)))
+    return Objective(head, lambda a, b: criterion(*_pair(lambda x: head(network.encode(x)), a, b)))
 
 
 def _momentum(start: float, progress: float) -> float:
@@ -66,7 +68,7 @@ def _following(pairs: Sequence[tuple[nn.Module, nn.Module]], momentum: float) ->
     return follow
 
 
-def _frozen_copy(module: nn.Module) -> nn.Module:
+def _frozen_copy(module: Module) -> Module:
     return copy.deepcopy(module).requires_grad_(False)
 
 
@@ -86,16 +88,16 @@ def _moco(network: Network, *, temperature: float = 0.2, queue: int = 1024, mome
     from lightly.models.modules.heads import MoCoProjectionHead
 
     head = MoCoProjectionHead(network.n_features, 128, 64)
-    teacher, teacher_head = _frozen_copy(network.encoder), _frozen_copy(head)
+    teacher, teacher_head = _frozen_copy(network), _frozen_copy(head)
     criterion = NTXentLoss(temperature=temperature, memory_bank_size=(queue, 64))
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        q_a, q_b = _pair(lambda x: head(network.encoder(x)), a, b)
+        q_a, q_b = _pair(lambda x: head(network.encode(x)), a, b)
         with torch.no_grad():
-            k_a, k_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
+            k_a, k_b = _pair(lambda x: teacher_head(teacher.encode(x)), a, b)
         return (criterion(q_a, k_b) + criterion(q_b, k_a)) / 2
 
-    follow = _following([(network.encoder, teacher), (head, teacher_head)], momentum)
+    follow = _following([(network.encoder, teacher.encoder), (head, teacher_head)], momentum)
     return Objective(nn.ModuleList([head, teacher, teacher_head, criterion]), loss, follow)
 
 
@@ -109,7 +111,7 @@ def _nnclr(network: Network, *, temperature: float = 0.2, queue: int = 1024) -> 
     criterion, bank = NTXentLoss(temperature=temperature), NNMemoryBankModule((queue, 64))
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        z_a, z_b = _pair(lambda x: head(network.encoder(x)), a, b)
+        z_a, z_b = _pair(lambda x: head(network.encode(x)), a, b)
         p_a, p_b = _pair(predictor, z_a, z_b)
         near_a, near_b = bank(z_a.detach()), bank(z_b.detach(), update=True)
         return (criterion(near_a, p_b) + criterion(near_b, p_a)) / 2
@@ -137,7 +139,7 @@ def _swav(network: Network, *, n_prototypes: int = 32, temperature: float = 0.2)
     prototypes.normalize()
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        first, second = _pair(lambda x: prototypes(F.normalize(head(network.encoder(x)), dim=1)), a, b)
+        first, second = _pair(lambda x: prototypes(F.normalize(head(network.encode(x)), dim=1)), a, b)
         return criterion([first, second], []).squeeze()
 
     def after_step(progress: float) -> None:
@@ -153,16 +155,16 @@ def _byol(network: Network, *, momentum: float = 0.95) -> Objective:
 
     head = BYOLProjectionHead(network.n_features, 256, 64)
     predictor = BYOLPredictionHead(64, 256, 64)
-    teacher, teacher_head = _frozen_copy(network.encoder), _frozen_copy(head)
+    teacher, teacher_head = _frozen_copy(network), _frozen_copy(head)
     criterion = NegativeCosineSimilarity()
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        p_a, p_b = _pair(lambda x: predictor(head(network.encoder(x))), a, b)
+        p_a, p_b = _pair(lambda x: predictor(head(network.encode(x))), a, b)
         with torch.no_grad():
-            z_a, z_b = _pair(lambda x: teacher_head(teacher(x)), a, b)
+            z_a, z_b = _pair(lambda x: teacher_head(teacher.encode(x)), a, b)
         return (criterion(p_a, z_b) + criterion(p_b, z_a)) / 2
 
-    follow = _following([(network.encoder, teacher), (head, teacher_head)], momentum)
+    follow = _following([(network.encoder, teacher.encoder), (head, teacher_head)], momentum)
     return Objective(nn.ModuleList([head, predictor, teacher, teacher_head]), loss, follow)
 
 
@@ -176,7 +178,7 @@ def _simsiam(network: Network, *, stop_gradient: bool = True) -> Objective:
     criterion = NegativeCosineSimilarity()
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        z_a, z_b = _pair(lambda x: head(network.encoder(x)), a, b)
+        z_a, z_b = _pair(lambda x: head(network.encode(x)), a, b)
         p_a, p_b = _pair(predictor, z_a, z_b)
         if stop_gradient:
             z_a, z_b = z_a.detach(), z_b.detach()
@@ -196,34 +198,34 @@ def _dino(
         warnings.simplefilter("ignore", FutureWarning)
         head, teacher_head = (DINOProjectionHead(network.n_features, 128, 64, n_out, batch_norm=True) for _ in range(2))
     teacher_head.load_state_dict(head.state_dict())  # deepcopy fails on its weight norm
-    teacher, teacher_head = _frozen_copy(network.encoder), teacher_head.requires_grad_(False)
+    teacher, teacher_head = _frozen_copy(network), teacher_head.requires_grad_(False)
     criterion = DINOLoss(n_out)
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        student = _pair(lambda x: head(network.encoder(x)), a, b)
+        student = _pair(lambda x: head(network.encode(x)), a, b)
         with torch.no_grad():
-            taught = _pair(lambda x: teacher_head(teacher(x)), a, b)
+            taught = _pair(lambda x: teacher_head(teacher.encode(x)), a, b)
         return criterion(list(taught), list(student), teacher_temp=teacher_temperature)
 
-    follow = _following([(network.encoder, teacher), (head, teacher_head)], momentum)
+    follow = _following([(network.encoder, teacher.encoder), (head, teacher_head)], momentum)
     return Objective(nn.ModuleList([head, criterion, teacher, teacher_head]), loss, follow)
 
 
-def _vicreg(network: Network) -> Objective:
+def _vicreg(network: Network, *, width: int = 128) -> Objective:
     """Information maximisation by variance and covariance: Bardes et al. 2022, arXiv 2105.04906."""
     from lightly.loss.vicreg_loss import VICRegLoss
     from lightly.models.modules.heads import VICRegProjectionHead
 
-    head = VICRegProjectionHead(network.n_features, 128, 128, num_layers=2)
+    head = VICRegProjectionHead(network.n_features, width, width, num_layers=2)
     return _joint(network, head, VICRegLoss())
 
 
-def _barlow(network: Network, *, redundancy: float = 0.02) -> Objective:
+def _barlow(network: Network, *, redundancy: float = 0.02, width: int = 128) -> Objective:
     """Information maximisation by decorrelation: Zbontar et al. 2021, arXiv 2103.03230."""
     from lightly.loss.barlow_twins_loss import BarlowTwinsLoss
     from lightly.models.modules.heads import BarlowTwinsProjectionHead
 
-    head = BarlowTwinsProjectionHead(network.n_features, 128, 128)
+    head = BarlowTwinsProjectionHead(network.n_features, width, width)
     return _joint(network, head, BarlowTwinsLoss(lambda_param=redundancy))
 
 
@@ -242,7 +244,9 @@ def _mae(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     def loss(a: Tensor, b: Tensor) -> Tensor:
         size = (len(a), masked.sequence_length)
         keep, hidden = utils.random_token_mask(size, mask_ratio, mask_class_token=True, device=a.device)
-        tokens = embed(masked.encode(a, idx_keep=keep))
+        with network.precision(a):
+            seen = masked.encode(a, idx_keep=keep).float()
+        tokens = embed(seen)
         full = utils.set_at_index(utils.repeat_token(decoder.mask_token, size), keep, tokens)
         predicted = predict(utils.get_at_index(decoder(full), hidden))
         return F.mse_loss(predicted, utils.get_at_index(utils.patchify(a, patch), hidden))
@@ -262,7 +266,9 @@ def _simmim(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     def loss(a: Tensor, b: Tensor) -> Tensor:
         size = (len(a), masked.sequence_length)
         _, hidden = utils.random_token_mask(size, mask_ratio, mask_class_token=True, device=a.device)
-        predicted = predict(utils.get_at_index(masked.encode(a, idx_mask=hidden), hidden))
+        with network.precision(a):
+            seen = masked.encode(a, idx_mask=hidden).float()
+        predicted = predict(utils.get_at_index(seen, hidden))
         return F.l1_loss(predicted, utils.get_at_index(utils.patchify(a, patch), hidden))
 
     return Objective(nn.ModuleList([predict, nn.ParameterList([token])]), loss, views=augment.UNCHANGED)
@@ -300,39 +306,25 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 def objective_of(network: Network, model: Model) -> Objective:
     """The objective of a model's method with its options. BenchError names an option that the method does not have."""
     make = OBJECTIVES[model.method]
-    known = list(inspect.signature(make).parameters)[1:]
-    unknown = sorted(set(model.options) - set(known))
-    if unknown:
-        raise BenchError(
-            f"method {model.method!r} has no option {', '.join(unknown)}.",
-            where=f"params.yaml: models.{network.name}.options",
-            remedy=f"Its options are: {', '.join(known) or 'none'}.",
-        )
+    training.check_options(make, model, network.name)
     return make(network, **model.options)
 
 
 def train(
-    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, kept: Kept | None = None
+    network: Network, images: Tensor, labels: Tensor, model: Model, seed: int, setting: Setting = training.ALONE
 ) -> list[Epoch]:
-    """Train the encoder in place on images (N, C, S, S) in [0, 1]; `labels` are not used. One record an epoch.
-
-    AdamW, a warm-up over a tenth of the steps, then a cosine to zero.
-    """
+    """Train the encoder in place on images (N, C, S, S) in [0, 1]; `labels` only watch it. One record an epoch."""
     torch.manual_seed(compute.seed_of(seed, "objective"))
     objective = objective_of(network, model)
-    objective.modules.to(images.device)
+    views = objective.views or setting.recipe.views
     generator = torch.Generator(images.device).manual_seed(compute.seed_of(seed, "batches"))
-    parameters = [p for m in (network.encoder, objective.modules) for p in m.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=model.lr, weight_decay=model.weight_decay)
-    steps = training.steps_of(model.epochs, len(images), model.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=model.lr, total_steps=steps, pct_start=0.1)
-    mine = Training(network, objective.modules, optimizer, schedule, generator, steps)
+    mine = training.begin(network, objective.modules, model, len(images), generator, warm_up=0.1)
 
     def step(chosen: Tensor) -> Tensor:
         batch = images[chosen]
-        a, b = (network.normalise(augment.augment(batch, objective.views, generator)) for _ in range(2))
+        a, b = (network.normalise(augment.augment(batch, views, generator)) for _ in range(2))
         loss = objective.loss(a, b)
         objective.after_step(mine.descend(loss))
         return loss
 
-    return training.run(mine, images, model.epochs, model.batch_size, step, kept)
+    return training.run(mine, (images, labels), model, step, setting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from bench.config import SSL_FAMILY, Config, Family, Model
 from bench.data import samples
 from bench.data.samples import Samples
 from bench.errors import BenchError
-from bench.models import probes, training, zoo
-from bench.models.training import Epoch, Kept
+from bench.models import augment, probes, training, zoo
+from bench.models.training import Epoch, Labelled, Setting
 from bench.models.zoo import Network
 from bench.store import tables
 
-Trainer = Callable[[Network, Tensor, Tensor, Model, int, Kept | None], list[Epoch]]
+Trainer = Callable[[Network, Tensor, Tensor, Model, int, Setting], list[Epoch]]
 FOLDER = ".training"
 """Where trainings are kept until they are done."""
 
@@ -39,21 +39,11 @@ def trainer(family: Family) -> Trainer:
     return module.train
 
 
-def split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (fit, validation) of labels (N,): `fraction` of each class, at least one of it, drawn by `seed`."""
-    rng = compute.rng(seed, "validation")
-    is_validation = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        is_validation[members[: max(1, round(fraction * len(members)))]] = True
-    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
-
-
 def run(config: Config, name: str) -> dict[str, int]:
-    """Train model `name`, fit its heads and temperature, and write its checkpoint and three tables.
+    """Train model `name`, fit its head and temperature, and write its checkpoint and two tables.
 
-    The network, the heads and the bank of the nearest neighbours see the fitting part of train, the temperature the
-    rest of train (published weights may have seen both); the accuracies are those of the test split. Speed goes to the
+    The network and the head see the fitting part of train, the temperature the rest of train (published weights may
+    have seen both). By the rest and by the test split a training is watched, and nothing is chosen. Speed goes to the
     log line, never into a table, so that two machines of one kind write the same bytes. A training that was interrupted
     goes on after its last whole epoch.
     """
@@ -61,7 +51,7 @@ def run(config: Config, name: str) -> dict[str, int]:
 
     model = config.model(name)
     suite = config.suites[model.suite]
-    if model.options and model.family != "ssl":
+    if model.options and model.family in ("random", "pixels"):
         raise BenchError(
             f"a {model.family} model has no options.", where=f"params.yaml: models.{name}", remedy="Remove them."
         )
@@ -69,7 +59,7 @@ def run(config: Config, name: str) -> dict[str, int]:
     dataset = config.original_of(model.suite)
     data, test = (samples.load(config, dataset, part) for part in ("train", "test"))
     n_classes = len(samples.classes(config, dataset))
-    fit, validation = split(data.labels, config.training.validation_fraction, config.seed)
+    fit, validation = probes.split(config, model, data.labels)
 
     start = time.perf_counter()
     kept = None
@@ -82,88 +72,54 @@ def run(config: Config, name: str) -> dict[str, int]:
                 remedy="Name another file, or another suite.",
             )
     else:
-        network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch), name)
-        images = network.resize(torch.from_numpy(data.images[fit])).contiguous()
+        again = (model.seed,) if model.seed else ()
+        network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch, *again), name)
+        images, labels = _labelled(network, data, fit, device)
         network.normalise_by(images)
         network.to(device)
-        labels, seed = torch.from_numpy(data.labels[fit]), compute.seed_of(config.seed, "training", name)
+        network.mixed = model.mixed
+        if model.mixed:
+            network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        seed = compute.seed_of(config.seed, "training", name)
         where, how = config.root / FOLDER / f"{name}.pt", config.compute.model_dump_json()
         told = (model.model_dump_json(), suite.model_dump_json(), how, config.training.threads, seed)
         kept = training.kept_at(where, *told, images, labels)
+        watched = training.Watched(
+            _labelled(network, data, validation, device), _labelled(network, test, np.arange(len(test.labels)), device)
+        )
+        setting = training.Setting(augment.RECIPES[suite.augmentation], kept, watched)
         start = time.perf_counter()
-        epochs = trainer(model.family)(network, images.to(device), labels.to(device), model, seed, kept)
+        epochs = trainer(model.family)(network, images, labels, model, seed, setting)
+        network.mixed = False
     seconds = time.perf_counter() - start
 
-    heads, linear = _heads(config, name, network, Samples(data.ids[fit], data.labels[fit], data.images[fit]), test)
+    c = None
+    zoo.rounded(network, model.stored)
     if model.family != "supervised":
-        _take_head(network, linear)
+        features = compute.forward(network, data.images[fit], config.compute, features=True)
+        linear = probes.fit_linear(features, data.labels[fit], n_classes, config.training.probes, config.seed)
+        network.take_head(linear.weight, linear.bias)
+        zoo.rounded(network, model.stored)
+        c = linear.c
     logits = compute.forward(network, data.images[validation], config.compute)
     temperature = float(fit_temperature(logits, data.labels[validation]))
-    checkpoint = zoo.path_of(config, name)
-    zoo.save(network, checkpoint, arch=model.arch, temperature=temperature)
-    _write(config, name, network, heads, epochs, temperature)
+    zoo.save(network, zoo.path_of(config, name), model.stored, arch=model.arch, temperature=temperature, c=c)
+    _write(config, name, network, epochs, temperature)
     if kept is not None:
         kept.done()
-    return {
-        "images": len(fit),
-        "epochs": len(epochs),
-        "images/s": round(len(fit) * len(epochs) / seconds),
-        "heads": len(heads),
-    }
+    return {"images": len(fit), "epochs": len(epochs), "images/s": round(len(fit) * len(epochs) / seconds)}
 
 
-def _heads(
-    config: Config, name: str, network: Network, data: Samples, test: Samples
-) -> tuple[list[dict[str, object]], probes.Linear]:
-    """Rows of `representations`, and the linear head with all labels."""
-    settings, n_classes = config.training.probes, network.n_classes
-    features = compute.forward(network, data.images, config.compute, features=True)
-    on_test = compute.forward(network, test.images, config.compute, features=True)
-    shape = {"effective_rank": probes.effective_rank(on_test), "collapse_std": probes.collapse_std(on_test)}
-    rows: list[dict[str, object]] = []
-
-    def score(probe: str, per_class: int, seed: int, answers: np.ndarray, c: float | None) -> None:
-        rows.append(
-            {
-                "model": name,
-                "dataset": config.suites[config.model(name).suite].train,
-                "probe": probe,
-                "labels_per_class": per_class,
-                "seed": seed,
-                "accuracy": float((answers == test.labels).mean()),
-                "n": len(test.labels),
-                **shape,
-                "c": c,
-            }
-        )
-
-    def fit(chosen: np.ndarray, per_class: int, seed: int) -> probes.Linear:
-        head = probes.fit_linear(features[chosen], data.labels[chosen], n_classes, settings, seed)
-        score("linear", per_class, seed, head.logits(on_test).argmax(axis=1), head.c)
-        for k in settings.knn_k:
-            answers = probes.knn(features[chosen], data.labels[chosen], on_test, n_classes, k, settings.knn_temperature)
-            score("knn" if k == settings.knn_k[0] else f"knn-{k}", per_class, seed, answers, None)
-        return head
-
-    linear = fit(np.arange(len(data.labels)), 0, config.seed)
-    for per_class in settings.labels_per_class:
-        for seed in settings.seeds:
-            fit(probes.few_labels(data.labels, per_class, seed), per_class, seed)
-    return rows, linear
-
-
-@torch.no_grad()
-def _take_head(network: Network, linear: probes.Linear) -> None:
-    """Make the linear probe the head of the network."""
-    network.head.weight.copy_(torch.from_numpy(linear.weight))
-    network.head.bias.copy_(torch.from_numpy(linear.bias))
+def _labelled(network: Network, data: Samples, chosen: np.ndarray, device: torch.device) -> Labelled:
+    """Some images at the size that the network sees, and their labels, on `device`."""
+    images = network.resize(torch.from_numpy(data.images[chosen])).contiguous()
+    return images.to(device), torch.from_numpy(data.labels[chosen]).to(device)
 
 
 def _write(
     config: Config,
     name: str,
     network: Network,
-    heads: list[dict[str, object]],
     epochs: list[Epoch],
     temperature: float,
 ) -> None:
@@ -190,8 +146,7 @@ def _write(
     }
     rows = pd.DataFrame(
         [{"model": name, **asdict(epoch)} for epoch in epochs],
-        columns=["model", "epoch", "loss", "collapse_std", "effective_rank"],
+        columns=["model", *(field.name for field in fields(Epoch))],
     )
     tables.write("models", pd.DataFrame([record]), config.results / "models" / f"{name}.parquet")
-    tables.write("representations", pd.DataFrame(heads), config.results / "representations" / f"{name}.parquet")
     tables.write("training", rows, config.results / "training" / f"{name}.parquet")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +28,8 @@ class Network(nn.Module):
 
     Resizing to `input_size` (bilinear, antialiased) and normalisation by `mean` and `std` (a value per channel) happen
     inside, so that corruptions, attacks and norms all live in the one space of [0, 1].
-    `meta` is what the checkpoint says of itself (`temperature`, ...); empty for a fresh network.
+    `meta` is what the checkpoint says of itself (`temperature`, ...); empty for a fresh network. While `mixed` is set,
+    as a training in mixed precision does, the encoder computes in bfloat16.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Network(nn.Module):
         self.name, self.input_size, self.channels = name, input_size, channels
         self.n_features, self.n_classes = n_features, n_classes
         self.meta: dict[str, Any] = {}
+        self.mixed = False
         self.encoder = encoder
         self.head = nn.Linear(n_features, n_classes)
         self.mean: Tensor
@@ -60,9 +63,24 @@ class Network(nn.Module):
         self.mean.copy_(images.mean(dim=(0, 2, 3)).view(-1, 1, 1))
         self.std.copy_(images.std(dim=(0, 2, 3)).clamp_min(1e-3).view(-1, 1, 1))
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Features (N, D) float32 of normalised images (N, C, S, S)."""
+        with self.precision(x):
+            return self.encoder(x).float()
+
+    def precision(self, x: Tensor) -> torch.autocast:
+        """The context in which the encoder is run on `x`."""
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed)
+
     def features(self, x: Tensor) -> Tensor:
         """Features (N, D) of images (N, C, H, W) in [0, 1]."""
-        return self.encoder(self.normalise(x))
+        return self.encode(self.normalise(x))
+
+    @torch.no_grad()
+    def take_head(self, weight: np.ndarray, bias: np.ndarray) -> None:
+        """Take a linear head on the features: weight (K, D), bias (K,)."""
+        self.head.weight.copy_(torch.from_numpy(weight))
+        self.head.bias.copy_(torch.from_numpy(bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) in [0, 1]."""
@@ -151,24 +169,34 @@ class _Block(nn.Module):
 
 
 class _CifarResNet(nn.Module):
-    """The ResNet of 6 n + 2 layers for images of 32 pixels (He et al. 2016, section 4.2): 16, 32 and 64 channels."""
+    """The ResNet for images of 32 pixels (He et al. 2016, section 4.2): n blocks a stage, every stage but the first at
+    half the size of the one before. Theirs of 6 n + 2 layers has 16, 32 and 64 channels."""
 
-    def __init__(self, channels: int, n: int) -> None:
+    def __init__(self, channels: int, n: int, widths: tuple[int, ...] = (16, 32, 64)) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(_Block(n_in, n_out, stride), *(_Block(n_out, n_out, 1) for _ in range(n - 1)))
-            for n_in, n_out, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
-        )
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.stages = [f"layer{k}" for k in range(1, len(widths) + 1)]
+        n_in = widths[0]
+        for stage, n_out in zip(self.stages, widths, strict=True):
+            first = _Block(n_in, n_out, 1 if stage == "layer1" else 2)
+            self.add_module(stage, nn.Sequential(first, *(_Block(n_out, n_out, 1) for _ in range(n - 1))))
+            n_in = n_out
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
-        return self.layer3(self.layer2(self.layer1(x))).mean(dim=(2, 3))
+        for stage in self.stages:
+            x = self.get_submodule(stage)(x)
+        return x.mean(dim=(2, 3))
 
 
 def _cifar_resnet(depth: int) -> Callable[[int, int], tuple[nn.Module, int]]:
     return lambda channels, size: (_CifarResNet(channels, (depth - 2) // 6), 64)
+
+
+def _resnet10(channels: int, size: int) -> tuple[nn.Module, int]:
+    """The same with a fourth stage of 128 channels, one block each: 0.3 M parameters, small enough for a CPU."""
+    return _CifarResNet(channels, 1, (16, 32, 64, 128)), 128
 
 
 ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
@@ -177,6 +205,7 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
     "vit": _vit,
     "mixer": _mixer,
     "pixels": _pixels,
+    "resnet10": _resnet10,
     **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56)},
 }
 """arch of params.yaml -> function of (channels, input size) that gives the encoder and its number of features."""
@@ -195,7 +224,18 @@ def path_of(config: Config, name: str) -> Path:
     return config.results / "checkpoints" / f"{name}.safetensors"
 
 
-def save(network: Network, path: Path, **meta: Any) -> None:
+def _as(value: Tensor, stored: str) -> Tensor:
+    return value.to(getattr(torch, stored)) if value.is_floating_point() else value
+
+
+@torch.no_grad()
+def rounded(network: Network, stored: str) -> None:
+    """Give the network the weights that its checkpoint of type `stored` will have."""
+    for value in network.state_dict().values():
+        value.copy_(_as(value, stored))
+
+
+def save(network: Network, path: Path, stored: str = "float32", **meta: Any) -> None:
     """Write weights and `meta` (JSON values) as safetensors: equal content gives equal bytes, never half-written.
 
     One metadata entry only, as safetensors writes several in an order that changes from run to run.
@@ -203,7 +243,7 @@ def save(network: Network, path: Path, **meta: Any) -> None:
     from safetensors.torch import save as serialised
 
     said = {"n_classes": network.n_classes, "input_size": network.input_size, "channels": network.channels, **meta}
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    state = {key: _as(value.detach().cpu().contiguous(), stored) for key, value in network.state_dict().items()}
     with tables.replacing(path) as temporary:
         temporary.write_bytes(serialised(state, metadata={"bench": json.dumps(said, sort_keys=True)}))
 

@@ -16,7 +16,7 @@ from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
 HERE = Path(__file__).parent
-SECTIONS = ("suites", "datasets", "models", "imported")
+SECTIONS = ("suites", "datasets", "models", "imported", "evaluations")
 """The keys of params.yaml that a preset adds to, in the order in which they are needed."""
 WEIGHTS = "weights"
 """Folder of what a preset fetches that holds checkpoints."""
@@ -42,10 +42,11 @@ class Preset(Frozen):
     models: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """Models with published weights; what lacks in their `weights` is the pin of the file."""
     imported: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    evaluations: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
     """Dataset -> source -> how its votes were cast, as in `ImportedVotes`, without the sha256."""
     refined_labels: Sha256 | None = None
-    figures: Annotated[list[Figure], Field(min_length=1)]
+    figures: Annotated[list[Figure], Field(default_factory=list)]
     files: dict[str, Sha256]
 
     def params(self) -> Mapping[str, dict[str, dict[str, Any]]]:
@@ -68,7 +69,7 @@ class Preset(Frozen):
             for model, entry in self.models.items()
         }
         sections = {"suites": self.suites, "datasets": datasets, "models": models, "imported": imported}
-        return MappingProxyType(sections)
+        return MappingProxyType(sections | {"evaluations": self.evaluations})
 
     def _pinned(self, weights: dict[str, Any]) -> dict[str, Any]:
         file = f"{WEIGHTS}/{weights['file']}"
@@ -94,6 +95,8 @@ def load(name: str) -> Preset:
 
 
 def manifest(path: Path) -> dict[str, str]:
-    """File -> hex sha256, from lines as sha256sum writes them."""
+    """File -> hex sha256, from lines as sha256sum writes them; none where a preset fetches nothing."""
+    if not path.is_file():
+        return {}
     lines = path.read_text(encoding="utf-8").splitlines()
     return {file: pin for pin, file in (line.split("  ", 1) for line in lines)}

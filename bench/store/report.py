@@ -113,7 +113,7 @@ def timings(config: Config) -> str:
 
 def _attack(config: Config, dataset: str) -> str:
     """The condition of the weakest declared attack on `dataset`, `` where there is none."""
-    runs = [(attack.eps_255, name) for name, attack in config.attacks.runs.items() if attack.dataset == dataset]
+    runs = [(attack.eps_255, name) for name, attack in config.attack_runs.items() if attack.dataset == dataset]
     return f"attack:{runs[0][1]}:{min(runs[0][0]):g}" if runs else ""
 
 

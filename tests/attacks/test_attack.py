@@ -18,10 +18,14 @@ from bench.store import tables
 RUN = "pgd-linf"
 
 
+def declared(data: samples.Samples, n: int) -> samples.Samples:
+    return data.rows(compute.declared(data.ids, n))
+
+
 def attacked(config: Config, model: str, eps_255: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clean images, attacked images, and whether the model is right about these."""
     settings = config.attacks.runs[RUN]
-    data = attack.declared(samples.load(config, settings.dataset), settings.n_images)
+    data = declared(samples.load(config, settings.dataset), settings.n_images)
     network = zoo.load(config, model)
     start = attack.starts(config, RUN, data)
     images = attack.pgd_linf(network, data, start, eps_255 / 255, settings, config)
@@ -53,12 +57,12 @@ def test_a_larger_eps_leaves_fewer_right(config_of_tiny: Config, model: str) -> 
 
 def test_the_declared_images_do_not_depend_on_where_they_are(config_of_tiny: Config) -> None:
     data = samples.load(config_of_tiny, "blocks")
-    chosen = attack.declared(data, 7)
+    chosen = declared(data, 7)
     by_hash = sorted(data.ids, key=lambda sample_id: hashlib.sha256(str(sample_id).encode()).hexdigest())
     assert chosen.ids.tolist() == sorted(by_hash[:7])
     np.testing.assert_array_equal(chosen.images[0], data.images[data.ids.tolist().index(chosen.ids[0])])
     starts = attack.starts(config_of_tiny, RUN, chosen)
-    fewer = attack.declared(data, 3)
+    fewer = declared(data, 3)
     same = chosen.ids.tolist().index(fewer.ids[0])
     assert np.array_equal(attack.starts(config_of_tiny, RUN, fewer)[0], starts[same])
     assert (np.abs(starts) <= 1).all()

@@ -9,7 +9,7 @@ import pytest
 
 from bench import config as configuration
 from bench.config import Config
-from tests import factory
+from tests import factory, tiny
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +35,8 @@ def own_results(results: Config, tmp_path: Path) -> Config:
     root = tmp_path / "copy"
     shutil.copytree(results.root, root)
     return configuration.load(root / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def config_of_tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tiny.make(tmp_path_factory.mktemp("tiny"))

@@ -20,6 +20,10 @@ FULL = Augmentation(
     blur=0.5,
     noise=0.2,
     erase=0.5,
+    saturation=0.5,
+    hue=0.2,
+    jitter=0.7,
+    grey=0.3,
 )
 
 
@@ -41,7 +45,9 @@ def test_geometry_and_blur_of_nothing_are_the_identity() -> None:
     torch.testing.assert_close(augment._blur(x, Augmentation(), seeded()), x, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("how", [FULL, augment.SUPERVISED, augment.VIEWS])
+@pytest.mark.parametrize(
+    "how", [FULL, *(how for recipe in augment.RECIPES.values() for how in (recipe.supervised, recipe.views))]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape_range_and_seed(how: Augmentation, channels: int) -> None:
     x = images(16, channels, 12, 20)
@@ -110,6 +116,48 @@ def test_blur_keeps_the_mean_of_an_image_that_is_dark_at_its_edge_and_lowers_its
     line = (-0.5 * (torch.arange(-2, 3) / 0.8) ** 2).exp()
     line = line / line.sum()
     torch.testing.assert_close(blurred[0, 0, 5:10, 5:10], line[:, None] * line[None], atol=1e-6, rtol=0)
+
+
+def brightness(x: torch.Tensor) -> torch.Tensor:
+    return (x * torch.tensor(augment.YIQ[0])[:, None, None]).sum(dim=1)
+
+
+def test_grey_images_have_one_value_in_all_channels_and_keep_their_brightness() -> None:
+    x = images(8, 3)
+    grey = augment.augment(x, Augmentation(grey=1.0), seeded())
+    torch.testing.assert_close(grey, brightness(x)[:, None].expand_as(x), atol=1e-3, rtol=0)
+    some = augment.augment(images(200, 3), Augmentation(grey=0.5), seeded())
+    share = ((some[:, 0] - some[:, 2]).abs().amax(dim=(1, 2)) < 1e-3).float().mean()
+    assert 0.35 < share < 0.65
+
+
+@pytest.mark.parametrize("how", [Augmentation(hue=0.1), Augmentation(saturation=0.4)], ids=repr)
+def test_hue_and_saturation_leave_brightness_and_greys_alone(how: Augmentation) -> None:
+    x = images(8, 3) * 0.3 + 0.35  # far from black and white, where values are cut off
+    changed = augment.augment(x, how, seeded())
+    torch.testing.assert_close(brightness(changed), brightness(x), atol=2e-3, rtol=0)
+    assert (changed - x).abs().amax(dim=(1, 2, 3)).median() > 1e-2
+    grey = brightness(x)[:, None].expand_as(x)
+    torch.testing.assert_close(augment.augment(grey, how, seeded()), grey, atol=2e-3, rtol=0)
+
+
+def test_a_whole_turn_of_the_hue_is_none_and_a_third_moves_red_towards_green() -> None:
+    red = torch.tensor([0.6, 0.3, 0.3]).view(1, 3, 1, 1).expand(64, 3, 2, 2)
+    turned = augment.augment(red, Augmentation(hue=1 / 3), seeded())
+    assert (turned[:, 1] > turned[:, 0]).any()
+    assert (turned[:, 2] > turned[:, 0]).any()
+
+
+def test_jitter_is_the_share_of_images_with_other_colours() -> None:
+    x = images(400, 3) * 0.3 + 0.35
+    how = Augmentation(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, jitter=0.25)
+    changed = (augment.augment(x, how, seeded()) - x).abs().amax(dim=(1, 2, 3)) > 5e-3
+    assert 0.17 < changed.float().mean() < 0.33
+
+
+def test_images_of_one_channel_have_no_colours_to_change() -> None:
+    x = images(4, 1)
+    assert torch.equal(augment.augment(x, Augmentation(hue=0.3, saturation=0.5, grey=0.5), seeded()), x)
 
 
 def test_erasing_blanks_one_rectangle() -> None:

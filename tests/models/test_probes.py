@@ -121,3 +121,32 @@ def test_collapse_std_is_zero_for_one_point_and_one_on_the_sphere() -> None:
     assert probes.collapse_std(point) == pytest.approx(0.0, abs=1e-9)
     sphere = np.vstack([np.eye(5), -np.eye(5)])
     assert probes.collapse_std(sphere) == pytest.approx(1.0)
+
+
+def test_noisy_labels_are_the_share_of_each_class_and_always_another_class() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+    wrong = probes.noisy(labels, 3, 0.4, seed=0)
+    changed = wrong != labels
+    assert [int(changed[labels == label].sum()) for label in range(3)] == [40, 20, 4]
+    assert set(wrong) == {0, 1, 2}
+    assert np.array_equal(wrong, probes.noisy(labels, 3, 0.4, seed=0))
+    assert not np.array_equal(wrong, probes.noisy(labels, 3, 0.4, seed=1))
+
+
+def test_alignment_and_uniformity_by_hand() -> None:
+    square = np.array([[1, 0], [0, 2], [-3, 0], [0, -1]], np.float32)
+    quarter = square[[1, 2, 3, 0]]
+    assert probes.alignment(square, square) == 0
+    assert probes.alignment(square, quarter) == pytest.approx(2)  # between neighbours of a unit square: sqrt(2)
+    pairs = [2, 2, 2, 2, 4, 4]  # squared distances of its four sides and two diagonals
+    assert probes.uniformity(square) == pytest.approx(np.log(np.mean(np.exp(-2.0 * np.array(pairs)))))
+    assert probes.uniformity(np.ones((5, 2), np.float32)) == pytest.approx(0, abs=1e-6)
+
+
+def test_uniformity_and_alignment_are_those_of_their_authors() -> None:
+    """The code in the paper's listing (Wang & Isola 2020, figure 5)."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 8)), rng.normal(size=(40, 8))
+    a, b = (torch.nn.functional.normalize(torch.from_numpy(z), dim=1) for z in (x, y))
+    assert probes.alignment(x, y) == pytest.approx((a - b).norm(p=2, dim=1).pow(2).mean().item())
+    assert probes.uniformity(x) == pytest.approx(torch.pdist(a, p=2).pow(2).mul(-2).exp().mean().log().item())

@@ -16,7 +16,8 @@ from bench.store import tables
 PUBLISHED = {"resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018}
 """Networks that are not trained here, and how many parameters they have: with 10 classes, 0.27 to 0.85 million (He et
 al. 2016, table 6)."""
-ARCHS = [arch for arch in zoo.ARCHITECTURES if arch not in PUBLISHED]
+FOR_PHOTOS = {**PUBLISHED, "resnet10": 297_626}
+ARCHS = [arch for arch in zoo.ARCHITECTURES if arch not in FOR_PHOTOS]
 
 
 def fresh(config: Config, arch: str, seed: int = 0) -> zoo.Network:
@@ -82,11 +83,13 @@ def test_a_checkpoint_gives_the_same_outputs_and_the_same_bytes(config: Config, 
     assert not any(p.requires_grad for p in loaded.parameters())
 
 
-@pytest.mark.parametrize("arch", PUBLISHED)
+@pytest.mark.parametrize("arch", FOR_PHOTOS)
 def test_the_resnets_of_cifar10_are_those_of_their_paper(arch: str) -> None:
     model = Model(suite="s", family="supervised", method="supervised", arch=arch, epochs=1)  # pyright: ignore[reportArgumentType]
     network = zoo.build(model, Suite(input_size=32, channels=3), 10, 0, arch).eval()
-    assert sum(p.numel() for p in network.parameters()) == PUBLISHED[arch]
+    assert sum(p.numel() for p in network.parameters()) == FOR_PHOTOS[arch]
+    x = torch.rand(2, 3, 32, 32)
+    assert network(x).shape == (2, 10)
     layers = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     assert len(layers) == int(arch.removeprefix("resnet")), "every layer with weights is one of its name's number"
     encoder: Any = network.encoder
@@ -98,6 +101,32 @@ def test_the_resnets_of_cifar10_are_those_of_their_paper(arch: str) -> None:
     assert torch.equal(short[:, 8:24], x[:, :, ::2, ::2])
     assert not short[:, :8].any()
     assert not short[:, 24:].any()
+
+
+def test_a_checkpoint_of_half_the_bytes_gives_just_what_the_rounded_network_gives(config: Config) -> None:
+    network, path = fresh(config, "cnn"), zoo.path_of(config, "cnn")
+    zoo.save(network, path, arch="cnn")
+    size = path.stat().st_size
+    zoo.rounded(network, "float16")
+    zoo.save(network, path, "float16", arch="cnn")
+    x = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    loaded = zoo.load(config, "cnn")
+    assert torch.equal(loaded(x), network(x))
+    assert next(loaded.parameters()).dtype == torch.float32
+    assert path.stat().st_size < 0.55 * size
+
+
+def test_in_mixed_precision_features_are_float32_of_a_bfloat16_encoder_and_a_copy_is_its_own(config: Config) -> None:
+    network = fresh(config, "cnn")
+    x = torch.rand(16, 1, 16, 16)
+    exact = network.features(x)
+    network.mixed = True
+    seen: list[torch.dtype] = []
+    network.encoder[0].register_forward_hook(lambda module, given, out: seen.append(out.dtype))  # pyright: ignore
+    mixed = network.features(x)
+    assert (seen, mixed.dtype) == ([torch.bfloat16], torch.float32)
+    assert not torch.equal(mixed, exact)
+    torch.testing.assert_close(mixed, exact, atol=0.05, rtol=0.05)
 
 
 def published_model(config: Config, arch: str = "cnn") -> Config:

@@ -22,6 +22,7 @@ MODULES = {
     "index": "bench/data/index.py",
     "imported": "bench/imports/stage.py",
     "train": "bench/models/train.py",
+    "probe": "bench/evaluate/probe.py",
     "predict": "bench/evaluate/predict.py",
     "uncertainty": "bench/evaluate/uncertainty.py",
     "attack": "bench/attacks/attack.py",

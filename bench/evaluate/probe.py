@@ -1,0 +1,117 @@
+"""Stage `probe`: what the features of one model are worth, by heads that are fitted on them.
+
+The bank and the heads see the fitting part of train, the accuracies are those of the test split, after the last epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bench import compute
+from bench.config import Config, Finetuning, Model, Probes
+from bench.data import samples
+from bench.data.samples import Samples
+from bench.models import probes, supervised, training, zoo
+from bench.models.augment import RECIPES
+from bench.models.zoo import Network
+from bench.store import tables
+
+
+@dataclass(frozen=True)
+class Score:
+    """A head: how it was fitted, and its answers to the test images (N,). `labels_per_class` 0: all of them."""
+
+    probe: str
+    labels_per_class: int
+    label_noise: float
+    seed: int
+    answers: np.ndarray
+    c: float | None = None
+    temperature: float | None = None
+
+
+def run(config: Config, name: str) -> dict[str, int]:
+    """Write results/representations/<name>.parquet."""
+    model = config.model(name)
+    settings, dataset = config.probes_of(model.suite), config.original_of(model.suite)
+    compute.prepare(config.compute.model_copy(update={"threads": config.training.threads}), config.seed)
+    network = zoo.load(config, name)
+    data, test = (samples.load(config, dataset, part) for part in ("train", "test"))
+    data = data.rows(probes.split(config, model, data.labels)[0])
+    features, on_test = (compute.forward(network, x.images, config.compute, features=True) for x in (data, test))
+    scores = list(_heads(settings, features, data.labels, on_test, network.n_classes, config.seed))
+    if settings.finetuning is not None and model.family in ("ssl", "random"):
+        scores += _finetuned(config, network, settings.finetuning, model, data, test)
+    rank, std = probes.effective_rank(on_test), probes.collapse_std(on_test)
+    rows = pd.DataFrame(
+        {
+            "model": name,
+            "dataset": dataset,
+            "probe": [score.probe for score in scores],
+            "labels_per_class": [score.labels_per_class for score in scores],
+            "label_noise": [score.label_noise for score in scores],
+            "seed": [score.seed for score in scores],
+            "accuracy": [float((score.answers == test.labels).mean()) for score in scores],
+            "n": len(test.labels),
+            "effective_rank": rank,
+            "collapse_std": std,
+            "c": [score.c for score in scores],
+            "temperature": [score.temperature for score in scores],
+        }
+    )
+    written = tables.write("representations", rows, config.results / "representations" / f"{name}.parquet")
+    return {"heads": len(written)}
+
+
+def _heads(
+    settings: Probes, features: np.ndarray, labels: np.ndarray, on_test: np.ndarray, n_classes: int, seed: int
+) -> Iterator[Score]:
+    """Heads on features (N, D) of labels (N,), and what they answer to features (M, D)."""
+
+    def fitted(x: np.ndarray, y: np.ndarray, per_class: int, noise: float, draw: int) -> Iterator[Score]:
+        head = probes.fit_linear(x, y, n_classes, settings, draw)
+        yield Score("linear", per_class, noise, draw, head.logits(on_test).argmax(axis=1), c=head.c)
+        for k in settings.knn_k:
+            t = settings.knn_temperature
+            answers = probes.knn(x, y, on_test, n_classes, k, t)
+            yield Score("knn" if k == 20 else f"knn-{k}", per_class, noise, draw, answers, temperature=t)
+
+    yield from fitted(features, labels, 0, 0.0, seed)
+    for per_class in settings.labels_per_class:
+        for draw in settings.seeds:
+            some = probes.few_labels(labels, per_class, draw)
+            yield from fitted(features[some], labels[some], per_class, 0.0, draw)
+    for share in settings.label_noise:
+        yield from fitted(features, probes.noisy(labels, n_classes, share, seed=0), 0, share, 0)
+
+
+def _finetuned(
+    config: Config, network: Network, how: Finetuning, model: Model, data: Samples, test: Samples
+) -> Iterator[Score]:
+    """Copies of the network, all of whose weights were trained on with few labels, from a head that they fit first."""
+    device = compute.device_of(config.compute)
+    settings = config.probes_of(model.suite)
+    like = model.model_copy(
+        update={"epochs": how.epochs, "batch_size": how.batch_size, "lr": how.lr, "ema": 0.0, "options": {}}
+    )
+    setting = training.Setting(RECIPES[config.suites[model.suite].augmentation])
+    for per_class in how.labels_per_class:
+        for draw in how.seeds:
+            some = data.rows(probes.few_labels(data.labels, per_class, draw))
+            tuned = copy.deepcopy(network).requires_grad_(True)
+            features = compute.forward(tuned, some.images, config.compute, features=True)
+            head = probes.fit_linear(features, some.labels, network.n_classes, settings, draw)
+            tuned.take_head(head.weight, head.bias)
+            tuned.mixed = model.mixed
+            images = tuned.resize(torch.from_numpy(some.images)).to(device)
+            labels = torch.from_numpy(some.labels).to(device)
+            supervised.train(tuned, images, labels, like, compute.seed_of(config.seed, "finetune", draw), setting)
+            tuned.mixed = False
+            answers = compute.forward(tuned, test.images, config.compute).argmax(axis=1)
+            yield Score("finetune", per_class, 0.0, draw, answers)
