@@ -305,6 +305,14 @@ def imported() -> None:
     _run("imported", stage.run)
 
 
+@app.command("ssl-study")
+def ssl_study() -> None:
+    """Stage: are networks that were trained without labels more robust than ones that were trained with them?"""
+    from bench.studies import ssl as stage
+
+    _run("ssl-study", stage.run)
+
+
 @app.command("label-study")
 def label_study() -> None:
     """How many labels images have, and what that does to accuracy (study 1)."""

@@ -263,20 +263,25 @@ class Training(Frozen):
 
 
 class Corruptions(Frozen):
-    """Corruptions of the original sets: each name at each severity, seeded by sample id."""
+    """Corruptions of the original sets: each name at each severity, seeded by sample id.
+
+    `reference`: the network whose errors corruption errors are relative to; null: none are computed.
+    """
 
     datasets: list[Name] = []
     names: list[Name] = []
     severities: list[Annotated[int, Field(ge=1, le=5)]] = [1, 3, 5]
+    reference: Name | None = None
 
 
 class Corrupted(Frozen):
     """How one set is corrupted: each name at each severity, of `n_images` test images (null: all), the first in the
-    order of the sha256 of their ids."""
+    order of the sha256 of their ids. `reference` as in `Corruptions`."""
 
     names: list[Name] = []
     severities: list[Annotated[int, Field(ge=1, le=5)]] = [1, 2, 3, 4, 5]
     n_images: Positive | None = None
+    reference: Name | None = None
 
 
 class Uncertainty(Frozen):
@@ -287,10 +292,15 @@ class Uncertainty(Frozen):
 
 
 class Attack(Frozen):
-    """One attack on the declared subset: the first `n_images` test images in the order of the sha256 of their ids."""
+    """One attack on the declared subset: the first `n_images` test images in the order of the sha256 of their ids.
+
+    Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
+    were made on that model (a transfer attack).
+    """
 
     kind: Literal["pgd-linf"] = "pgd-linf"
     dataset: Name = "digits"
+    source: Name | None = None
     eps_255: list[Annotated[float, Field(gt=0)]] = [4, 8, 16]
     steps: Positive = 20
     relative_step: Fraction = 0.1
@@ -495,7 +505,8 @@ class Config(Frozen):
         if own is not None and dataset == self.original_of(suite):
             return own
         wanted = self.corruptions
-        return Corrupted(names=wanted.names if dataset in wanted.datasets else [], severities=wanted.severities)
+        names = wanted.names if dataset in wanted.datasets else []
+        return Corrupted(names=names, severities=wanted.severities, reference=wanted.reference)
 
     @property
     def attack_runs(self) -> dict[str, Attack]:
@@ -542,18 +553,23 @@ class Config(Frozen):
             if (pair := same_file(names)) is not None:
                 raise ValueError(f"{where}: {pair[0]!r} and {pair[1]!r} differ only in upper and lower case")
         known(self.corruptions.datasets, self.datasets, "corruptions.datasets")
+        known(self.corruptions.reference, self.models, "corruptions.reference")
         for name, members in self.uncertainty.ensembles.items():
             known(members, self.models, f"uncertainty.ensembles.{name}")
             if name in self.models:
                 raise ValueError(f"uncertainty.ensembles.{name}: a model has this name already")
         known(self.attacks.pool, self.models, "attacks.pool")
         known(list(self.evaluations), self.suites, "evaluations")
+        for suite, own in self.evaluations.items():
+            if own.corruptions is not None:
+                known(own.corruptions.reference, self.models, f"evaluations.{suite}.corruptions.reference")
         declared = [("attacks.runs", self.attacks.runs)]
         declared += [(f"evaluations.{suite}.attacks", own.attacks) for suite, own in self.evaluations.items()]
         seen: set[str] = set()
         for where, runs in declared:
             for name, attack in runs.items():
                 known(attack.dataset, self.datasets, f"{where}.{name}.dataset")
+                known(attack.source, self.attack_pool(attack.dataset), f"{where}.{name}.source")
                 first = next(run for run in self.attack_runs.values() if run.dataset == attack.dataset)
                 if attack.n_images != first.n_images:
                     raise ValueError(f"{where}.{name}.n_images: runs on one dataset attack the same images")

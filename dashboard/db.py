@@ -56,6 +56,11 @@ NEEDED = (
     "tick_rates",
     "vote_rules",
     "neighbours",
+    "attack_trust",
+    "ssl_models",
+    "ssl_pairs",
+    "ssl_families",
+    "corruption_error",
     "subsets",
     "subset_members",
     "bits",
@@ -544,14 +549,15 @@ def robust_pair(source: Source, a: str, b: str, condition: str) -> tuple[int, in
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
 def heads(source: Source, models: tuple[str, ...]) -> Frame:
-    """Heads on frozen features: probe, labels_per_class (0 = all), mean, lowest and highest accuracy over seeds, n."""
+    """Heads fitted on labels as they are: probe, labels_per_class (0 = all), mean, lowest and highest accuracy over
+    seeds, n."""
     frame = query(
         source,
         f"""
         SELECT model, probe, labels_per_class, avg(accuracy) AS value, min(accuracy) AS lowest,
                max(accuracy) AS highest, count(*) AS seeds, CAST(max(n) AS INTEGER) AS n,
                max(effective_rank) AS effective_rank, max(collapse_std) AS collapse_std
-        FROM representations WHERE model IN ({_marks(models)})
+        FROM representations WHERE model IN ({_marks(models)}) AND label_noise = 0
         GROUP BY model, probe, labels_per_class ORDER BY model, probe, labels_per_class
         """,
         models,

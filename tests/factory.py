@@ -112,7 +112,12 @@ def params(n: int) -> dict[str, object]:
         "suites": {"digits": {"train": "digits", "input_size": SIZE, "channels": 1}},
         "datasets": DATASETS,
         "models": {name: {"suite": "digits", **model} for name, model in MODELS.items()},
-        "corruptions": {"datasets": ["digits"], "names": list(CORRUPTIONS), "severities": list(SEVERITIES)},
+        "corruptions": {
+            "datasets": ["digits"],
+            "names": list(CORRUPTIONS),
+            "severities": list(SEVERITIES),
+            "reference": "supervised-cnn",
+        },
         "uncertainty": {"ensembles": {ENSEMBLE: MEMBERS}},
         "attacks": {"runs": {"pgd-linf": {"eps_255": list(EPS_255), "n_images": min(n, N_ATTACKED)}}},
         "subsets": {"certain_fraction": [0.5], "reference_model": ENSEMBLE},
@@ -251,10 +256,10 @@ def annotate(config: Config) -> None:
 def make_all(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False, annotated: bool = False) -> Config:
     """`make_results`, and then the real stages from `subsets` on, but for `database`."""
     from bench.evaluate import comparisons, metrics, replication, subsets
-    from bench.studies import labels
+    from bench.studies import labels, ssl
 
     config = make_results(root, seed=seed, n=n, imported=imported, annotated=annotated)
-    for stage in (subsets, metrics, replication, labels, comparisons):
+    for stage in (subsets, metrics, replication, labels, ssl, comparisons):
         stage.run(config)
     return config
 
@@ -640,6 +645,11 @@ def _write_attacks(
                         "pred": pred,
                     }
                 )
+    checks = {"attack": "pgd-linf", "dataset": "digits", "n": len(subset), "zero_gradient": 0.0, "same_at_zero": 1.0}
+    trust = pd.DataFrame({"model": config.attack_pool("digits")}).assign(
+        **checks, repeat_difference=0.0, right_at_full=0.0
+    )
+    tables.write("attack_trust", trust, config.results / "attack_trust.parquet")
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 

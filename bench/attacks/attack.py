@@ -21,27 +21,34 @@ if TYPE_CHECKING:
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write results/attacks.parquet and results/attack_predictions.parquet (of the float images).
+    """Write results/attacks.parquet, results/attack_predictions.parquet (of the float images) and
+    results/attack_trust.parquet.
 
     BenchError where a checkpoint or a dataset is wrong, or where logits are NaN or infinite.
     """
     from bench.models import zoo
 
     compute.prepare(config.compute, config.seed)
-    found, answers = [], []
+    found, answers, checks = [], [], []
     for name, attack in config.attack_runs.items():
         every = samples.load(config, attack.dataset)
         data = every.rows(compute.declared(every.ids, attack.n_images))
         start = starts(config, name, data)
-        for model in progress.bar(config.attack_pool(attack.dataset), name):
+        pool = config.attack_pool(attack.dataset)
+        for model in progress.bar([attack.source] if attack.source else pool, name):
             network = zoo.load(config, model)
+            checks.append(pd.DataFrame([trust(network, data, start, attack, config)]).assign(attack=name, model=model))
             for eps_255 in attack.eps_255:
                 images = pgd_linf(network, data, start, eps_255 / 255, attack, config)
                 z = compute.forward(network, images, config.compute)
                 rounded = compute.forward(network, norms.round_u8(images), config.compute)
                 rows = stored.answers(z, stored.softmax(z), data.ids, data.labels)
-                condition = f"attack:{name}:{eps_255:g}"
-                answers.append(rows.assign(model=model, dataset=attack.dataset, condition=condition))
+                where = {"dataset": attack.dataset, "condition": f"attack:{name}:{eps_255:g}"}
+                answers.append(rows.assign(model=model, **where))
+                for other in (one for one in pool if attack.source and one != model):
+                    z = compute.forward(zoo.load(config, other), images, config.compute)
+                    shown = stored.answers(z, stored.softmax(z), data.ids, data.labels)
+                    answers.append(shown.assign(model=other, **where))
                 size = norms.sizes(images, data.images)
                 found.append(
                     pd.DataFrame(
@@ -65,6 +72,7 @@ def run(config: Config) -> dict[str, int]:
                 )
     written = tables.write("attacks", tables.stacked("attacks", found), config.results / "attacks.parquet")
     tables.write("predictions", tables.stacked("predictions", answers), config.results / "attack_predictions.parquet")
+    tables.write("attack_trust", tables.stacked("attack_trust", checks), config.results / "attack_trust.parquet")
     return {"attacked images": len(written), "successes": int(np.count_nonzero(written["success_float"]))}
 
 
@@ -104,6 +112,42 @@ def pgd_linf(
     return found.images
 
 
+def trust(network: nn.Module, data: Samples, start: np.ndarray, attack: Attack, config: Config) -> dict[str, object]:
+    """What tells a robust network from an attack that does not work: columns of table `attack_trust`.
+
+    Source: the checklist of Carlini et al. 2019 (arXiv 1902.06705), sections 4.3 and 5.
+    """
+    from bench.attacks import engine, losses, steps
+
+    clean, once = data.images, compute.forward(network, data.images, config.compute)
+    again = compute.forward(network, data.images, config.compute)
+    moved = engine.iterate(
+        network,
+        clean,
+        data.labels,
+        config.compute,
+        loss=losses.cross_entropy,
+        step=steps.sign(1.0),
+        iterations=1,
+        low=clean - 1,
+        high=clean + 1,
+    )
+
+    def answers(eps: float) -> np.ndarray:
+        images = pgd_linf(network, data, start, eps, attack, config)
+        return compute.forward(network, images, config.compute).argmax(axis=1)
+
+    return {
+        "dataset": attack.dataset,
+        "n": len(data.ids),
+        "zero_gradient": float((moved.images == clean).all(axis=(1, 2, 3)).mean()),
+        "repeat_difference": float(np.abs(once - again).max()),
+        "same_at_zero": float((answers(0.0) == once.argmax(axis=1)).mean()),
+        "right_at_full": float((answers(1.0) == data.labels).mean()),
+    }
+
+
 def _params(attack: Attack, eps_255: float) -> str:
     settings = {"eps_255": eps_255, "steps": attack.steps, "relative_step": attack.relative_step, "norm": "linf"}
+    settings |= {"source": attack.source} if attack.source else {}
     return json.dumps(settings | {"kind": attack.kind, "start": "uniform"}, sort_keys=True)

@@ -74,13 +74,13 @@ def config(config_of_tiny: Config, tmp_path: Path) -> Config:
 
 
 def outputs(config: Config) -> list[Path]:
-    return [config.results / f"{name}.parquet" for name in ("attacks", "attack_predictions")]
+    return [config.results / f"{name}.parquet" for name in ("attacks", "attack_predictions", "attack_trust")]
 
 
 def test_stage_tells_the_same_in_both_tables(config: Config) -> None:
     counts = attack.run(config)
     attacks, predictions = (
-        tables.read(name, path) for name, path in zip(("attacks", "predictions"), outputs(config), strict=True)
+        tables.read(name, path) for name, path in zip(("attacks", "predictions"), outputs(config), strict=False)
     )
     assert counts["attacked images"] == len(attacks) == len(predictions) == 1 * 2 * 20  # models, eps, images
     assert set(attacks["source_model"]) == {"cnn"}  # raw pixels are a control, not of the pool
@@ -119,3 +119,74 @@ def test_a_missing_checkpoint_stops_it_before_it_writes(config: Config) -> None:
     with pytest.raises(BenchError, match=r"cnn.safetensors: is missing"):
         attack.run(config)
     assert not any(path.exists() for path in outputs(config))
+
+
+def test_images_made_on_one_model_are_shown_to_all(config: Config) -> None:
+    """A transfer attack: what is stored of the source is what a white-box attack of the same start would give it."""
+    settings = config.attacks.runs[RUN].model_copy(update={"source": "cnn", "eps_255": [32.0]})
+    both = config.attacks.model_copy(update={"pool": ["linear", "cnn"], "runs": {RUN: settings}})
+    with_source = config.model_copy(update={"attacks": both})
+    attack.run(with_source)
+    attacks, predictions, trust = (
+        tables.read(name, path)
+        for name, path in zip(("attacks", "predictions", "attack_trust"), outputs(config), strict=True)
+    )
+    assert set(attacks["source_model"]) == set(trust["model"]) == {"cnn"}
+    assert attacks["params_json"].str.contains('"source": "cnn"').all()
+    assert predictions.groupby("model").size().to_dict() == {"cnn": 20, "linear": 20}
+    data = declared(samples.load(config, settings.dataset), settings.n_images)
+    start = attack.starts(config, RUN, data)
+    images = attack.pgd_linf(zoo.load(config, "cnn"), data, start, 32 / 255, settings, with_source)
+    for model in ("cnn", "linear"):
+        mine = predictions[predictions["model"] == model].set_index("sample_id")["pred"].loc[data.ids]
+        answers = compute.forward(zoo.load(config, model), images, config.compute).argmax(axis=1)
+        assert mine.tolist() == answers.tolist()
+
+
+def test_a_working_attack_is_told_from_one_that_cannot_move(config: Config) -> None:
+    import torch
+
+    attack.run(config)
+    row = tables.read("attack_trust", outputs(config)[2]).set_index("model").loc["cnn"]
+    assert row["n"] == 20
+    assert row["zero_gradient"] < 0.5
+    assert row["repeat_difference"] == 0
+    assert row["same_at_zero"] == 1
+    assert row["right_at_full"] < 0.5
+
+    class Masked(torch.nn.Module):
+        """The same answers, rounded: no gradient reaches the image."""
+
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.network(x.detach()) + 0 * x.sum()
+
+    settings = config.attacks.runs[RUN]
+    data = declared(samples.load(config, settings.dataset), settings.n_images)
+    network = zoo.load(config, "cnn")
+    found = attack.trust(Masked(network), data, attack.starts(config, RUN, data), settings, config)
+    assert found["zero_gradient"] == 1
+    clean = compute.forward(network, data.images, config.compute).argmax(axis=1) == data.labels
+    assert clean.mean() > 0.9
+    assert found["n"] == 20
+
+
+def test_a_noisy_network_is_noticed(config: Config) -> None:
+    import torch
+
+    class Noisy(torch.nn.Module):
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.network(x + 0.01 * torch.randn_like(x))
+
+    settings = config.attacks.runs[RUN]
+    data = declared(samples.load(config, settings.dataset), settings.n_images)
+    start = attack.starts(config, RUN, data)
+    found = attack.trust(Noisy(zoo.load(config, "cnn")), data, start, settings, config)
+    assert float(str(found["repeat_difference"])) > 0

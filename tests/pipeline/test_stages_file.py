@@ -33,6 +33,7 @@ MODULES = {
     "metrics": "bench/evaluate/metrics.py",
     "replication": "bench/evaluate/replication.py",
     "label_study": "bench/studies/labels.py",
+    "ssl_study": "bench/studies/ssl.py",
     "comparisons": "bench/evaluate/comparisons.py",
     "database": "bench/store/database.py",
 }
