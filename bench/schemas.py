@@ -507,7 +507,7 @@ TABLES: dict[str, Table] = {
             "attack": _str("name as in params.yaml"),
             "model": _str("whose gradient the attack follows"),
             "dataset": _DATASET,
-            "n": _count("attacked images"),
+            "n": _count("attacked images that were looked at"),
             "zero_gradient": _share("images at which the loss has no gradient: the attack does not move them"),
             "repeat_difference": _double("largest difference of a logit in two passes of the same images", low=0),
             "same_at_zero": _share("images that get the clean answer at eps 0"),
