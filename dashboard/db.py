@@ -7,6 +7,7 @@ share one. Values go in as parameters only.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ class Catalogue:
     sources: dict[str, list[str]]
     """dataset -> its label sources, the original first"""
     corruptions: list[str]
-    attacks: list[str]
+    attacks: dict[str, str]
+    """attack -> its name for people"""
     answering: dict[str, frozenset[str]]
     """dataset -> the models that answered to its clean test images"""
     measured: frozenset[str]
@@ -305,7 +307,7 @@ def catalogue(source: Source) -> Catalogue:
         subsets=query(source, "SELECT * FROM subsets ORDER BY dataset, subset"),
         sources=sources.groupby("dataset")["label_source"].agg(list).to_dict(),
         corruptions=named["corruption"],
-        attacks=named["attack"],
+        attacks=_attack_names(source, named["attack"], dict(zip(models["model"], models["name"], strict=True))),
         answering={str(one): frozenset(rows["model"]) for one, rows in scored.groupby("dataset")},
         measured=frozenset(query(source, "SELECT DISTINCT dataset FROM codes WHERE measure <> 'pred'")["dataset"]),
         groups=_groups(models),
@@ -317,6 +319,18 @@ _SIMULATED = """SELECT DISTINCT dataset FROM consensus JOIN samples USING (sampl
                 WHERE contains(basis, 'simulated')"""
 _SCORED = "condition = 'clean' AND subset = 'all' AND metric IN ('top1', 'any_of')"
 """Rows of `metrics` that say how many test images of a set have labels of a source, and who answered to them."""
+
+
+def _attack_names(source: Source, attacks: Sequence[str], models: dict[str, str]) -> dict[str, str]:
+    """By the parameters of attacked images, where these are here."""
+    frame = query(source, "SELECT attack, min(params_json) AS params FROM attacks GROUP BY attack")
+    known = {str(row.attack): json.loads(row.params) for row in records(frame)}
+    out = {}
+    for attack in attacks:
+        facts = known.get(attack, {})
+        made_on = facts.get("source", "")
+        out[attack] = terms.attack_name(attack, facts.get("kind", attack), models.get(made_on) or made_on)
+    return out
 
 
 def _by_space(classes: Frame, column: str) -> dict[str, dict[int, str]]:
@@ -479,9 +493,17 @@ def scorings(source: Source, original: str, other: str) -> list[str]:
 def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Frame:
     """Figures under one corruption (top1) or attack (robust accuracy) by its level: severity or eps in 1/255.
 
-    Columns: those of the model, dataset, level, value, ci_low, ci_high, n. Level 0 of a corruption is the clean set.
+    Columns: those of the model, dataset, level, value, ci_low, ci_high, n. Level 0 of a corruption is the clean set,
+    or of it the images that are corrupted.
     """
     metric, subset = ("top1", "all") if kind == "corruption" else ("robust_accuracy", "attack")
+    part = query(
+        source,
+        "SELECT count(*) AS n FROM subsets WHERE subset = 'corrupted' AND dataset IN (SELECT DISTINCT "
+        f"dataset FROM metrics WHERE starts_with(condition, ?) AND model IN ({_marks(models)}))",
+        [f"{kind}:{name}:", *models],
+    )
+    before = "corrupted" if kind == "corruption" and part["n"].iloc[0] else subset
     frame = query(
         source,
         f"""
@@ -497,8 +519,95 @@ def under(source: Source, kind: str, name: str, models: tuple[str, ...]) -> Fram
           AND (model, dataset) IN (SELECT (model, dataset) FROM metrics WHERE starts_with(condition, ?) AND metric = ?)
         ORDER BY model, dataset, level
         """,
-        [f"{kind}:{name}:", metric, subset, *models, subset, *models, f"{kind}:{name}:", metric],
+        [f"{kind}:{name}:", metric, subset, *models, before, *models, f"{kind}:{name}:", metric],
     )
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def ssl_families(source: Source, dataset: str) -> Frame:
+    """Study 2 on one set: the mean difference of each family of self-supervised methods to supervised networks.
+
+    Columns: family, against, condition, measure, delta_pp, ci_low, ci_high, networks_low, networks_high, n, n_ssl,
+    n_supervised, n_better.
+    """
+    return query(source, "SELECT * EXCLUDE dataset FROM ssl_families WHERE dataset = ? ORDER BY ALL", [dataset])
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)
+def ssl_pairs(source: Source, dataset: str, measure: str, models: tuple[str, ...]) -> Frame:
+    """Study 2 pair by pair on one set, by one measure: all columns of table `ssl_pairs`."""
+    return query(
+        source,
+        f"""
+        SELECT * FROM ssl_pairs WHERE dataset = ? AND measure = ? AND model IN ({_marks(models)})
+          AND baseline IN ({_marks(models)}) ORDER BY condition, model, baseline
+        """,
+        [dataset, measure, *models, *models],
+    )
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
+def corruption_errors(source: Source, dataset: str, models: tuple[str, ...]) -> Frame:
+    """Errors under corruption relative to the reference network: columns of the table, and those of the model."""
+    frame = query(
+        source,
+        f"SELECT * FROM corruption_error WHERE dataset = ? AND model IN ({_marks(models)}) ORDER BY ALL",
+        [dataset, *models],
+    )
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
+def trained(source: Source, models: tuple[str, ...]) -> Frame:
+    """What networks of the contrast were trained with: columns of table `ssl_models`, epochs and those of the model."""
+    sql = f"""SELECT s.* EXCLUDE (arch, ssl_family), m.epochs FROM ssl_models s JOIN models m USING (model)
+              WHERE model IN ({_marks(models)}) ORDER BY model"""
+    return with_models(query(source, sql, models), source)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
+def epochs(source: Source, models: tuple[str, ...]) -> Frame:
+    """Every epoch of the trainings of some models: columns of table `training`, and those of the model."""
+    frame = query(source, f"SELECT * FROM training WHERE model IN ({_marks(models)}) ORDER BY model, epoch", models)
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
+def noisy_heads(source: Source, models: tuple[str, ...]) -> Frame:
+    """Heads on all labels as they are and with some simulated as wrong: model, probe, label_noise, value, n."""
+    frame = query(
+        source,
+        f"""
+        SELECT model, probe, label_noise, avg(accuracy) AS value, CAST(max(n) AS INTEGER) AS n
+        FROM representations WHERE model IN ({_marks(models)}) AND labels_per_class = 0
+          AND probe IN (SELECT probe FROM representations WHERE label_noise > 0)
+        GROUP BY model, probe, label_noise ORDER BY ALL
+        """,
+        models,
+    )
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
+def calibration(source: Source, dataset: str, models: tuple[str, ...]) -> Frame:
+    """How far confidence fits accuracy on the clean images of a set: model, metric, value, ci_low, ci_high, n."""
+    frame = query(
+        source,
+        f"""
+        SELECT model, metric, value, ci_low, ci_high, n FROM metrics
+        WHERE dataset = ? AND condition = 'clean' AND subset = 'all' AND label_source = 'original'
+          AND metric IN ('ece', 'ece_calibrated', 'nll', 'temperature') AND model IN ({_marks(models)}) ORDER BY ALL
+        """,
+        [dataset, *models],
+    )
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def attack_trust(source: Source, attack: str) -> Frame:
+    """The checks of one attack: columns of table `attack_trust`, and those of the model."""
+    frame = query(source, "SELECT * FROM attack_trust WHERE attack = ? ORDER BY model", [attack])
     return with_models(frame, source)
 
 

@@ -7,8 +7,9 @@ cannot be told apart. No frame, no sentence: functions return an empty string wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dashboard import terms
 from dashboard.frames import Frame
@@ -209,6 +210,85 @@ def controls(pairs: list[tuple[str, Pair | None]], alpha: float) -> str:
         for name, found in rest
     )
     return f"{len(beaten)} of {len(tested)} self-supervised encoders beat {what}. {said}.{besides}"
+
+
+def contrast(rows: Frame, where: str, against: str, names: Mapping[str, str]) -> str:
+    """Whether self-supervised networks are more robust than supervised ones, from the means over all of them.
+
+    rows: table `ssl_families` of one set, family `all`, held against one kind of baseline (`against`, in words);
+    names: what conditions are called inside a sentence.
+    """
+    if rows.empty:
+        return ""
+    table = {(row.condition, row.measure): row for row in rows.itertuples()}
+    one = next(iter(table.values()))
+    who = _number(one.n_ssl, "self-supervised network"), _number(one.n_supervised, "supervised one")
+    said = f"Held against {who[1]} {against}, {who[0]} {'is' if one.n_ssl == 1 else 'are'}"
+    clauses = []
+    clean = table.get(("clean", "accuracy"))
+    if clean is not None:
+        clauses.append(f"{_more(clean, 'accurate')} on clean images of {where} (n = {int(clean.n):,})")
+    for condition in _conditions(table):
+        equal = table[condition, "both_right"]
+        clauses.append(f"at equal clean accuracy {_more(equal, 'robust')} under {names[condition]}")
+    if not clauses:
+        return ""
+    under = [row for (_, measure), row in table.items() if measure == "both_right"]
+    known = [row for row in under if row.networks_low == row.networks_low]  # NaN differs from itself
+    unsure = [row for row in known if verdict(row.networks_low, row.networks_high) != verdict(row.ci_low, row.ci_high)]
+    if not known:
+        reach = "There are too few of them to say anything of other networks."
+    elif unsure:
+        reach = (
+            f"These intervals are over images, for these networks; over networks too, {len(unsure)} of the "
+            f"{len(known)} differences under a condition cannot be told apart from none."
+        )
+    else:
+        reach = "The verdicts hold over networks as well as images."
+    return f"{said} {'; '.join(clauses)}. {reach}"
+
+
+def trust(frame: Frame) -> str:
+    """Whether an attack works, by its checks: name, zero_gradient, repeat_difference, same_at_zero, right_at_full."""
+    faults = {
+        "have no gradient on some images, which the attack cannot move": frame["zero_gradient"] > 0,
+        "answer differently when asked again": frame["repeat_difference"] > 0,
+        "answer differently at eps 0": frame["same_at_zero"] < 1,
+        "still are right on some images when any change is allowed": frame["right_at_full"] > 0,
+    }
+    said = [
+        f"{len(who)} of {len(frame)} {words} (such as {frame.loc[who.index, 'name'].iloc[0]})"
+        for words, bad in faults.items()
+        if len(who := frame.loc[bad])
+    ]
+    if not said:
+        return "Checks of the attack: nothing speaks against it."
+    return f"**Checks of the attack.** Of the networks whose gradients were used, {'; '.join(said)}."
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _more(row: Any, adjective: str) -> str:
+    """A difference as `2.1 pp [1.0, 3.2] less accurate`, or that there is none to be seen."""
+    says = verdict(row.ci_low, row.ci_high)
+    if says == "tied":
+        return (
+            f"as {adjective}, as far as can be told ({terms.points(row.delta_pp, row.ci_low, row.ci_high, sign=True)})"
+        )
+    low, high = sorted((abs(row.ci_low), abs(row.ci_high)))
+    return f"**{terms.points(abs(row.delta_pp))}** [{low:.1f}, {high:.1f}] {says} {adjective}"
+
+
+def _conditions(table: Mapping[tuple[str, str], Any]) -> list[str]:
+    """Of the conditions of a table those that a sentence is about: all corruptions, and of each attack the weakest."""
+    attacks: dict[str, list[str]] = {}
+    for condition, measure in table:
+        if condition.startswith("attack:") and measure == "both_right":
+            attacks.setdefault(condition.split(":")[1], []).append(condition)
+    out = ["corruption"] if ("corruption", "both_right") in table else []
+    return out + [min(found, key=lambda condition: float(condition.split(":")[2])) for found in attacks.values()]
 
 
 def several(name: str, labels: str, n: int, n_several: int, n_other: int, interval: tuple[float, float]) -> str:

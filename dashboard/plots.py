@@ -558,6 +558,38 @@ def differences(frame: Frame, axis: str) -> go.Figure:
     return _figure(traces, height, x, y, scattermode="group", scattergap=0.25, shapes=[_zero()])
 
 
+def contrasts(frame: Frame, axis: str) -> go.Figure:
+    """Mean differences of families (group, name of a condition, delta_pp, ci_low, ci_high, networks_low, networks_high,
+    n, about): a symbol a group, all of them filled; over networks and images a thin line behind the interval."""
+    order = frame["name"].drop_duplicates().tolist()[::-1]
+    ends = frame.assign(
+        ci_low=frame[["ci_low", "networks_low"]].min(axis=1), ci_high=frame[["ci_high", "networks_high"]].max(axis=1)
+    )
+    traces = []
+    for i, (group, rows) in enumerate(frame.groupby("group", sort=False)):
+        says = [
+            _hover(
+                row.name,
+                str(group),
+                terms.points(row.delta_pp, row.ci_low, row.ci_high, sign=True),
+                row.about,
+                f"n = {row.n:,}",
+            )
+            for row in records(rows)
+        ]
+        symbol = MARKS[i % len(MARKS)] + ("" if i == 0 else "-open")
+        marker = {"color": COLOUR["ssl"], "symbol": symbol, "size": 11 if i == 0 else 9}
+        trace = _dots(rows, "delta_pp", 1, says, marker=marker, name=str(group), offsetgroup=str(group))
+        trace["error_x"] |= {"thickness": 2.4 if i == 0 else 1.3, "width": 0}
+        wide = rows.assign(ci_low=rows["networks_low"], ci_high=rows["networks_high"])
+        behind = _dots(wide, "delta_pp", 1, says, marker={"size": 1, "color": GREY}, offsetgroup=str(group))
+        behind["error_x"] |= {"thickness": 1, "width": 4, "color": GREY}
+        traces += [behind | {"showlegend": False, "hoverinfo": "skip"}, trace]
+    x, y = _across(ends, 1, axis, " pp"), _categories(order)
+    height = 120 + (16 + 13 * frame["group"].nunique()) * len(order)
+    return _figure(traces, height, x, y, scattermode="group", scattergap=0.3, shapes=[_zero()])
+
+
 def changes(frame: Frame, axis: str) -> go.Figure:
     """How each model's accuracy changes: name, family, change_pp, ci_low, ci_high; the largest change first."""
     traces = []

@@ -36,6 +36,10 @@ class View:
     empty: str = "excluded"
     pair: str = ""
     corruption: str = ""
+    ssl: str = "contrast"
+    contrast: str = "accuracy"
+    beside: str = "same_views"
+    few: str = "0"
     label: str = ""
     wrong: str = ""
     right_by: str = ""
@@ -196,6 +200,9 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "strat": ["pooled", "class"],
         "empty": ["excluded", "wrong"],
         "corruption": catalogue.corruptions,
+        "ssl": list(terms.SSL),
+        "contrast": list(terms.CONTRAST),
+        "beside": list(terms.AGAINST),
         "label": sorted({str(c) for space in catalogue.classes.values() for c in space}, key=int),
         "models": [*catalogue.groups, *catalogue.models["model"]],
         "wrong": catalogue.models["model"].tolist(),

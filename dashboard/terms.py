@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 FAMILY = {
     "supervised": "Supervised",
@@ -50,7 +51,7 @@ FRAMEWORKS = {
 }
 """Family of frameworks of the registry -> its name, in the order in which they are shown."""
 ARCH = {"cnn": "CNN", "resnet": "ResNet", "vit": "ViT", "mixer": "Mixer"}
-ARCH |= {f"resnet{depth}": f"ResNet-{depth}" for depth in (20, 32, 44, 56)}
+ARCH |= {f"resnet{depth}": f"ResNet-{depth}" for depth in (10, 20, 32, 44, 56)}
 ROLE = {
     "original": "original",
     "replication": "replication",
@@ -99,7 +100,33 @@ SUBSET = {
     "single-label": "One label",
 }
 ATTACK = {"pgd-linf": "PGD, L∞"}
-PROBE = {"linear": "Linear probe", "knn": "kNN"}
+"""Kind of attack -> its name."""
+PROBE = {"linear": "Linear probe", "knn": "kNN, k = 20", "knn-200": "kNN, k = 200", "finetune": "Fine-tuned"}
+SSL = {
+    "contrast": "The contrast",
+    "backbones": "Clean images",
+    "corruption": "Corruption",
+    "attack": "Attack",
+    "few": "Few labels",
+    "wrong": "Wrong labels",
+    "calibration": "Calibration",
+    "training": "Training",
+}
+"""Sections of the page SSL."""
+CONTRAST = {
+    "accuracy": "All images",
+    "change": "Change from clean",
+    "both_right": "Images both get right when clean",
+}
+"""How two networks are compared under a condition (bench/studies/ssl.py)."""
+AGAINST = {"same_views": "Same architecture, data and views", "same_arch": "Same architecture"}
+"""Supervised networks that self-supervised ones are held against."""
+VIEWS = {
+    "views": "cropped, turned, recoloured",
+    "supervised": "shifted or turned only",
+    "none": "unchanged",
+}
+"""What the images of a training bear."""
 
 HELP = {
     "accuracy": "Share of images for which the model's first answer is right: the label itself, or with a label source "
@@ -126,6 +153,21 @@ HELP = {
     "knn": "The label of the nearest train images in the space of the features.",
     "robust": "Share of the attacked images that are right both before and after the attack.",
     "eps": "The largest change of any pixel, in steps of 1/255.",
+    "contrast": "Accuracy of self-supervised networks minus that of supervised ones of the same architecture, on the "
+    "same images; right of zero the self-supervised ones are better. The thick line is the interval over images, for "
+    "these networks; the thin grey one is over networks and images, where there are two of both kinds.",
+    "both_right": "Under a condition, a network that is worse on clean images has less to lose. Among the images that "
+    "both get right when clean, both start from 100 %: that is robustness at equal clean accuracy.",
+    "views": "Supervised networks that saw as many images under the same augmentation, so that nothing differs but "
+    "the labels.",
+    "ce": "Errors under a corruption, summed over its severities, over those of the reference network; the mean over "
+    "corruptions is mCE. Below 1: fewer errors than the reference (Hendrycks and Dietterich 2019).",
+    "ece": "Expected calibration error: how far confidence is from accuracy, averaged over bins of confidence.",
+    "nll": "Negative log-likelihood of the label, nats.",
+    "temperature": "What logits are divided by so that confidence fits accuracy on images of train kept back. Above "
+    "1: the network is too sure.",
+    "trust": "Checks that the attack works (Carlini et al. 2019): a network without gradients, or one that answers "
+    "differently each time, only seems robust; with any change allowed, nothing should stay right.",
     "severity": "How strong a corruption is, from 1 to 5. Corruptions are simulated.",
     "uncertainty": "Entropy of the answer in nats: 0 = sure, ln(number of classes) = no idea at all.",
     "answers": "Number of different answers that the models give to an image.",
@@ -204,6 +246,22 @@ def measure_name(measure: str) -> str:
 def corruption_name(name: str) -> str:
     """A corruption for people."""
     return name.replace("_", " ").capitalize()
+
+
+def attack_name(attack: str, kind: str, source: str = "") -> str:
+    """An attack for people; `source`: the name of the model on which the images were made that all models are shown."""
+    name = ATTACK.get(kind, attack)
+    return f"{name}, made on {source}" if source else name
+
+
+def condition_name(condition: str, attacks: Mapping[str, str]) -> str:
+    """A condition for people; `attacks`: attack -> its name."""
+    kind, *rest = condition.split(":")
+    if kind == "attack":
+        return f"{attacks.get(rest[0], rest[0])}, {rest[1]}/255"
+    if kind == "corruption":
+        return corruption_name(rest[0]) if rest else "All corruptions"
+    return "Clean images"
 
 
 def percent(value: float, low: float | None = None, high: float | None = None) -> str:

@@ -27,13 +27,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
+from pydantic import Field, model_validator
 
 from bench import compute, stats
-from bench.config import SSL_FAMILY, Config, Model, Statistics
+from bench.config import SSL_FAMILY, Config, Fraction, Frozen, Method, Model, Positive, Statistics
 from bench.evaluate import correctness
 from bench.evaluate.correctness import CLEAN, ORIGINAL
 from bench.models import probes
@@ -45,8 +49,39 @@ MEASURES = ("accuracy", "change", "both_right")
 AGAINST = ("same_views", "same_arch")
 ALL = "all"
 
+PUBLISHED = Path(__file__).with_name("lightly_cifar10.yaml")
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+
+
+class Budget(Frozen):
+    """How long a published run took."""
+
+    epochs: Positive
+    batch_size: Positive
+
+
+class Published(Frozen):
+    """lightly's own table of CIFAR-10: method -> kNN accuracy with each of `budgets`."""
+
+    source: str
+    arch: str
+    k: Positive
+    budgets: Annotated[list[Budget], Field(min_length=1)]
+    methods: dict[Method, list[Fraction]]
+
+    @model_validator(mode="after")
+    def _one_for_each_budget(self) -> Published:
+        for method, found in self.methods.items():
+            if len(found) != len(self.budgets):
+                raise ValueError(f"{method} has {len(found)} figures for {len(self.budgets)} budgets")
+        return self
+
+
+def published() -> Published:
+    """The table of lightly_cifar10.yaml."""
+    return Published(**yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -264,7 +299,8 @@ def _p_value(values: Floats) -> float:
         return float(stats.mcnemar(int((values > 0).sum()), int((values < 0).sum())))
     if np.ptp(values) == 0:
         return 0.0
-    return float(ttest_1samp(values, 0.0)[1])
+    _, p = ttest_1samp(values, 0.0)
+    return float(np.asarray(p))
 
 
 def families(one: Scored, found: Sequence[Pair], settings: Statistics, seed: int) -> pd.DataFrame:

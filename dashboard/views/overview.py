@@ -42,7 +42,7 @@ def three(source: db.Source, chosen: str) -> list[tuple[str, str]]:
         names = f"{a['name']} (the best supervised model)", f"{b['name']} (the best self-supervised one)"
         said.append(("Self-supervision", findings.against(found, *names, name, numbers["alpha"])))
 
-    for attack in catalogue.attacks[:1] if db.has_images(source) else ():
+    for attack, called in catalogue.attacks.items() if db.has_images(source) else ():
         frame = db.under(source, "attack", attack, every)
         frame = frame.loc[(frame["level"] > 0)]
         frame = frame.loc[frame["level"] == frame["level"].min()]
@@ -51,11 +51,12 @@ def three(source: db.Source, chosen: str) -> list[tuple[str, str]]:
         dataset = str(frame["dataset"].iloc[0]) if len(frame) else ""
         a, b = best_of(frame, "supervised", dataset), best_of(frame, "ssl", dataset)
         if a is not None and b is not None:
-            said.append(("Under attack", robust(source, a, b, attack, numbers)))
+            said.append(("Under attack", robust(source, a, b, attack, called, numbers)))
+            break
     return [(heading, sentence) for heading, sentence in said if sentence]
 
 
-def robust(source: db.Source, a: Frame, b: Frame, attack: str, numbers: dict[str, float]) -> str:
+def robust(source: db.Source, a: Frame, b: Frame, attack: str, name: str, numbers: dict[str, float]) -> str:
     """The most robust model of two families against each other on the same attacked images."""
     only_a, only_b, n = db.robust_pair(source, a.model, b.model, f"attack:{attack}:{a.level:g}")
     low, high = stats.bootstrap_paired_counts(
@@ -63,7 +64,7 @@ def robust(source: db.Source, a: Frame, b: Frame, attack: str, numbers: dict[str
     )
     found = findings.Pair(a.model, b.model, 100 * (only_a - only_b) / n, 100 * low, 100 * high, n)
     names = f"{a['name']} (the most robust supervised model)", f"{b['name']} (the most robust self-supervised one)"
-    return findings.robust(found, *names, f"{terms.ATTACK.get(attack, attack)} at {a.level:g}/255", numbers["alpha"])
+    return findings.robust(found, *names, f"{name} at {a.level:g}/255", numbers["alpha"])
 
 
 def answer(rows: Frame, where: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from bench import stats
+from bench.evaluate.correctness import CLEAN
+from bench.studies import ssl as study
 from dashboard import db, findings, parts, plots, state, terms
 from dashboard.frames import Frame, records
 
@@ -44,7 +47,6 @@ def main() -> None:
     chosen -= set(catalogue.models.loc[catalogue.models["method"] == "ensemble", "model"])
     models = tuple(model for model in catalogue.models["model"] if model in chosen)
     frame = db.accuracies(source, "all", db.ORIGINAL, models)
-    sets = related(catalogue, view.dataset)
     dataset, name = view.dataset, catalogue.dataset_name(view.dataset)
     clean = frame.loc[frame["dataset"] == dataset]
     best = {
@@ -57,29 +59,161 @@ def main() -> None:
         alpha = db.statistics(source)["alpha"]
         names = f"{a['name']} (the best supervised model)", f"{b['name']} (the best self-supervised one)"
         said = findings.against(pair, *names, name, alpha)
+    contrast = finding(source, catalogue, view)
     parts.head(
         "Are self-supervised models as accurate and as robust as supervised ones?",
-        said or lacking(catalogue, view),
+        contrast or said or lacking(catalogue, view),
     )
+    if contrast and said:
+        st.markdown(said)
     control = against_control(source, catalogue, models)
     if control:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
-    if "trained" in set(catalogue.models.loc[catalogue.models["model"].isin(models), "source"]):
-        st.caption(
-            "Controls (an untrained encoder, raw pixels) are always shown. Each model was trained once. A network "
-            "trained here without labels (but MAE) also saw changed brightness and contrast, blur and noise, a "
-            "supervised one only changed geometry: a difference under corruption or attack is one of method and "
-            "augmentation together."
-        )
     if clean.empty:
         return
-
-    backbones(source, catalogue, models, sets)
-    side_by_side(catalogue, frame, sets)
-    corrupted(source, catalogue, models, view)
-    attacked(source, catalogue, models)
-    few_labels(source, models)
+    state.bound(
+        st.segmented_control,
+        "Section",
+        "ssl",
+        value="contrast",
+        options=list(terms.SSL),
+        format_func=terms.SSL.get,
+        required=True,
+        label_visibility="collapsed",
+    )
+    sets = related(catalogue, dataset)
+    match view.ssl:
+        case "backbones":
+            backbones(source, catalogue, models, sets)
+            side_by_side(catalogue, frame, sets)
+        case "corruption":
+            corrupted(source, catalogue, models, view)
+            errors(source, catalogue, models, dataset)
+        case "attack":
+            attacked(source, catalogue, models)
+        case "few":
+            few_labels(source, models, view)
+        case "wrong":
+            wrong_labels(source, models, dataset)
+        case "calibration":
+            calibrated(source, models, dataset)
+        case "training":
+            trainings(source, catalogue, models, dataset)
+        case _:
+            contrasts(source, catalogue, models, view)
     parts.strip(source, view, dataset, str(best["ssl"].model) if "ssl" in best else "")
+
+
+def conditions(catalogue: db.Catalogue, found: list[str]) -> dict[str, str]:
+    """Condition -> its name: clean, all corruptions, attacks from weak to strong, each corruption."""
+    ranks = {CLEAN: 0, "corruption": 1, "attack": 2}
+
+    def place(condition: str) -> tuple[int, str, float]:
+        kind, *rest = condition.split(":")
+        rank = 3 if kind == "corruption" and rest else ranks[kind]
+        return rank, rest[0] if rest else "", float(rest[1]) if rank == 2 else 0
+
+    return {one: terms.condition_name(one, catalogue.attacks) for one in sorted(found, key=place)}
+
+
+def finding(source: db.Source, catalogue: db.Catalogue, view: state.View) -> str:
+    """What the contrast says of the chosen set, against the closest supervised networks that there are."""
+    frame = db.ssl_families(source, view.dataset)
+    frame = frame.loc[frame["family"] == "all"]
+    kind = next((one for one in terms.AGAINST if (frame["against"] == one).any()), "")
+    names = conditions(catalogue, frame["condition"].unique().tolist())
+    words = {"same_views": "of the same architecture, data and views", "same_arch": "of the same architecture"}
+    inside = {one: name if one.startswith("attack") else "corruption" for one, name in names.items()}
+    return findings.contrast(
+        frame.loc[frame["against"] == kind], catalogue.dataset_name(view.dataset), words.get(kind, ""), inside
+    )
+
+
+def contrasts(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], view: state.View) -> None:
+    """Self-supervised minus supervised networks, family by family and pair by pair, under every condition."""
+    frame = db.ssl_families(source, view.dataset)
+    if frame.empty:
+        st.caption(
+            "No network that was trained here without labels has a supervised one of its architecture beside it, so "
+            "there is no contrast of this set. Choose a set on which such networks were trained."
+        )
+        return
+    left, right = st.columns(2)
+    with left:
+        state.bound(
+            st.segmented_control,
+            "Compared are",
+            "contrast",
+            value="accuracy",
+            options=list(terms.CONTRAST),
+            format_func=terms.CONTRAST.get,
+            required=True,
+            help=terms.HELP["both_right"],
+        )
+    known = [one for one in terms.AGAINST if (frame["against"] == one).any()]
+    beside = view.beside if view.beside in known else known[0]
+    with right:
+        state.bound(
+            st.segmented_control,
+            "With supervised networks of the",
+            "beside",
+            value=known[0],
+            options=known,
+            format_func=terms.AGAINST.get,
+            required=True,
+            help=terms.HELP["views"],
+        )
+    shown = frame.loc[(frame["measure"] == view.contrast) & (frame["against"] == beside)]
+    st.subheader("Self-supervised minus supervised", anchor=False, help=terms.HELP["contrast"])
+    if shown.empty:
+        st.caption("There is no condition besides the clean images here.")
+        return
+    names = conditions(catalogue, shown["condition"].unique().tolist())
+    order = list(names)
+    families = ["all", *(one for one in terms.SSL_FAMILY if one in set(shown["family"]))]
+    titles = {"all": "All methods"} | {one: terms.SSL_FAMILY[one].capitalize() for one in families[1:]}
+    shown = shown.assign(
+        name=shown["condition"].map(names),
+        group=shown["family"].map(titles),
+        about=[
+            f"{row.n_better} of {row.n_ssl} self-supervised networks better than {row.n_supervised} supervised"
+            for row in records(shown)
+        ],
+    )
+    shown = shown.iloc[
+        np.lexsort((shown["condition"].map(order.index), shown["family"].map(families.index)))
+    ].reset_index(drop=True)
+    parts.figure(
+        plots.contrasts(shown, "Self-supervised minus supervised, percentage points"),
+        shown.drop(columns=["name", "group", "about"]),
+        "contrast",
+        "Mean difference of self-supervised and supervised networks under each condition",
+    )
+    pairs = db.ssl_pairs(source, view.dataset, view.contrast, models)
+    if beside == "same_views":
+        pairs = pairs.loc[pairs["same_views"]]
+    if pairs.empty:
+        return
+    called = catalogue.names
+    pairs = pairs.assign(order=pairs["condition"].map(order.index)).sort_values(["order", "model", "baseline"])
+    table = pd.DataFrame(
+        {
+            "Condition": pairs["condition"].map(names),
+            "Self-supervised": pairs["model"].map(called),
+            "Supervised": pairs["baseline"].map(called),
+            "Difference, pp": pairs["delta_pp"].round(1),
+            "From": pairs["ci_low"].round(1),
+            "To": pairs["ci_high"].round(1),
+            "p (Holm)": [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in pairs["p_holm"]],
+            "n": pairs["n"],
+        }
+    )
+    number = st.column_config.NumberColumn
+    config = {column: number(format="%.1f") for column in ("Difference, pp", "From", "To")}
+    st.subheader(
+        "Pair by pair", anchor=False, help="Over the same images; p adjusted by Holm over the pairs of one condition."
+    )
+    parts.table(table, "contrast-pairs", config, alt="Self-supervised minus supervised, pair by pair")
 
 
 def lacking(catalogue: db.Catalogue, view: state.View) -> str:
@@ -212,13 +346,34 @@ def corrupted(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
     st.caption("Corruptions are simulated on the test images.")
 
 
+def errors(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], dataset: str) -> None:
+    """Errors under every corruption, relative to those of one network."""
+    frame = db.corruption_errors(source, dataset, models)
+    if frame.empty:
+        return
+    reference = catalogue.model_name(str(frame["reference"].iloc[0]))
+    st.subheader("Corruption error", anchor=False, help=terms.HELP["ce"])
+    st.caption(f"Relative to {reference}, which is 1 by definition; n = {frame['n'].max():,} images.")
+    total = frame.loc[frame["corruption"] == "all"].sort_values("ce")
+    said = [f"{row.ce:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in records(total)]
+    wide = frame.loc[frame["corruption"] != "all"].pivot_table(index="name", columns="corruption", values="ce")
+    wide = wide.reindex(total["name"]).round(2)
+    wide.columns = [terms.corruption_name(str(one)) for one in wide.columns]
+    wide.insert(0, "Error, %", (100 * total["error"]).round(1).to_numpy())
+    wide.insert(0, "mCE", said)
+    number = st.column_config.NumberColumn
+    config = {one: number(format="%.2f") for one in wide.columns[2:]} | {"Error, %": number(format="%.1f")}
+    parts.table(wide.reset_index(names="Model"), "corruption-errors", config, alt="Corruption errors by model")
+
+
 def attacked(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]) -> None:
-    """Robust accuracy by eps of each attack."""
-    for attack in catalogue.attacks:
+    """Robust accuracy by eps of each attack, and whether the attack can be trusted."""
+    seen = False
+    for attack, title in catalogue.attacks.items():
         frame = db.under(source, "attack", attack, models)
         if frame.empty:
             continue
-        title = terms.ATTACK.get(attack, attack)
+        seen = True
         st.subheader(f"Under attack: {title}", anchor=False, help=f"{terms.HELP['robust']} {terms.HELP['eps']}")
         where = catalogue.dataset_name(str(frame["dataset"].iloc[0]))
         parts.figure(
@@ -231,14 +386,58 @@ def attacked(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]
             f"attack-{attack}",
             f"Robust accuracy by eps under {title}",
         )
-        st.caption("Each model is attacked with its own gradient; controls are not attacked.")
+        transferred = ", made on " in title
+        st.caption(
+            "All models are shown the same images, made with the gradient of one network."
+            if transferred
+            else "Each model is attacked with its own gradient; controls are not attacked."
+        )
+        trusted(source, attack, models)
+    if not seen:
+        st.caption("These models were not attacked on this set.")
 
 
-def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
-    """Heads on frozen features: all labels, few labels, nearest neighbours."""
-    frame = db.heads(source, models)
+def trusted(source: db.Source, attack: str, models: tuple[str, ...]) -> None:
+    """The checks of an attack: what they found in words, and the figures behind."""
+    frame = db.attack_trust(source, attack)
+    own = frame.loc[frame["model"].isin(models)]
+    frame = own if len(own) else frame
     if frame.empty:
         return
+    st.markdown(findings.trust(frame), help=terms.HELP["trust"])
+    shown = pd.DataFrame(
+        {
+            "Gradient of": frame["name"],
+            "No gradient, %": (100 * frame["zero_gradient"]).round(1),
+            "Two passes differ by": frame["repeat_difference"],
+            "Same answer at eps 0, %": (100 * frame["same_at_zero"]).round(1),
+            "Right at eps 255/255, %": (100 * frame["right_at_full"]).round(1),
+            "n": frame["n"],
+        }
+    )
+    with st.expander("Checks of this attack"):
+        parts.table(shown, f"trust-{attack}", alt="Checks of the attack by model")
+
+
+def few_labels(source: db.Source, models: tuple[str, ...], view: state.View) -> None:
+    """Heads on frozen features, and fine-tuning: with all labels, and with few."""
+    frame = db.heads(source, models)
+    if frame.empty:
+        st.caption("No head was fitted on the features of these models here.")
+        return
+    options = [str(n) for n in sorted(frame["labels_per_class"].unique())]
+    if len(options) > 1:
+        state.bound(
+            st.segmented_control,
+            "Labels",
+            "few",
+            value=options[0],
+            options=options,
+            format_func=lambda n: "All labels" if n == "0" else f"{n} labels a class",
+            required=True,
+            label_visibility="collapsed",
+        )
+    frame = frame.loc[frame["labels_per_class"] == int(view.few if view.few in options else options[0])]
     many = frame["labels_per_class"].eq(0)
     labels = frame["labels_per_class"].astype(str).radd("").add(" labels a class").where(~many, "all labels")
     frame = frame.assign(head=frame["probe"].map(terms.PROBE).fillna(frame["probe"]) + ", " + labels)
@@ -251,9 +450,10 @@ def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
     ).sort_values(
         ["probe", "labels_per_class"], key=lambda c: c.map({"linear": "0"}).fillna(c) if c.name == "probe" else c
     )
-    st.subheader("With few labels", anchor=False, help=f"{terms.HELP['linear']} {terms.HELP['knn']}")
+    st.subheader("What the features are worth", anchor=False, help=f"{terms.HELP['linear']} {terms.HELP['knn']}")
     st.caption(
-        "Heads on frozen features. With few labels: the mean over draws of the labels, lowest to highest as a line."
+        "Heads on frozen features, and fine-tuning of the whole encoder where it was done. With few labels: the mean "
+        "over draws of the labels, lowest to highest as a line."
     )
     parts.figure(
         plots.heads(frame, f"Accuracy of the head (n = {frame['n'].max():,})"),
@@ -280,6 +480,180 @@ def few_labels(source: db.Source, models: tuple[str, ...]) -> None:
         ),
     }
     parts.table(wide, "heads-by-model", config, alt="Accuracy of heads on frozen features, with intervals")
+
+
+def wrong_labels(source: db.Source, models: tuple[str, ...], dataset: str) -> None:
+    """What simulated wrong labels cost: heads on features that were learned without labels, and whole networks."""
+    st.subheader("Wrong labels", anchor=False, help=terms.HELP["linear"])
+    heads = db.noisy_heads(source, models)
+    heads = heads.loc[heads["family"].isin(["ssl", "random", "pixels"])]
+    noisy = db.trained(source, models)
+    noisy = noisy.loc[noisy["label_noise"] > 0]
+    rows = []
+    for (name, probe), mine in heads.groupby(["name", "probe"], sort=False):
+        known = mine.set_index("label_noise")["value"]
+        rows += [
+            (name, terms.PROBE.get(str(probe), str(probe)), share, known[0.0], value, int(mine["n"].max()))
+            for share, value in known.items()
+            if share > 0 and 0.0 in known.index
+        ]
+    for row in records(noisy):
+        clean = db.accuracies(source, "all", db.ORIGINAL, (row.model,))
+        clean = clean.loc[clean["dataset"] == dataset]
+        rows += [
+            (row.name, "Trained with them", row.label_noise, float("nan"), one.value, one.n) for one in records(clean)
+        ]
+    if not rows:
+        st.caption("Nothing here was trained or fitted with wrong labels.")
+        return
+    frame = pd.DataFrame(rows, columns=["Model", "Head", "Wrong, %", "clean", "noisy", "n"])
+    low, high = stats.wilson(frame["noisy"] * frame["n"], frame["n"])
+    shown = pd.DataFrame(
+        {
+            "Model": frame["Model"],
+            "Head": frame["Head"],
+            "Wrong labels, %": (100 * frame["Wrong, %"]).round(0),
+            "Accuracy with them": [
+                terms.percent(*row) for row in zip(frame["noisy"], np.atleast_1d(low), np.atleast_1d(high), strict=True)
+            ],
+            "With labels as they are, %": (100 * frame["clean"]).round(1),
+            "Cost, pp": (100 * (frame["clean"] - frame["noisy"])).round(1),
+            "n": frame["n"],
+        }
+    ).sort_values("Cost, pp", kind="stable")
+    st.caption(
+        "A share of the labels of train is replaced at random by other classes (simulated); accuracy is on test images "
+        "with their own labels. A head sees wrong labels only at the end, a supervised network in all of its training: "
+        "its features would have learned from them, so heads on other supervised networks are not shown."
+    )
+    parts.table(shown, "wrong-labels", alt="Accuracy with simulated wrong labels")
+
+
+def calibrated(source: db.Source, models: tuple[str, ...], dataset: str) -> None:
+    """Whether confidence fits accuracy."""
+    st.subheader("Calibration", anchor=False, help=terms.HELP["ece"])
+    frame = db.calibration(source, dataset, models)
+    if frame.empty:
+        st.caption("No confidences of these models are known on this set.")
+        return
+    frame = frame.assign(
+        said=[
+            f"{row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]" if row.ci_low == row.ci_low else f"{row.value:.3f}"
+            for row in records(frame)
+        ]
+    )
+    titles = {
+        "ece": "ECE",
+        "ece_calibrated": "ECE after temperature",
+        "nll": "Negative log-likelihood",
+        "temperature": "Temperature",
+    }
+    wide = frame.pivot_table(index="name", columns="metric", values="said", aggfunc="first")
+    wide = wide[[one for one in titles if one in wide.columns]].fillna("–").rename(columns=titles)
+    order = frame.loc[frame["metric"] == "ece"].sort_values("value")["name"]
+    once = frame.drop_duplicates("name").set_index("name")
+    wide = wide.reindex(order).assign(Family=once["family"].map(terms.FAMILY), n=once["n"])
+    text = st.column_config.TextColumn
+    config = {titles[one]: text(help=terms.HELP[one]) for one in ("ece", "nll", "temperature")}
+    st.caption("The temperature is fitted on images of train that were kept back from the training.")
+    parts.table(wide.reset_index(names="Model"), "calibration", config, alt="Calibration of the models")
+
+
+def trainings(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], dataset: str) -> None:
+    """What each network was trained with, what choosing an epoch would have given, and published figures beside."""
+    trained = db.trained(source, models)
+    st.subheader("What they were trained with", anchor=False)
+    if trained.empty:
+        st.caption("None of these models was trained here.")
+        return
+    shown = pd.DataFrame(
+        {
+            "Model": trained["name"],
+            "Method": trained["method"].map(terms.METHOD),
+            "Images": trained["n_images"],
+            "Epochs": trained["epochs"],
+            "Views seen": trained["views_seen"],
+            "Augmentation": trained["views"].map(terms.VIEWS),
+            "Wrong labels, %": (100 * trained["label_noise"]).round(0),
+            "Seed": trained["seed"],
+        }
+    )
+    st.caption(
+        "Each was trained once, with settings that were chosen before its first training. Where two differ in their "
+        "augmentation, what they differ by is method and augmentation together: the contrast with the same views is "
+        "the fairer one."
+    )
+    parts.table(shown, "trainings", alt="What each network was trained with")
+    chosen_epochs(source, models)
+    published(source, catalogue, models, dataset)
+
+
+def chosen_epochs(source: db.Source, models: tuple[str, ...]) -> None:
+    """kNN accuracy of the last epoch, of the epoch that validation would choose, and of the one that the test would."""
+    frame = db.epochs(source, models)
+    frame = frame.dropna(subset=["knn_validation", "knn_test"])
+    if frame.empty:
+        return
+    rows = []
+    for name, mine in frame.groupby("name", sort=False):
+        by = {one: mine.loc[mine[one].idxmax()] for one in ("epoch", "knn_validation", "knn_test")}
+        last, validated, peeked = by.values()
+        rows.append(
+            {
+                "Model": name,
+                "Epochs": int(last["epoch"]),
+                "Last epoch, %": round(100 * last["knn_test"], 1),
+                "Chosen on validation, %": round(100 * validated["knn_test"], 1),
+                "its epoch": int(validated["epoch"]),
+                "Best on test, %": round(100 * peeked["knn_test"], 1),
+                "Peeking would add, pp": round(100 * (peeked["knn_test"] - last["knn_test"]), 1),
+                "Effective rank": round(float(last["effective_rank"]), 1),
+                "Spread": round(float(last["collapse_std"]), 2),
+            }
+        )
+    st.subheader(
+        "What choosing an epoch would have given",
+        anchor=False,
+        help="kNN accuracy on the test images, by 20 neighbours among 5,000 images of train, watched after each epoch.",
+    )
+    st.caption(
+        "All other figures here are of the last epoch. Published ones are often of the epoch that was best on the test "
+        "images: that is the column before last but three, and it is an answer that was looked up."
+    )
+    config = {"Effective rank": st.column_config.NumberColumn(help=terms.HELP["effective_rank"], format="%.1f")}
+    parts.table(pd.DataFrame(rows), "epochs", config, alt="kNN accuracy by how the epoch is chosen")
+
+
+def published(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], dataset: str) -> None:
+    """lightly's own table of CIFAR-10 beside the networks of the same methods here."""
+    if str(catalogue.datasets.at[dataset, "label_space"]) != "cifar10":
+        return
+    table = study.published()
+    heads = db.heads(source, models)
+    heads = heads.loc[(heads["probe"] == f"knn-{table.k}") & (heads["labels_per_class"] == 0)]
+    methods = catalogue.models.set_index("model")["method"]
+    ours = {methods[row.model]: row for row in records(heads) if methods[row.model] in table.methods}
+    if not ours:
+        return
+    names = [f"{one.epochs} epochs, batches of {one.batch_size}, %" for one in table.budgets]
+    trained = db.trained(source, models).set_index("model")
+    rows = [
+        {
+            "Method": terms.METHOD[method],
+            "Here, %": round(100 * row.value, 1),
+            "Epochs here": int(trained.at[row.model, "epochs"]),
+            **{name: round(100 * value, 1) for name, value in zip(names, table.methods[method], strict=True)},
+        }
+        for method, row in ours.items()
+    ]
+    st.subheader(f"Beside lightly's published figures (kNN, k = {table.k})", anchor=False)
+    sizes = sorted({f"{catalogue.models.set_index('model').at[row.model, 'params_m']:.1f}" for row in ours.values()})
+    st.caption(
+        f"Not the same experiment: theirs is a {table.arch} of 11 million parameters for 200 to 800 epochs, and the "
+        f"best epoch on the test images; here it is a network of {' and '.join(sizes)} million parameters, the epochs "
+        f"stated, and the last epoch. Source: {table.source}."
+    )
+    parts.table(pd.DataFrame(rows), "published", alt="kNN accuracy here and as published by lightly")
 
 
 main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import pytest
 
@@ -93,3 +95,43 @@ def test_controls_say_which_encoders_learned_nothing_that_shows() -> None:
     assert "**M** cannot be told apart from it (+1.0 pp [-1.0, 3.0])" in said
     assert "**W** is worse (-5.0 pp [-8.0, -2.0])" in said
     assert findings.controls([("X", None)], 0.05) == ""
+
+
+def contrast_rows(**more: object) -> pd.DataFrame:
+    """Two conditions by hand: clean, and one attack among images that both get right."""
+    row = {"delta_pp": -3.0, "ci_low": -4.0, "ci_high": -2.0, "networks_low": math.nan, "networks_high": math.nan}
+    row |= {"n": 1000, "n_ssl": 6, "n_supervised": 2, "n_better": 0}
+    clean = {"condition": "clean", "measure": "accuracy"}
+    attacked = {"condition": "attack:pgd:2", "measure": "both_right", "delta_pp": 4.0, "ci_low": 1.0, "ci_high": 7.0}
+    return pd.DataFrame([row | clean, row | attacked | more])
+
+
+def test_contrast_states_both_directions() -> None:
+    said = findings.contrast(contrast_rows(), "CIFAR-10", "of the same architecture", {"attack:pgd:2": "PGD, 2/255"})
+    assert said.startswith("Held against 2 supervised ones of the same architecture, 6 self-supervised networks are ")
+    assert "**3.0 pp** [2.0, 4.0] less accurate on clean images of CIFAR-10 (n = 1,000)" in said
+    assert "at equal clean accuracy **4.0 pp** [1.0, 7.0] more robust under PGD, 2/255" in said
+    assert said.endswith("There are too few of them to say anything of other networks.")
+
+
+@pytest.mark.parametrize(
+    ("networks", "ends"),
+    [((-2.0, 9.0), "cannot be told apart from none."), ((0.5, 9.0), "hold over networks as well as images.")],
+)
+def test_contrast_says_how_far_it_reaches(networks: tuple[float, float], ends: str) -> None:
+    rows = contrast_rows(networks_low=networks[0], networks_high=networks[1])
+    assert findings.contrast(rows, "CIFAR-10", "", {"attack:pgd:2": "PGD"}).endswith(ends)
+
+
+def test_contrast_without_rows_says_nothing() -> None:
+    assert findings.contrast(contrast_rows().iloc[:0], "CIFAR-10", "", {}) == ""
+
+
+def test_trust_names_what_speaks_against_an_attack() -> None:
+    good = {"zero_gradient": 0.0, "repeat_difference": 0.0, "same_at_zero": 1.0, "right_at_full": 0.0}
+    frame = pd.DataFrame([{"name": "A", **good}, {"name": "B", **good, "zero_gradient": 0.2}])
+    assert findings.trust(frame.iloc[:1]) == "Checks of the attack: nothing speaks against it."
+    said = findings.trust(frame)
+    assert "1 of 2 have no gradient on some images" in said
+    assert "such as B" in said
+    assert "asked again" not in said
