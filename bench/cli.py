@@ -457,12 +457,19 @@ def snapshot_publish(
     aggregates: Annotated[
         str, typer.Option(metavar="SUITE", help="release only this suite, without rows of single images")
     ] = "",
+    conditions: Annotated[
+        str, typer.Option(metavar="A,B,...", help="with rows of single images under these, such as clean")
+    ] = "",
+    checkpoints: Annotated[bool, typer.Option(help="with the networks of the suite that were trained here")] = False,
 ) -> None:
     """Release the current results: push, manifest, commit, tag. Refuses a dirty tree or stale stages."""
     from bench.store import snapshot
 
+    if not aggregates and (conditions or checkpoints):
+        raise typer.BadParameter("goes with --aggregates", param_hint="--conditions, --checkpoints")
     if aggregates:
-        snapshot.publish_aggregates(load(), name, aggregates)
+        chosen = [one for one in conditions.split(",") if one]
+        snapshot.publish_aggregates(load(), name, aggregates, chosen, checkpoints=checkpoints)
     else:
         snapshot.publish(load(), name)
 

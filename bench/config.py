@@ -411,10 +411,13 @@ class Statistics(Frozen):
 
 
 class Release(Frozen):
-    """Limits of `bench snapshot publish`: its outputs are kept in the repository, and so are aggregates alone."""
+    """Limits of `bench snapshot publish`: its outputs are kept in the repository, and so are aggregates alone, the rows
+    of single images that may go with them, and checkpoints."""
 
     max_mb: Positive = 8
     max_aggregates_mb: Positive = 4
+    max_single_images_mb: Positive = 12
+    max_checkpoints_mb: Positive = 25
 
 
 class Config(Frozen):

@@ -355,6 +355,22 @@ def has_images(source: Source) -> bool:
     return snapshot(source).get("per_image", "yes") != "no"
 
 
+@st.cache_data(max_entries=32, show_spinner=False)
+def preset_of(source: Source, dataset: str) -> str:
+    """The preset that fetches a set; empty where it is part of the project."""
+    said = yaml.safe_load(snapshot(source).get("params", "")) or {}
+    return str(said.get("datasets", {}).get(dataset, {}).get("fetched") or "")
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def lacks_pictures(source: Source, dataset: str) -> bool:
+    """Whether a set is known to have pictures of which none is here."""
+    said = yaml.safe_load(snapshot(source).get("params", "")) or {}
+    pinned = said.get("datasets", {}).get(dataset, {}).get("images")
+    sql = "SELECT count(*) AS n FROM images WHERE starts_with(sample_id, ?)"
+    return bool(pinned) and not query(source, sql, [f"{dataset}/"])["n"].iloc[0]
+
+
 def with_models(frame: Frame, source: Source) -> Frame:
     """Adds name, family and arch; drops rows of models that are not listed."""
     models = catalogue(source).models[["model", "name", "family", "method", "ssl_family", "arch"]]

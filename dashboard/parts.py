@@ -147,16 +147,22 @@ def instead_of(catalogue: db.Catalogue, dataset: str, labels: Sequence[int]) -> 
     return [(names[k], f"{names[k]}: {catalogue.definition(dataset, k) or 'no definition known'}") for k in labels]
 
 
-FETCH = """bench preset add imagenet
-bench data fetch imagenet
-dvc repro"""
-
-
 def aggregates_only(question: str) -> None:
     """What a page that needs rows of single images shows where the snapshot has none."""
     head(question, "This snapshot holds no rows of single images: only figures over whole sets.")
     st.markdown("These commands fetch the data and compute all results from it; after that this page is filled.")
-    st.code(FETCH, language="bash")
+    preset = db.preset_of(st.session_state["source"], state.current().dataset) or "imagenet"
+    st.code(f"bench preset add {preset}\nbench data fetch {preset}\ndvc repro", language="bash")
+
+
+def lacking_pictures(source: db.Source, dataset: str) -> None:
+    """How to get the pictures of a set that may not be passed on, where they are not here; nothing where they are."""
+    preset = db.preset_of(source, dataset)
+    if preset and db.lacks_pictures(source, dataset):
+        st.caption(
+            f"The pictures of this set may not be passed on. `bench data fetch {preset}` brings them to your checkout, "
+            "verified; start the dashboard again after it."
+        )
 
 
 def open_sample(sample_id: str) -> None:

@@ -1,7 +1,12 @@
-"""Results of one suite without rows of single images: small enough to be kept in the repository, whatever the suite.
+"""Results of one suite, small enough to be kept in the repository: figures over whole sets, and where it is asked for
+rows of single images under a few conditions, who is right under all of them in bits, and the networks' checkpoints.
 
 `aggregates/<release>/<table>.parquet` are made from the results that lie here and stored through DVC in the remote
 inside the repository; `aggregates/<release>.dvc` and the release's manifest are tracked, so a fresh clone shows them.
+
+Images that may not be passed on are never part of it, nor are votes: where a preset fetched them into this checkout,
+the database shows the pictures. Labels of other sources than the original one are left out with single images: they may
+be made of such votes.
 """
 
 from __future__ import annotations
@@ -9,19 +14,39 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from bench.config import Config
 from bench.errors import BenchError
+from bench.evaluate.correctness import ORIGINAL
 from bench.store import database, provenance, tables
 
 FOLDER = Path("aggregates")
 OPENED = Path(".snapshots")
 KIND = "aggregates"
 """What `kind` says in the manifest of such a release."""
+
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a release for the networks that were trained here."""
+SINGLE_IMAGES = (
+    "attacks",
+    "bits",
+    "labels",
+    "predictions",
+    "samples",
+    "subset_members",
+    "training",
+    "uncertainty",
+    "valid",
+)
+"""Tables of database.PER_IMAGE that a release has where conditions are named."""
+SOURCES = ("label_source", "labels_original", "labels_replication")
 
 
 def folder(root: Path, name: str) -> Path:
@@ -34,10 +59,14 @@ def database_path(root: Path, name: str) -> Path:
     return root / OPENED / f"{KIND}-{name}" / "results" / database.FILE
 
 
-def write(config: Config, suite: str, name: str) -> list[Path]:
-    """Write the tables of a suite that have no rows of single images to aggregates/<name>/, and return their paths.
+def write(
+    config: Config, suite: str, name: str, conditions: Sequence[str] = (), *, checkpoints: bool = False
+) -> list[Path]:
+    """Write the tables of a suite to aggregates/<name>/, and return their paths.
 
-    Raises BenchError where there is no such suite, or its results are not complete.
+    Without `conditions`, those that have no rows of single images; with them, such rows under these conditions, and the
+    bits of all. `checkpoints`: the networks of the suite that were trained here, too.
+    Raises BenchError where there is no such suite or condition, or its results are not complete.
     """
     if suite not in config.suites:
         known = ", ".join(config.suites)
@@ -45,12 +74,53 @@ def write(config: Config, suite: str, name: str) -> list[Path]:
     target = folder(config.root, name)
     written = []
     for table, paths in database.sources(config).items():
-        if table not in database.PER_IMAGE:
-            frame = pd.concat([tables.read(table, path) for path in paths], ignore_index=True)
-            path = target / f"{table}.parquet"
-            tables.write(table, _of_suite(config, suite, frame), path)
-            written.append(path)
+        if table in database.PER_IMAGE and not (conditions and table in SINGLE_IMAGES):
+            continue
+        parts = [_of_suite(config, suite, tables.read(table, path)) for path in paths]
+        frame = pd.concat(parts, ignore_index=True)
+        if conditions:
+            frame = _of_conditions(table, frame, conditions)
+        path = target / f"{table}.parquet"
+        tables.write(table, frame, path)
+        written.append(path)
+    if conditions:
+        known = set(tables.read("predictions", target / "predictions.parquet")["condition"])
+        if lacking := [one for one in conditions if one not in known]:
+            raise BenchError(
+                f"nothing was predicted under {', '.join(lacking)}.", remedy="Name conditions of the suite."
+            )
+    for model in _trained(config, suite) if checkpoints else ():
+        path = target / CHECKPOINTS / f"{model}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(config.results / CHECKPOINTS / path.name, path)
+        written.append(path)
     return written
+
+
+def _trained(config: Config, suite: str) -> list[str]:
+    """The networks of a suite whose training took something: no published weights, no controls."""
+    return [
+        name
+        for name, model in config.models.items()
+        if model.suite == suite and model.weights is None and model.family in ("supervised", "ssl")
+    ]
+
+
+def _of_conditions(table: str, frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """Of a table of one suite the rows by the original labels and of test images, of single images those under
+    `conditions`."""
+    keep = pd.Series(True, index=frame.index)
+    for column in (*SOURCES, *(["source"] if table in ("labels", "label_sources") else [])):
+        if column in frame:
+            keep &= frame[column] == ORIGINAL
+    if table == "samples":
+        keep &= frame["split"] == "test"
+    if table in ("predictions", "uncertainty"):
+        keep &= frame["condition"].isin(conditions)
+    if table == "attacks":
+        parts = frame["attack_id"].str.split("/")
+        keep &= ("attack:" + parts.str[0] + ":" + parts.str[1]).isin(conditions)
+    return frame.loc[keep]
 
 
 def _of_suite(config: Config, suite: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -60,6 +130,8 @@ def _of_suite(config: Config, suite: str, frame: pd.DataFrame) -> pd.DataFrame:
     for column in ("dataset", "original"):
         if column in frame:
             keep &= frame[column].isin(datasets)
+    if "sample_id" in frame and "dataset" not in frame:
+        keep &= frame["sample_id"].str.split("/", n=1).str[0].isin(datasets)
     if "model" in frame:
         models = [name for name, model in {**config.models, **config.imported}.items() if model.suite == suite]
         models += [name for name, members in config.uncertainty.ensembles.items() if members[0] in models]
@@ -75,13 +147,29 @@ def hashes(root: Path, name: str) -> provenance.Hashes:
     return {path.stem: {path.name: tables.sha256(path)} for path in sorted(folder(root, name).glob("*.parquet"))}
 
 
+def _pictures(root: Path, facts: dict[str, str]) -> dict[str, Path]:
+    """sha256 -> the pictures of each dataset of a release with single images, where a preset fetched just these."""
+    if facts.get("per_image") != "yes":
+        return {}
+    said = yaml.safe_load(facts["params"])
+    out = {}
+    for name, dataset in said["datasets"].items():
+        if dataset.get("suite") == facts["suite"] and dataset.get("images"):
+            path = root / "fetched" / dataset["fetched"] / name / database.THUMBNAILS
+            if path.is_file() and tables.sha256(path) == dataset["images"]:
+                out[dataset["images"]] = path
+    return out
+
+
 def open_release(root: Path, name: str, manifest: dict[str, Any]) -> Path:
     """The database of a release, built where it is missing or of another version; tables are pulled where they are not
     here. Raises BenchError where they cannot be had or are not those of the manifest."""
     path = database_path(root, name)
     stored = database.read_snapshot(path)
-    wanted = (provenance.schema_id(), manifest["snapshot_id"])
-    if stored is not None and (stored.get("schema"), stored.get("snapshot_id")) == wanted:
+    pictures = _pictures(root, manifest["facts"])
+    shown = ",".join(sorted(pictures))
+    wanted = (provenance.schema_id(), manifest["snapshot_id"], shown)
+    if stored is not None and tuple(stored.get(key, "") for key in ("schema", "snapshot_id", "pictures")) == wanted:
         return path
     if not folder(root, name).is_dir():
         target = f"{(FOLDER / name).as_posix()}.dvc"
@@ -104,6 +192,8 @@ def open_release(root: Path, name: str, manifest: dict[str, Any]) -> Path:
     shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir(parents=True)
     found = {table: [folder(root, name) / file for file in files] for table, files in manifest["hashes"].items()}
-    facts = {**manifest["facts"], "schema": provenance.schema_id(), "release": name, "per_image": "no"}
+    found["images"] = list(pictures.values())
+    facts = {"per_image": "no", **manifest["facts"], "schema": provenance.schema_id(), "release": name}
+    facts["pictures"] = shown
     database.build_file(path, found, facts, earlier=True)
     return path

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +76,14 @@ def publish(config: Config, name: str) -> str:
     return _said(root, name, len(outputs), sum(output.size for output in outputs))
 
 
-def publish_aggregates(config: Config, name: str, suite: str) -> str:
-    """Release the current results of one suite without rows of single images; return the commit of the tag.
+def publish_aggregates(
+    config: Config, name: str, suite: str, conditions: Sequence[str] = (), *, checkpoints: bool = False
+) -> str:
+    """Release the current results of one suite, as `aggregates.write` makes them; return the commit of the tag.
 
     The tree must be clean but for what adding a preset and `dvc repro` change: these stay as they are, and the manifest
-    holds the parameters. Raises BenchError, and changes nothing, as `publish`; limit: `release.max_aggregates_mb`.
+    holds the parameters. Raises BenchError, and changes nothing, as `publish`; limits: `release.max_aggregates_mb`
+    without `conditions` and `release.max_single_images_mb` with them, `release.max_checkpoints_mb`.
     """
     root = config.root
     _check_name(root, name)
@@ -89,20 +92,28 @@ def publish_aggregates(config: Config, name: str, suite: str) -> str:
     commit = _git(root, "rev-parse", "HEAD")
     tracked = f"{(aggregates.FOLDER / name).as_posix()}.dvc"
     with _all_or_nothing(root, commit, name):
-        paths = aggregates.write(config, suite, name)
+        paths = aggregates.write(config, suite, name, conditions, checkpoints=checkpoints)
         outputs = [Output(p.relative_to(root).as_posix(), "", p.stat().st_size) for p in paths]
-        _check_size(outputs, config.release.max_aggregates_mb, "max_aggregates_mb")
+        networks = [output for output in outputs if output.path.endswith(".safetensors")]
+        rows = [output for output in outputs if output not in networks]
+        kind = "max_single_images_mb" if conditions else "max_aggregates_mb"
+        _check_size(rows, getattr(config.release, kind), kind)
+        _check_size(networks, config.release.max_checkpoints_mb, "max_checkpoints_mb")
         _dvc(root, "add", "--quiet", aggregates.folder(root, name).relative_to(root).as_posix())
         _dvc(root, "push", "--quiet", tracked)
         hashes = aggregates.hashes(root, name)
         facts = provenance.local_facts(config, hashes) | {"git_dirty": "false", "suite": suite}
-        manifest = {
+        facts["per_image"] = "yes" if conditions else "no"
+        facts["conditions"] = ",".join(conditions)
+        manifest: dict[str, Any] = {
             "kind": aggregates.KIND,
             "facts": facts | {"created": provenance.now()},
             "counts": {
                 table: len(tables.read(table, aggregates.folder(root, name) / f"{table}.parquet")) for table in hashes
             },
         }
+        if networks:
+            manifest["checkpoints"] = {Path(one.path).stem: tables.sha256(root / one.path) for one in networks}
         _list_release(root, name, commit, hashes, outputs, manifest)
         _commit(root, name, FOLDER, aggregates.FOLDER)
     return _said(root, name, len(outputs), sum(output.size for output in outputs))

@@ -91,6 +91,7 @@ def browse(source: db.Source, view: state.View) -> None:
     view = state.within(pages)
     shown = frame.iloc[found[(view.page - 1) * PER_PAGE : view.page * PER_PAGE]]
     st.caption("Below each image: its original label and how many models are right. Click for the image's page.")
+    parts.lacking_pictures(source, view.dataset)
     captions, alts = parts.captions_of(shown, names, view.labels)
     instead = parts.instead_of(catalogue, view.dataset, shown["label"].tolist())
     parts.grid(source, shown["sample_id"].tolist(), captions, alts, "grid", instead)
@@ -167,6 +168,7 @@ def one(source: db.Source, view: state.View) -> None:
         st.html(parts.image_html(picture, f"image {view.sample}", 260, instead))
         size = f" · {row['width']} × {row['height']} pixels" if str(row["width"]).isdecimal() else ""
         st.caption(f"{catalogue.dataset_name(dataset)} · `{view.sample}`{size}")
+        parts.lacking_pictures(source, dataset)
         definitions = [(names[k], catalogue.definition(dataset, k)) for k in given]
         for name, about in definitions if picture is None else ():
             st.markdown(f"**{name}**: {about or 'no definition known'}")
