@@ -155,7 +155,12 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         "compute": parameters["compute"] | {"threads": 1, "batch_size": 32},
         "training": {"validation_fraction": 0.2, "probes": probes},
         "models": MODELS,
-        "corruptions": {"datasets": ["digits"], "names": ["contrast"], "severities": [5]},
+        "corruptions": {
+            "datasets": ["digits"],
+            "names": ["contrast"],
+            "severities": [5],
+            "reference": "supervised-cnn",
+        },
         "uncertainty": {"ensembles": {"ensemble-supervised": ["supervised-cnn"]}},
         "attacks": {"pool": [], "runs": {"pgd-linf": attack}},
         "neighbours": {"model": "simclr-cnn", "k": 2},

@@ -73,7 +73,7 @@ def test_repro_after_adding_the_presets_runs_from_data_to_database(
     assert KEPT in yaml.safe_load(text)["models"]
 
     ran = project.repro()
-    assert {f"train@{KEPT}", f"predict@{KEPT}", "index", "consensus", "database"} <= set(ran)
+    assert {f"train@{KEPT}", f"probe@{KEPT}", f"predict@{KEPT}", "index", "consensus", "database"} <= set(ran)
     assert [one for one in ran if one.startswith("train@")] == [f"train@{KEPT}"], "nothing else is trained again"
     after = project.files()
     same = [path for path in before if path.split("/")[0] in ("models", "predictions", "training", "representations")]

@@ -18,7 +18,7 @@ from tests.pipeline.project import MODELS, Project, environment
 
 pytestmark = pytest.mark.pipeline
 
-JUDGED = ["consensus", "subsets", "metrics", "replication", "label_study", "comparisons", "database"]
+JUDGED = ["consensus", "subsets", "metrics", "replication", "label_study", "ssl_study", "comparisons", "database"]
 AGGREGATES = ["uncertainty", "attack", "proposals", *JUDGED]
 
 
@@ -62,7 +62,7 @@ def test_a_forced_repro_elsewhere_writes_the_same_bytes(built: Project, tmp_path
     built.git("clone", "--quiet", ".", str(clone.root))
     clone.dvc("pull", "--quiet", "data.dvc")
     ran = clone.repro("--force", "--no-run-cache")
-    own = [f"{stage}@{model}" for stage in ("train", "predict") for model in MODELS]
+    own = [f"{stage}@{model}" for stage in ("train", "probe", "predict") for model in MODELS]
     assert sorted(ran) == sorted(["index", "imported", *own, "neighbours", *AGGREGATES])
     assert clone.files() == built.files()
     assert clone.git("status", "--porcelain") == ""
@@ -73,7 +73,7 @@ def test_a_new_model_runs_itself_and_what_looks_at_all_models_then_is_removed(pr
     project.change(lambda parameters: parameters["models"].update({"random-vit": random}))
     before = project.files()
     ran = project.repro()
-    assert set(ran) == {"train@random-vit", "predict@random-vit", *AGGREGATES}
+    assert set(ran) == {"train@random-vit", "probe@random-vit", "predict@random-vit", *AGGREGATES}
     after = project.files()
     of_models = [path for path in before if path.split("/")[0] in ("models", "predictions", "logits", "training")]
     assert all(after[path] == before[path] for path in of_models)
@@ -96,9 +96,9 @@ def test_a_new_model_runs_itself_and_what_looks_at_all_models_then_is_removed(pr
 def test_an_edited_model_makes_only_its_own_stages_stale(project: Project) -> None:
     project.change(lambda parameters: parameters["models"]["simclr-cnn"].update(lr=0.01))
     stale = project.status()
-    assert {name for name in stale if "@" in name} == {"train@simclr-cnn"}
+    assert {name for name in stale if "@" in name} == {"train@simclr-cnn", "probe@simclr-cnn"}
     assert "index" not in stale
-    assert stale <= {"train@simclr-cnn", *AGGREGATES}
+    assert stale <= {"train@simclr-cnn", "probe@simclr-cnn", *AGGREGATES}
 
 
 def test_an_imported_model_runs_only_what_judges_it_then_goes_again(project: Project) -> None:
