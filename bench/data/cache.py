@@ -96,13 +96,13 @@ def _source(module: ModuleType) -> str:
 
 
 def _read(at: Path) -> npt.NDArray | None:
-    """The array of a file as `numpy.save` writes it, or nothing where it is missing or damaged."""
+    """The array of a file as `numpy.save` writes it, or nothing where it is missing or damaged (by size or header)."""
     try:
-        found = np.load(at, mmap_mode="c", allow_pickle=False)
-        whole = isinstance(found, np.memmap) and at.stat().st_size == found.offset + found.nbytes
+        found = np.lib.format.open_memmap(at, mode="c")
+        whole = at.stat().st_size == found.offset + found.nbytes
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, OverflowError):
+    except Exception:  # numpy's reader fails in a dozen ways on what is no header
         whole = False
     if not whole:
         progress.log.warning("%s is damaged: it is made anew", at)
