@@ -64,5 +64,5 @@ benchmarks: setup  ## measure speed and memory against peers, written to benchma
 	python -m benchmarks
 
 clean:  ## remove results and caches (data and released snapshots stay)
-	rm -rf results .snapshots .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf results .cache .snapshots .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find bench dashboard tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -437,7 +437,7 @@ def report(
 
 @app.command()
 def prune(dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False) -> None:
-    """Remove results of models and stages that params.yaml no longer lists."""
+    """Remove results of models and stages that params.yaml no longer lists, and kept images that none needs."""
     from bench.store import prune as pruner
 
     pruner.run(load(), dry_run=dry_run)

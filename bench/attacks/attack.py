@@ -11,7 +11,7 @@ import pandas as pd
 from bench import compute, progress
 from bench.attacks import norms
 from bench.config import Attack, Config
-from bench.data import samples
+from bench.data import cache
 from bench.data.samples import Samples
 from bench.evaluate import logits as stored
 from bench.store import tables
@@ -34,7 +34,7 @@ def run(config: Config) -> dict[str, int]:
     compute.prepare(config.compute, config.seed)
     found, answers, checks = [], [], []
     for name, attack in config.attack_runs.items():
-        every = samples.load(config, attack.dataset)
+        every = cache.load(config, attack.dataset)
         data = every.rows(compute.declared(every.ids, attack.n_images))
         start = starts(config, name, data)
         pool = config.attack_pool(attack.dataset)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench import compute
 from bench.config import Config
-from bench.data import samples
+from bench.data import cache
 from bench.evaluate import correctness
 from bench.store import tables
 
@@ -27,7 +27,7 @@ def run(config: Config) -> dict[str, int]:
         return {"neighbours": 0}
     compute.prepare(config.compute, config.seed)
     network = zoo.load(config, settings.model)
-    sets = [samples.load(config, dataset) for dataset in config.datasets_of(config.model(settings.model).suite)]
+    sets = [cache.load(config, dataset) for dataset in config.datasets_of(config.model(settings.model).suite)]
     features = np.concatenate([compute.forward(network, s.images, config.compute, features=True) for s in sets])
     ids = np.concatenate([s.ids for s in sets])
     source = correctness.evaluated_samples(config).set_index("sample_id")["source_id"].loc[ids].to_numpy(str)

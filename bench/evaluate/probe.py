@@ -15,7 +15,7 @@ import torch
 
 from bench import compute
 from bench.config import Config, Finetuning, Model, Probes
-from bench.data import samples
+from bench.data import cache
 from bench.data.samples import Samples
 from bench.models import probes, supervised, training, zoo
 from bench.models.augment import RECIPES
@@ -42,7 +42,7 @@ def run(config: Config, name: str) -> dict[str, int]:
     settings, dataset = config.probes_of(model.suite), config.original_of(model.suite)
     compute.prepare(config.compute.model_copy(update={"threads": config.training.threads}), config.seed)
     network = zoo.load(config, name)
-    data, test = (samples.load(config, dataset, part) for part in ("train", "test"))
+    data, test = (cache.load(config, dataset, part) for part in ("train", "test"))
     data = data.rows(probes.split(config, model, data.labels)[0])
     features, on_test = (compute.forward(network, x.images, config.compute, features=True) for x in (data, test))
     scores = list(_heads(settings, features, data.labels, on_test, network.n_classes, config.seed))

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 
 from bench.config import Config
+from bench.data import cache, samples
+from bench.evaluate import predict
 from bench.store import tables
 
 FOLDERS = {
@@ -31,9 +33,19 @@ def ghosts(config: Config) -> list[Path]:
     ]
 
 
+def stale_images(config: Config) -> list[Path]:
+    """Kept images (bench/data/cache.py) of data, code or conditions that are no longer there."""
+    folder, needed = config.root / cache.FOLDER, set()
+    for dataset in config.datasets:
+        there = all((config.folder(dataset) / file).is_file() for file in (samples.META, samples.SAMPLES))
+        if there and (folder / dataset).is_dir():
+            needed |= {*cache.splits(config, dataset), *predict.kept(config, dataset).values()}
+    return [path for path in sorted(folder.glob("*/*")) if path not in needed]
+
+
 def run(config: Config, *, dry_run: bool = False) -> None:
     """Remove ghosts and say which; with `dry_run` only say it. What can be restored by `dvc repro` stays restorable."""
-    paths, entries = ghosts(config), _stale_entries(config)
+    paths, entries = [*ghosts(config), *stale_images(config)], _stale_entries(config)
     verb = "would remove" if dry_run else "removed"
     if not dry_run:
         for path in paths:
@@ -42,7 +54,7 @@ def run(config: Config, *, dry_run: bool = False) -> None:
     for thing in [*(path.relative_to(config.root).as_posix() for path in paths), *(f"dvc.lock: {e}" for e in entries)]:
         typer.echo(f"{verb} {thing}")
     if not paths and not entries:
-        typer.echo("nothing to remove: every result belongs to a declared model.")
+        typer.echo("nothing to remove: every result belongs to a declared model, every kept image to a declared set.")
 
 
 def _stale_entries(config: Config) -> list[str]:

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from bench import compute
 from bench.config import Config
-from bench.data import corruptions, samples
+from bench.data import cache, corruptions, samples
 from bench.errors import BenchError
 from bench.evaluate import logits, predict
 from bench.models import zoo
@@ -79,6 +80,60 @@ def test_the_same_bytes_again(config: Config) -> None:
     first = [path.read_bytes() for path in outputs(config, "cnn")]
     predict.run(config, "cnn")
     assert [path.read_bytes() for path in outputs(config, "cnn")] == first
+
+
+def test_images_are_decoded_and_corrupted_once_over_several_models(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the tables are those of a run without a cache, byte for byte."""
+    folder, plain = config.root / cache.FOLDER, {}
+    for name in tiny.MODELS:
+        shutil.rmtree(folder, ignore_errors=True)
+        predict.run(config, name)
+        plain[name] = [path.read_bytes() for path in outputs(config, name)]
+    shutil.rmtree(folder)
+    calls = []
+
+    def counted(function):
+        return lambda *arguments: calls.append((function.__name__, len(arguments[0]))) or function(*arguments)
+
+    monkeypatch.setattr(samples, "decode", counted(samples.decode))
+    monkeypatch.setattr(corruptions, "corrupt", counted(corruptions.corrupt))
+    for name in [*tiny.MODELS, *tiny.MODELS]:
+        predict.run(config, name)
+        assert [path.read_bytes() for path in outputs(config, name)] == plain[name]
+    corrupted = ("corrupt", tiny.N_TEST)
+    assert sorted(calls) == sorted([("decode", tiny.N_TEST), ("decode", tiny.N_COPIES), *[corrupted] * 4])
+
+
+def test_another_seed_or_fewer_images_take_the_place_of_what_was_kept(config: Config) -> None:
+    def run(**changes: object) -> pd.DataFrame:
+        changed = Config.model_validate({**config.model_dump(), **changes})
+        predict.run(changed, "cnn")
+        files = set(folder.rglob("*.npy"))
+        assert len(files) == 6  # two test splits, four conditions
+        assert set(predict.kept(changed, "blocks").values()) <= files
+        frame = tables.read("predictions", outputs(config, "cnn")[1])
+        return frame[frame["condition"] == "corruption:gaussian_noise:5"]
+
+    folder = config.root / cache.FOLDER
+    corrupted = {"names": ["gaussian_noise", "contrast"], "severities": [1, 5], "n_images": 7}
+    first, other_seed, again = run(), run(seed=1), run()
+    assert not np.array_equal(first["p_top1"], other_seed["p_top1"])
+    assert first.equals(again)
+    assert len(run(evaluations={"blocks": {"corruptions": corrupted}})) == 7
+
+
+def test_a_set_with_too_many_images_is_corrupted_for_every_model(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict.run(config, "cnn")
+    first = outputs(config, "cnn")[1].read_bytes()
+    shutil.rmtree(config.root / cache.FOLDER)
+    monkeypatch.setattr(predict, "KEPT_BYTES", 4 * tiny.N_TEST * tiny.SIZE**2 * 4 - 1)
+    predict.run(config, "cnn")
+    assert outputs(config, "cnn")[1].read_bytes() == first
+    assert {path.name.split(".")[0] for path in (config.root / cache.FOLDER).rglob("*.npy")} == {"test"}
 
 
 def test_nan_logits_are_an_error_and_nothing_is_written(config: Config) -> None:

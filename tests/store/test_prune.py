@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import yaml
 
 from bench import config as configuration
 from bench.config import Config
+from bench.data import cache
+from bench.evaluate import predict
 from bench.store import prune
+from tests import tiny
 
 
 def without_pixels(config: Config) -> Config:
@@ -38,3 +44,27 @@ def test_only_ghosts_go(own: Config, capsys: pytest.CaptureFixture[str]) -> None
     assert list(lock["stages"]) == ["index", "train@random-cnn"]
     prune.run(config)
     assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_kept_images_that_none_needs_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny.make(tmp_path)
+    predict.run(config, "cnn")
+    folder = tmp_path / cache.FOLDER
+    needed = set(folder.rglob("*.npy"))
+    assert len(needed) == 6
+    prune.run(config)
+    assert "nothing to remove" in capsys.readouterr().out
+    stale = {folder / "blocks" / "test.0123.npy", folder / "blocks" / ".test.0123.npy.9.tmp", folder / "gone" / "x.npy"}
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    prune.run(config, dry_run=True)
+    assert capsys.readouterr().out.count("would remove .cache/") == 3
+    prune.run(config)
+    assert {path for path in folder.rglob("*") if path.is_file()} == needed
+    fewer = {"corruptions": {"datasets": ["blocks"], "names": ["contrast"], "severities": [5]}}
+    prune.run(Config.model_validate({**config.model_dump(), **fewer}))
+    assert sorted(path.name.split(".")[0] for path in folder.rglob("*.npy")) == ["contrast-5", "test", "test"]
+    shutil.rmtree(config.data / "copies")
+    prune.run(config)
+    assert {path.parent.name for path in folder.rglob("*.npy")} == {"blocks"}
