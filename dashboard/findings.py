@@ -222,8 +222,8 @@ def contrast(rows: Frame, where: str, against: str, names: Mapping[str, str]) ->
         return ""
     table = {(row.condition, row.measure): row for row in rows.itertuples()}
     one = next(iter(table.values()))
-    who = _number(one.n_ssl, "self-supervised network"), _number(one.n_supervised, "supervised one")
-    said = f"Held against {who[1]} {against}, {who[0]} {'is' if one.n_ssl == 1 else 'are'}"
+    ours, theirs = _number(one.n_ssl, "self-supervised one"), _number(one.n_supervised, "supervised network")
+    said = f"Held against {theirs} {against}, {ours} {'is' if one.n_ssl == 1 else 'are'}"
     clauses = []
     clean = table.get(("clean", "accuracy"))
     if clean is not None:

@@ -101,6 +101,31 @@ def test_a_rule_and_its_coverage_are_in_the_link(address: str, browser: Any) -> 
     assert shared.get_by_text("On the surest 55 % of each set, the gap is smaller").first.inner_text() == said
 
 
+def test_the_contrast_is_followed_from_its_finding_to_a_corruption(address: str, browser: Any) -> None:
+    """A reader's way through the page SSL, and what a colleague sees who gets the link."""
+    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    page.goto(f"{address}/ssl?dataset=digits")
+    settle(page)
+    assert "self-supervised ones are" in page.locator("h5").first.inner_text()
+    page.get_by_text("Images both get right when clean", exact=True).first.click()
+    page.wait_for_url("**contrast=both_right**")
+    page.get_by_text("Corruption", exact=True).first.click()
+    page.wait_for_url("**ssl=corruption**")
+    page.get_by_role("heading", name="Corruption error").wait_for(timeout=WAIT_MS)
+    page.get_by_text("Gaussian blur", exact=True).first.click()
+    settle(page)
+    link = page.url
+    other = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    other.goto(link)
+    settle(other)
+    assert other.get_by_role("heading", name="Corruption error").count() == 1
+    assert other.url == link
+    other.get_by_text("The contrast", exact=True).first.click()
+    other.wait_for_url(lambda url: "ssl=corruption" not in url)
+    other.get_by_role("heading", name="Pair by pair").wait_for(timeout=WAIT_MS)
+    assert "contrast=both_right" in other.url
+
+
 def test_a_page_opens_at_its_own_address(address: str, browser: Any) -> None:
     page = browser.new_context().new_page()
     page.goto(f"{address}/ssl?corruption=gaussian_noise")

@@ -139,7 +139,7 @@ def test_ssl_shows_each_section(config: Config, open_app: Open, section: str, sa
 def test_ssl_states_the_contrast(config: Config, open_app: Open) -> None:
     """Of the factory: SimCLR is 5 points below the CNN with labels, MAE 18 below the ViT; neither saw other views."""
     said = text(open_app(config.root, "ssl"))
-    assert "Held against 2 supervised ones of the same architecture, 2 self-supervised networks are **11.7 pp**" in said
+    assert "Held against 2 supervised networks of the same architecture, 2 self-supervised ones are **11.7 pp**" in said
     assert "less accurate on clean images of Digits (n = 60)" in said
     assert "There are too few of them to say anything of other networks." in said
     app = open_app(config.root, "ssl", contrast="both_right")

@@ -108,7 +108,7 @@ def contrast_rows(**more: object) -> pd.DataFrame:
 
 def test_contrast_states_both_directions() -> None:
     said = findings.contrast(contrast_rows(), "CIFAR-10", "of the same architecture", {"attack:pgd:2": "PGD, 2/255"})
-    assert said.startswith("Held against 2 supervised ones of the same architecture, 6 self-supervised networks are ")
+    assert said.startswith("Held against 2 supervised networks of the same architecture, 6 self-supervised ones are ")
     assert "**3.0 pp** [2.0, 4.0] less accurate on clean images of CIFAR-10 (n = 1,000)" in said
     assert "at equal clean accuracy **4.0 pp** [1.0, 7.0] more robust under PGD, 2/255" in said
     assert said.endswith("There are too few of them to say anything of other networks.")
