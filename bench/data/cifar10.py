@@ -302,7 +302,7 @@ def write(content: Content, out: Path) -> dict[str, int]:
     )
     writer.write(whole, out, level=tables.FAST_LEVEL)
     sample_ids = np.array([f"{DATASET}/{stable}" for stable in ids], object)
-    write_pictures(sample_ids, content.images, out / DATASET)
+    write_pictures(sample_ids.tolist(), content.images, out / DATASET)
     votes = pooled(sample_ids, content.labels, content.counts, VOTES)
     tables.write("imported_votes", votes, out / "votes" / DATASET / f"{VOTES}.parquet")
     return {"images": len(ids) + len(train_ids), "votes": int(content.counts.sum())}

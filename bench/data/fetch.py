@@ -51,7 +51,7 @@ class Reader:
 
 def reader(preset: str) -> Reader:
     """The reader of a preset, by its name. BenchError where it fetches nothing."""
-    from bench.data import cifar10, cifar10_replications, cifar10_resnets, imagenet
+    from bench.data import cifar10, cifar10_replications, cifar10_resnets, imagenet, imagenet_lite
 
     known = {
         cifar10.PRESET: Reader(lambda folder, preset: cifar10.download(folder), cifar10.read, cifar10.write),
@@ -59,6 +59,9 @@ def reader(preset: str) -> Reader:
             lambda folder, preset: cifar10_resnets.download(folder), cifar10_resnets.read, cifar10_resnets.write
         ),
         imagenet.PRESET: Reader(_download_imagenet, imagenet.read, imagenet.write),
+        imagenet_lite.PRESET: Reader(
+            lambda folder, preset: imagenet_lite.download(folder), imagenet_lite.read, imagenet_lite.write
+        ),
     }
     for name in cifar10_replications.PRESETS:
         known[name] = Reader(

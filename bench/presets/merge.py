@@ -26,7 +26,7 @@ EMPTY = " {}"
 INDENT = "  "
 LOCK = ".params.lock"
 """Held, beside params.yaml, by whoever reads that file in order to change it."""
-ADDED_LATER = ("sha256", "images", "labels", "votes")
+ADDED_LATER = ("sha256", "weights", "images", "labels", "votes")
 """Keys that a first fetch, `bench data attach`, `bench import labels` and `bench import votes` add to an entry of a
 preset."""
 
@@ -95,7 +95,7 @@ def remove(path: Path, name: str, *, force: bool = False, files: bool = False) -
 def _remove(path: Path, name: str, *, force: bool, files: bool) -> str:
     preset = presets.load(name).as_fetched(path.parent / "fetched")
     text = _text(path)
-    there, changed, _ = _compared(preset, text, ("sha256", "images"))
+    there, changed, _ = _compared(preset, text, ("sha256", "weights", "images"))
     if changed and not force:
         raise BenchError(
             f"entries of the preset {name} were changed since: {_listed(changed)}.",

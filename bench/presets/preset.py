@@ -106,7 +106,8 @@ class Preset(Frozen):
 
     def _pinned(self, weights: dict[str, Any]) -> dict[str, Any]:
         file = f"{WEIGHTS}/{weights['file']}"
-        return {**weights, "file": f"fetched/{self.name}/{file}", "sha256": self.files[file]}
+        pin = {"sha256": self.files[file]} if self.files else {}
+        return {**weights, "file": f"fetched/{self.name}/{file}", **pin}
 
 
 def names() -> list[str]:
