@@ -68,7 +68,8 @@ def data_fetch(
     from bench.data import fetch
     from bench.presets import preset as presets
 
-    typer.echo(fetch.run(presets.load(preset), load().fetched, source))
+    config = load()
+    typer.echo(fetch.run(presets.load(preset), config.fetched, source, config.datasets))
 
 
 @data_app.command("attach")
@@ -108,10 +109,12 @@ def preset_add(
     from bench.presets import merge
     from bench.presets import preset as presets
 
+    preset, config = presets.load(name), load()
     if source is not None:
-        typer.echo(fetch.run(presets.load(name), load().fetched, source))
+        typer.echo(fetch.run(preset, config.fetched, source, config.datasets))
     typer.echo(merge.add(Path("params.yaml"), name))
-    typer.echo(f"Next: {'' if source else f'`bench data fetch {name}`, then '}`dvc repro`.")
+    needed = preset.fetches and not preset.pinned_here and source is None
+    typer.echo(f"Next: {f'`bench data fetch {name}`, then ' if needed else ''}`dvc repro`.")
 
 
 @preset_app.command("remove")

@@ -6,6 +6,7 @@ This module imports neither torch nor pandas, so that every command starts fast.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -35,7 +36,23 @@ Method = Literal[
     "random",
     "pixels",
 ]
-Arch = Literal["cnn", "resnet", "vit", "mixer", "pixels", "resnet10", "resnet20", "resnet32", "resnet44", "resnet56"]
+ARCHS = ("cnn", "resnet", "vit", "mixer", "pixels", "resnet10", "resnet20", "resnet32", "resnet44", "resnet56")
+TIMM = re.compile(
+    r"timm:(?P<name>[A-Za-z0-9_.-]+)|(?P<hub>hf[-_]hub:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+)?)"
+)
+"""A model of timm: by its name there, or by its id at the hub (with a revision, if given)."""
+
+
+def _known_arch(arch: str) -> str:
+    if arch not in ARCHS and TIMM.fullmatch(arch) is None:
+        raise ValueError(
+            f"is no architecture{_nearest(arch, list(ARCHS))}: use one of {', '.join(ARCHS)}, or `timm:NAME`, or "
+            "`hf-hub:ORG/NAME`"
+        )
+    return arch
+
+
+Arch = Annotated[str, AfterValidator(_known_arch)]
 Device = Literal["cpu", "cuda", "auto"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length=120)]
@@ -134,8 +151,8 @@ class Dataset(Frozen):
 class Suite(Frozen):
     """Datasets that share a label space: one to train on, the others to evaluate on.
 
-    Without `train`, no model is trained here: all its models are imported. `augmentation`: what its images bear while a
-    network is trained on them (bench/models/augment.py).
+    Without `train`, no model is trained here: its models are imported, or supervised ones with published weights.
+    `augmentation`: what its images bear while a network is trained on them (bench/models/augment.py).
     """
 
     train: Name | None = None
@@ -156,10 +173,11 @@ class Weights(Frozen):
 class Model(Frozen):
     """One model that runs here. What the names mean is in bench/models/zoo.py.
 
-    With `weights` nothing is trained but the temperature and the heads on frozen features. `seed` tells trainings of
-    one kind apart. `images`: on how many it is trained at most, as many of each class. `mixed`: the encoder computes in
-    bfloat16 while it is trained. `ema`: decay of the moving average of the weights that takes their place at the end
-    (0: none). `stored`: type of the weights in the checkpoint.
+    With `weights`, or those that timm publishes for an arch of its own (`pretrained`), nothing is trained but the
+    temperature and the heads on frozen features; not even those in a suite that names no dataset to train on. `seed`
+    tells trainings of one kind apart. `images`: on how many it is trained at most, as many of each class. `mixed`: the
+    encoder computes in bfloat16 while it is trained. `ema`: decay of the moving average of the weights that takes their
+    place at the end (0: none). `stored`: type of the weights in the checkpoint.
     """
 
     family: Family
@@ -177,6 +195,12 @@ class Model(Frozen):
     stored: Literal["float32", "float16"] = "float32"
     options: dict[str, float | int | str | bool] = {}
     weights: Weights | None = None
+    pretrained: bool = Field(default=False, exclude_if=lambda value: not value)
+
+    @property
+    def published(self) -> bool:
+        """Whether its weights come from elsewhere."""
+        return self.weights is not None or self.pretrained
 
     @model_validator(mode="after")
     def _method_fits_family(self) -> Model:
@@ -185,11 +209,12 @@ class Model(Frozen):
             raise ValueError(f"method {self.method!r} does not belong to family {self.family!r}")
         if (self.family == "pixels") != (self.arch == "pixels"):
             raise ValueError("family `pixels` and arch `pixels` go together")
-        if self.weights is not None and (self.epochs or self.options or self.family in ("random", "pixels")):
-            raise ValueError(
-                "`weights` take the place of training: they go with neither epochs nor options nor controls"
-            )
-        if self.family in ("supervised", "ssl") and self.epochs == 0 and self.weights is None:
+        if self.pretrained and (self.weights is not None or TIMM.fullmatch(self.arch) is None):
+            raise ValueError("`pretrained` is for an arch `timm:NAME` or `hf-hub:ORG/NAME`, and in place of `weights`")
+        if self.published and (self.epochs or self.options or self.family in ("random", "pixels")):
+            said = "`pretrained`" if self.pretrained else "`weights`"
+            raise ValueError(f"{said} take the place of training: they go with neither epochs nor options nor controls")
+        if self.family in ("supervised", "ssl") and self.epochs == 0 and not self.published:
             raise ValueError(f"a {self.family} model needs `epochs` of at least 1")
         return self
 
@@ -539,7 +564,7 @@ class Config(Frozen):
                 raise ValueError(f"suites.{name}: no dataset belongs to it")
         for name, model in self.models.items():
             known(model.suite, self.suites, f"models.{name}.suite")
-            if self.suites[model.suite].train is None:
+            if self.suites[model.suite].train is None and not (model.published and model.family == "supervised"):
                 raise ValueError(f"models.{name}: its suite {model.suite!r} names no dataset to train on")
         for name, model in self.imported.items():
             known(model.suite, self.suites, f"imported.{name}.suite")

@@ -205,7 +205,7 @@ def model_name(model: str, method: str, arch: str) -> str:
         return model
     if method == "ensemble":
         return f"{model.removeprefix('ensemble-').replace('-', ' ').capitalize()} ensemble"
-    return f"{METHOD[method]} {ARCH.get(arch, '')}".strip()
+    return f"{METHOD[method]} {ARCH.get(arch, arch.partition(':')[2])}".strip()
 
 
 def tags(role: str, synthetic: str) -> str:

@@ -23,6 +23,7 @@ import json
 import tarfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,14 +112,16 @@ def download(folder: Path) -> None:
 
 
 def read(folder: Path) -> Content:
-    """What a local folder holds, in the layout of either reader. BenchError where it is neither.
+    """What a local folder holds, or the folder `cifar10` in it, in the layout of either reader. BenchError where it is
+    neither.
 
     CIFAR-10H's counts may lie in it, or in the folder `cifar10h` beside it.
     """
-    if (folder / TABLE).is_file():
-        return read_tables(folder)
-    if (folder / ARCHIVE).is_file():
-        return read_official(folder)
+    for place in (folder, folder / DATASET):
+        if (place / TABLE).is_file():
+            return read_tables(place)
+        if (place / ARCHIVE).is_file():
+            return read_official(place)
     raise BenchError(
         f"holds neither {TABLE} nor {ARCHIVE}.",
         where=folder,
@@ -285,8 +288,6 @@ def write(content: Content, out: Path) -> dict[str, int]:
 
     Equal content gives equal bytes.
     """
-    import pandas as pd
-
     from bench.imports.votes import pooled
 
     ids = [f"{index:05d}" for index in range(len(content.labels))]
@@ -301,13 +302,20 @@ def write(content: Content, out: Path) -> dict[str, int]:
     )
     writer.write(whole, out, level=tables.FAST_LEVEL)
     sample_ids = np.array([f"{DATASET}/{stable}" for stable in ids], object)
-    pictures = pd.DataFrame(
-        {"sample_id": sample_ids, "thumbnail": [*map(writer.png, content.images)], "media_type": "image/png"}
-    )
-    tables.write("images", pictures, out / DATASET / fetch.THUMBNAILS, level=tables.FAST_LEVEL)
+    write_pictures(sample_ids.tolist(), content.images, out / DATASET)
     votes = pooled(sample_ids, content.labels, content.counts, VOTES)
     tables.write("imported_votes", votes, out / "votes" / DATASET / f"{VOTES}.parquet")
     return {"images": len(ids) + len(train_ids), "votes": int(content.counts.sum())}
+
+
+def write_pictures(sample_ids: Sequence[str], images: np.ndarray, folder: Path) -> None:
+    """Write the table of pictures to show of images uint8 (N, H, W, 3), into the folder of their dataset."""
+    import pandas as pd
+
+    pictures = pd.DataFrame(
+        {"sample_id": sample_ids, "thumbnail": [*map(writer.png, images)], "media_type": "image/png"}
+    )
+    tables.write("images", pictures, folder / fetch.THUMBNAILS, level=tables.FAST_LEVEL)
 
 
 def _by_pixels(images: np.ndarray, labels: np.ndarray) -> tuple[list[str], np.ndarray]:

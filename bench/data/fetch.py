@@ -1,15 +1,18 @@
 """`bench data fetch PRESET`: the data of a preset that may not be passed on, verified against the preset's manifest.
 
 What a preset fetches lies in `fetched/<preset>/`, is no output of any stage, and never enters git, `data/` or a
-snapshot. The manifest pins the files as they are written here, whatever source they come from.
+snapshot. The manifest pins the files as they are written here, whatever source they come from. A preset of which the
+project has no manifest is pinned by what it gives first (`Preset.pinned_here`): that goes into params.yaml with the
+preset, and is what a later fetch must give, here or elsewhere.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,11 +25,14 @@ from bench.errors import BenchError
 from bench.store import tables
 
 if TYPE_CHECKING:
+    from bench.config import Dataset
     from bench.presets.preset import Preset
 
 THUMBNAILS = "thumbnails.parquet"
 """Table `images` of a fetched dataset, in its folder: what is shown of images that may not be passed on. Of a set that
 comes without images `bench data attach` makes it, and it survives a new fetch."""
+PINS = "files.sha256"
+"""The manifest of what a preset gave here, where the project has none of it."""
 ATTEMPTS = 5
 TIMEOUT_S = 60
 CHUNK = 2**20
@@ -45,7 +51,7 @@ class Reader:
 
 def reader(preset: str) -> Reader:
     """The reader of a preset, by its name. BenchError where it fetches nothing."""
-    from bench.data import cifar10, cifar10_resnets, imagenet
+    from bench.data import cifar10, cifar10_replications, cifar10_resnets, imagenet, imagenet_lite
 
     known = {
         cifar10.PRESET: Reader(lambda folder, preset: cifar10.download(folder), cifar10.read, cifar10.write),
@@ -53,7 +59,16 @@ def reader(preset: str) -> Reader:
             lambda folder, preset: cifar10_resnets.download(folder), cifar10_resnets.read, cifar10_resnets.write
         ),
         imagenet.PRESET: Reader(_download_imagenet, imagenet.read, imagenet.write),
+        imagenet_lite.PRESET: Reader(
+            lambda folder, preset: imagenet_lite.download(folder), imagenet_lite.read, imagenet_lite.write
+        ),
     }
+    for name in cifar10_replications.PRESETS:
+        known[name] = Reader(
+            lambda folder, preset: cifar10_replications.download(folder, preset.name),
+            partial(cifar10_replications.read, preset=name),
+            cifar10_replications.write,
+        )
     if preset not in known:
         raise BenchError(f"{preset!r} fetches nothing.", where="preset", remedy=f"Use one of: {', '.join(known)}.")
     return known[preset]
@@ -66,15 +81,19 @@ def _download_imagenet(folder: Path, preset: Preset) -> None:
     imagenet.download(folder, list(preset.imported), preset.refined_labels)
 
 
-def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
+def run(preset: Preset, fetched: Path, source: Path | None = None, held: Mapping[str, Dataset] | None = None) -> str:
     """Fill `fetched/<preset>/`, from the folder `source` or from the official sources; say what was done.
 
     Does nothing where all is there and verified. All or nothing: built beside, verified, renamed. Raises BenchError
-    where a source is incomplete or malformed, or what it gives is not what the manifest pins.
+    where a source is incomplete or malformed, or what it gives is not what the manifest pins; or, of a preset without
+    one, what the datasets `held` by params.yaml pin.
     """
     out, downloads = fetched / preset.name, fetched / f".{preset.name}.downloads"
-    if not wrong_files(preset, out):
-        return f"{out} is complete: all {len(preset.files)} files are as pinned. Nothing was done."
+    if not preset.fetches:
+        return f"The preset {preset.name} has nothing to fetch: what it names is made here. Next: `dvc repro`."
+    here = preset.as_fetched(fetched)
+    if here.files and not wrong_files(here, out) and not _other_pins(here, held or {}):
+        return f"{out} is complete: all {len(here.files)} files are as pinned. Nothing was done."
     if source is not None and not source.is_dir():
         raise BenchError("there is no such folder.", where=source, remedy="Correct --from.")
     how = reader(preset.name)
@@ -82,21 +101,64 @@ def run(preset: Preset, fetched: Path, source: Path | None = None) -> str:
         if source is None:
             how.download(downloads, preset)
         counts = how.write(how.read(source or downloads), temporary)
-        wrong = wrong_files(preset, temporary)
-        if wrong:
-            said = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-            raise BenchError(
-                f"{len(wrong)} of {len(preset.files)} files are not as pinned: {said}.",
-                where=source or "the official sources",
-                remedy="The pins hold for the versions of requirements.lock: run `make setup`. If that is not it, the "
-                "source has changed; nothing was written.",
-            )
+        if preset.pinned_here:
+            pinned = _pin(preset, temporary, held or {}, source)
+        else:
+            _verify(preset, temporary, source)
+            pinned = f"all {len(preset.files)} files are as pinned."
         for kept in out.glob(f"*/{THUMBNAILS}"):
             if not (temporary / kept.parent.name / THUMBNAILS).exists():
                 shutil.copy2(kept, temporary / kept.parent.name / THUMBNAILS)
     shutil.rmtree(downloads, ignore_errors=True)
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    return f"{out}: {said}; all {len(preset.files)} files are as pinned."
+    return f"{out}: {said}; {pinned}"
+
+
+def _verify(preset: Preset, folder: Path, source: Path | None) -> None:
+    wrong = wrong_files(preset, folder)
+    if wrong:
+        said = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise BenchError(
+            f"{len(wrong)} of {len(preset.files)} files are not as pinned: {said}.",
+            where=source or "the official sources",
+            remedy="The pins hold for the versions of requirements.lock: run `make setup`. If that is not it, the "
+            "source has changed; nothing was written.",
+        )
+
+
+def _pin(preset: Preset, folder: Path, held: Mapping[str, Dataset], source: Path | None) -> str:
+    """Write the manifest of what a preset gave here, if it is what params.yaml pins already; say what holds."""
+    files = hashes(folder)
+    given = preset.model_copy(update={"files": files})
+    if wrong := _other_pins(given, held):
+        raise BenchError(
+            f"does not give what params.yaml pins: {', '.join(wrong)}.",
+            where=source or "the official sources",
+            remedy="The pins hold for the versions of requirements.lock: run `make setup`. If that is not it, the "
+            f"source has changed: `bench preset remove {preset.name}`, then fetch and add it again to take it as it "
+            "is now. Nothing was written.",
+        )
+    (folder / PINS).write_text(manifest_of(files), encoding="utf-8")
+    if preset.pins_held(held):
+        return f"all {len(files)} files are as params.yaml pins them."
+    return f"its {len(files)} files are pinned as they are now. `bench preset add {preset.name}` writes the pins down."
+
+
+def _other_pins(preset: Preset, held: Mapping[str, Dataset]) -> list[str]:
+    """What params.yaml pins of a preset that is pinned by what it gave here, otherwise than that."""
+    mine = preset.pins()
+    return [name for name, pin in preset.pins_held(held).items() if mine.get(name) != pin] if preset.pinned_here else []
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File below `folder` -> hex sha256, but for a manifest."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {file: tables.sha256(folder / file) for file in files if file != PINS}
+
+
+def manifest_of(files: Mapping[str, str]) -> str:
+    """A manifest, as sha256sum writes it."""
+    return "".join(f"{pin}  {file}\n" for file, pin in files.items())
 
 
 def wrong_files(preset: Preset, folder: Path) -> list[str]:

@@ -22,8 +22,8 @@ GIVEN = {"labels": "given_labels", "label_sources": "given_label_sources"}
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write results/{datasets,classes,samples,images,given_labels,given_label_sources}.parquet and, for each suite that
-    trains models, its hash files; return counts.
+    """Write results/{datasets,classes,samples,images,given_labels,given_label_sources}.parquet and, for each suite, its
+    hash files; return counts.
 
     Pictures of fetched sets may not be passed on, so `images` has none of them: the database takes those from fetched/.
     Everything is read and checked before anything is written. Raises BenchError naming the file that is at fault, or
@@ -63,8 +63,7 @@ def run(config: Config) -> dict[str, int]:
         tables.write(table, frame, config.results / f"{GIVEN.get(table, table)}.parquet")
     (config.results / "index").mkdir(exist_ok=True)
     for name, suite in config.suites.items():
-        if suite.train is not None:
-            _write_hashes(config, name, suite.train)
+        _write_hashes(config, name, suite.train)
     counted = {"samples": len(everything), "pictures": len(out["images"]), "labels": len(out["labels"])}
     return {"datasets": len(datasets), **counted}
 
@@ -248,12 +247,12 @@ def _shrunk(encoded: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _write_hashes(config: Config, suite: str, train: str) -> None:
+def _write_hashes(config: Config, suite: str, train: str | None) -> None:
     """results/index/{train,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated on.
 
     A model's stages depend on these alone: another suite's data, a label source or a role re-runs none of them.
     """
-    for use, names in {"train": [train], "evaluate": config.datasets_of(suite)}.items():
+    for use, names in {"train": [train] if train else [], "evaluate": config.datasets_of(suite)}.items():
         known = {
             name: {file: tables.sha256(config.folder(name) / file) for file in (samples.META, samples.SAMPLES)}
             for name in names

@@ -37,8 +37,11 @@ class Score:
 
 
 def run(config: Config, name: str) -> dict[str, int]:
-    """Write results/representations/<name>.parquet."""
+    """Write results/representations/<name>.parquet, without rows in a suite that names nothing to fit heads on."""
     model = config.model(name)
+    if config.suites[model.suite].train is None:
+        path = config.results / "representations" / f"{name}.parquet"
+        return {"heads": len(tables.write("representations", tables.stacked("representations", []), path))}
     settings, dataset = config.probes_of(model.suite), config.original_of(model.suite)
     compute.prepare(config.compute.model_copy(update={"threads": config.training.threads}), config.seed)
     network = zoo.load(config, name)

@@ -23,6 +23,7 @@ from bench.store import tables
 Trainer = Callable[[Network, Tensor, Tensor, Model, int, Setting], list[Epoch]]
 FOLDER = ".training"
 """Where trainings are kept until they are done."""
+_PRETRAINED = "published with timm, and got from there when it was run; what it was trained on is said there"
 
 
 def trainer(family: Family) -> Trainer:
@@ -45,7 +46,8 @@ def run(config: Config, name: str) -> dict[str, int]:
     The network and the head see the fitting part of train, the temperature the rest of train (published weights may
     have seen both). By the rest and by the test split a training is watched, and nothing is chosen. Speed goes to the
     log line, never into a table, so that two machines of one kind write the same bytes. A training that was interrupted
-    goes on after its last whole epoch.
+    goes on after its last whole epoch. In a suite that names nothing to train on, published weights are taken as they
+    are, without a temperature.
     """
     from bench.evaluate.calibration import fit_temperature
 
@@ -57,20 +59,20 @@ def run(config: Config, name: str) -> dict[str, int]:
         )
     device = compute.prepare(config.compute.model_copy(update={"threads": config.training.threads}), config.seed)
     dataset = config.original_of(model.suite)
+    if suite.train is None:
+        network = _published(config, name, dataset)
+        zoo.rounded(network, model.stored)
+        zoo.save(network, zoo.path_of(config, name), model.stored, arch=model.arch, temperature=None, c=None)
+        _write(config, name, network, [], None)
+        return {"networks": 1}
     data, test = (samples.load(config, dataset, part) for part in ("train", "test"))
     n_classes = len(samples.classes(config, dataset))
     fit, validation = probes.split(config, model, data.labels)
 
     start = time.perf_counter()
     kept = None
-    if model.weights is not None:
-        network, epochs = zoo.published(config, name).to(device), []
-        if network.n_classes != n_classes:
-            raise BenchError(
-                f"its weights know {network.n_classes} classes, {dataset!r} has {n_classes}.",
-                where=f"params.yaml: models.{name}.weights",
-                remedy="Name another file, or another suite.",
-            )
+    if model.published:
+        network, epochs = _published(config, name, dataset).to(device), []
     else:
         again = (model.seed,) if model.seed else ()
         network = zoo.build(model, suite, n_classes, compute.seed_of(config.seed, "weights", model.arch, *again), name)
@@ -110,6 +112,20 @@ def run(config: Config, name: str) -> dict[str, int]:
     return {"images": len(fit), "epochs": len(epochs), "images/s": round(len(fit) * len(epochs) / seconds)}
 
 
+def _published(config: Config, name: str, dataset: str) -> Network:
+    """The network of published weights. BenchError where they know another number of classes than `dataset` has."""
+    n_classes = len(samples.classes(config, dataset))
+    network = zoo.published(config, name, n_classes)
+    if network.n_classes != n_classes:
+        key = "weights" if config.model(name).weights is not None else "pretrained"
+        raise BenchError(
+            f"its weights know {network.n_classes} classes, {dataset!r} has {n_classes}.",
+            where=f"params.yaml: models.{name}.{key}",
+            remedy="Name another file, or another suite.",
+        )
+    return network
+
+
 def _labelled(network: Network, data: Samples, chosen: np.ndarray, device: torch.device) -> Labelled:
     """Some images at the size that the network sees, and their labels, on `device`."""
     images = network.resize(torch.from_numpy(data.images[chosen])).contiguous()
@@ -121,7 +137,7 @@ def _write(
     name: str,
     network: Network,
     epochs: list[Epoch],
-    temperature: float,
+    temperature: float | None,
 ) -> None:
     import pandas as pd
 
@@ -134,15 +150,15 @@ def _write(
         "ssl_family": SSL_FAMILY.get(model.method),
         "arch": model.arch,
         "head": "trained" if model.family == "supervised" else "linear",
-        "train_dataset": suite.train,
+        "train_dataset": suite.train or "unknown",
         "params_m": sum(p.numel() for p in network.parameters()) / 1e6,
         "dtype": config.compute.dtype,
         "weights_sha256": tables.sha256(zoo.path_of(config, name)),
-        "source": "trained" if model.weights is None else "checkpoint",
-        "input_size": suite.input_size,
-        "epochs": None if model.weights is not None else model.epochs,
+        "source": "hub" if model.pretrained else "checkpoint" if model.weights is not None else "trained",
+        "input_size": network.input_size,
+        "epochs": None if model.published else model.epochs,
         "temperature": temperature,
-        "origin": None if model.weights is None else model.weights.origin,
+        "origin": model.weights.origin if model.weights is not None else _PRETRAINED if model.pretrained else None,
     }
     rows = pd.DataFrame(
         [{"model": name, **asdict(epoch)} for epoch in epochs],

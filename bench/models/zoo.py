@@ -1,10 +1,12 @@
 """What a model is: an encoder and a linear head that take images in [0, 1]; built, saved and loaded here.
 
-Which models run is in params.yaml. timm is imported only by the architectures that come from it (3 s a process).
+Which models run is in params.yaml. timm is imported only by the architectures that come from it (3 s a process): some
+of the table below, and any model of its own by name (`timm:NAME`) or hub id (`hf-hub:ORG/NAME`).
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config import Model, Suite
+from bench.config import TIMM, Model, Suite
 from bench.errors import BenchError
 from bench.store import tables
 
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 class Network(nn.Module):
     """An encoder with a linear head. Input: float32 (N, C, H, W) in [0, 1] of any height and width.
 
-    Resizing to `input_size` (bilinear, antialiased) and normalisation by `mean` and `std` (a value per channel) happen
-    inside, so that corruptions, attacks and norms all live in the one space of [0, 1].
+    Resizing to `input_size` (bilinear where `interpolation` is not set otherwise, antialiased; of the square in the
+    middle whose side is `crop` of the shorter side, where that is set) and normalisation by `mean` and `std` (a value
+    per channel) happen inside, so that corruptions, attacks and norms all live in the one space of [0, 1].
     `meta` is what the checkpoint says of itself (`temperature`, ...); empty for a fresh network. While `mixed` is set,
     as a training in mixed precision does, the encoder computes in bfloat16.
     """
@@ -40,6 +43,8 @@ class Network(nn.Module):
         self.n_features, self.n_classes = n_features, n_classes
         self.meta: dict[str, Any] = {}
         self.mixed = False
+        self.interpolation = "bilinear"
+        self.crop: float | None = None
         self.encoder = encoder
         self.head = nn.Linear(n_features, n_classes)
         self.mean: Tensor
@@ -49,10 +54,15 @@ class Network(nn.Module):
 
     def resize(self, x: Tensor) -> Tensor:
         """Images of the size that the encoder sees, still in [0, 1]: (N, C, input_size, input_size)."""
+        if self.crop is not None:
+            side = round(self.crop * min(x.shape[-2:]))
+            top, left = ((whole - side) // 2 for whole in x.shape[-2:])
+            x = x[..., top : top + side, left : left + side]
         if x.shape[-2:] == (self.input_size, self.input_size):
             return x
         size = (self.input_size, self.input_size)
-        return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+        resized = F.interpolate(x, size=size, mode=self.interpolation, antialias=True, align_corners=False)
+        return resized if self.interpolation == "bilinear" else resized.clamp(0, 1)
 
     def normalise(self, x: Tensor) -> Tensor:
         """What the encoder takes: resized, minus `mean`, divided by `std`."""
@@ -211,10 +221,81 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
 """arch of params.yaml -> function of (channels, input size) that gives the encoder and its number of features."""
 
 
-def build(model: Model, suite: Suite, n_classes: int, seed: int, name: str) -> Network:
-    """A fresh network; the same seed gives the same weights, whatever was drawn before."""
+class _Encoder(nn.Module):
+    """A model of timm up to what its classifier takes: the features (N, D)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.forward_head(self.model.forward_features(x), pre_logits=True)
+
+
+def _of_timm(model: Model, suite: Suite, n_classes: int, name: str, *, pretrained: bool) -> Network:
+    """A network of timm, with its published weights if `pretrained`: it has the classes that these know then, and
+    `n_classes` where they know none.
+
+    The size of its input, the interpolation, `mean` and `std` are those of its configuration; with published weights,
+    whatever their source, also the part of an image that it is shown. BenchError where timm knows no such model, its
+    weights are not to be had, or its classifier is not one linear layer.
+    """
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    def fault(what: str, remedy: str) -> BenchError:
+        return BenchError(what, where=f"params.yaml: models.{name}", remedy=remedy)
+
+    match = TIMM.fullmatch(model.arch)
+    assert match is not None, "who calls this looks first"
+    known, hub = match["name"], match["hub"]
+    if known is not None and not timm.is_model(known.split(".", 1)[0]):
+        near = difflib.get_close_matches(known, timm.list_models(), n=1)
+        raise fault(
+            f"timm {timm.__version__} has no model {known!r}{f' (did you mean {near[0]!r}?)' if near else ''}.",
+            "Name one of `timm.list_models()`.",
+        )
+    wanted: dict[str, Any] = {} if pretrained else {"num_classes": n_classes}
+    try:
+        net: Any = timm.create_model(known or hub, pretrained=pretrained, in_chans=suite.channels, **wanted)
+    except Exception as error:  # whatever the ways to the hub, and what lies there, raise
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        needs = "the weights" if pretrained else "its description"
+        raise fault(
+            f"timm cannot make {model.arch!r}: {said}",
+            f"Where {needs} must come from the hub, this machine must reach it, or have been there before; else "
+            "correct the name.",
+        ) from None
+    head = net.get_classifier()
+    plain = isinstance(head, nn.Linear)
+    if not plain and not (pretrained and model.family == "ssl" and isinstance(head, nn.Identity)):
+        raise fault(
+            f"the classifier of {model.arch!r} is no single linear layer.", "Name a model that has one, or family ssl."
+        )
+    how = resolve_model_data_config(net)
+    n_features, n_known = (head.in_features, head.out_features) if plain else (net.num_features, n_classes)
+    if plain:
+        net.reset_classifier(0)
+    network = Network(name, _Encoder(net), n_features, n_known, how["input_size"][-1], suite.channels)
+    if plain:
+        state = head.state_dict()
+        network.head.load_state_dict({"bias": torch.zeros(n_known), **state})
+    for key, buffer in (("mean", network.mean), ("std", network.std)):
+        values = torch.tensor(how[key])
+        buffer.copy_((values if len(values) == suite.channels else values.mean().expand(suite.channels)).view(-1, 1, 1))
+    if how["interpolation"] == "bicubic":
+        network.interpolation = "bicubic"
+    network.crop = how["crop_pct"] if model.published else None
+    return network
+
+
+def build(model: Model, suite: Suite, n_classes: int, seed: int, name: str, *, pretrained: bool = False) -> Network:
+    """A fresh network; the same seed gives the same weights, whatever was drawn before. `pretrained`: as timm publishes
+    it. BenchError where timm cannot make one of its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if TIMM.fullmatch(model.arch):
+            return _of_timm(model, suite, n_classes, name, pretrained=pretrained)
         encoder, n_features = ARCHITECTURES[model.arch](suite.channels, suite.input_size)
         return Network(name, encoder, n_features, n_classes, suite.input_size, suite.channels)
 
@@ -256,10 +337,14 @@ def load(config: Config, name: str) -> Network:
     return _load(config, name, path_of(config, name), f"Run `dvc repro train@{name}`.")
 
 
-def published(config: Config, name: str) -> Network:
-    """The network of a model that has `weights`, as `load`. BenchError where their file is missing or another one."""
-    weights = config.model(name).weights
-    assert weights is not None, "who calls this looks first"
+def published(config: Config, name: str, n_classes: int = 0) -> Network:
+    """The network of a model that has `weights` or is `pretrained`, as `load`; where these know no classes, it has
+    `n_classes`. BenchError where the file of weights is missing or another one, or timm's are not to be had."""
+    model = config.model(name)
+    weights = model.weights
+    if weights is None:
+        network = build(model, config.suites[model.suite], n_classes, 0, name, pretrained=True)
+        return network.eval().requires_grad_(False)
     path = config.root / weights.file
     again = "Get it again from its source; what a preset brings, with `bench data fetch PRESET`."
     if path.is_file() and tables.sha256(path) != weights.sha256:
@@ -280,7 +365,9 @@ def _load(config: Config, name: str, path: Path, again: str) -> Network:
         raise BenchError("is missing.", where=path, remedy=again) from None
     except SafetensorError as fault:
         raise BenchError(f"is no safetensors file: {fault}.", where=path, remedy=f"Delete it. {again}") from None
-    declared = {"arch": model.arch, "input_size": suite.input_size, "channels": suite.channels}
+    declared: dict[str, Any] = {"arch": model.arch, "input_size": suite.input_size, "channels": suite.channels}
+    if TIMM.fullmatch(model.arch):
+        del declared["input_size"]  # timm's models have their own
     for key, value in declared.items():
         if meta.get(key) != value:
             raise BenchError(f"has {key} {meta.get(key)!r}, but params.yaml says {value!r}.", where=path, remedy=again)

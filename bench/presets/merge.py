@@ -26,8 +26,9 @@ EMPTY = " {}"
 INDENT = "  "
 LOCK = ".params.lock"
 """Held, beside params.yaml, by whoever reads that file in order to change it."""
-ADDED_LATER = ("images", "labels", "votes")
-"""Keys that `bench data attach`, `bench import labels` and `bench import votes` add to an entry of a preset."""
+ADDED_LATER = ("sha256", "weights", "images", "labels", "votes")
+"""Keys that a first fetch, `bench data attach`, `bench import labels` and `bench import votes` add to an entry of a
+preset."""
 
 
 @contextmanager
@@ -51,8 +52,14 @@ def add(path: Path, name: str) -> str:
 
 
 def _add(path: Path, name: str) -> str:
-    preset = presets.load(name)
+    preset = presets.load(name).as_fetched(path.parent / "fetched")
     text = _text(path)
+    if preset.pinned_here and not preset.files:
+        raise BenchError(
+            "is pinned by what it fetches, and nothing of it is here yet.",
+            where=f"preset {name}",
+            remedy=f"Run `bench data fetch {name}` first, or name a folder: `bench preset add {name} --from DIR`.",
+        )
     for other in preset.requires:
         if _compared(presets.load(other), text, ADDED_LATER)[2]:
             raise BenchError(
@@ -86,9 +93,9 @@ def remove(path: Path, name: str, *, force: bool = False, files: bool = False) -
 
 
 def _remove(path: Path, name: str, *, force: bool, files: bool) -> str:
-    preset = presets.load(name)
+    preset = presets.load(name).as_fetched(path.parent / "fetched")
     text = _text(path)
-    there, changed, _ = _compared(preset, text, ("images",))
+    there, changed, _ = _compared(preset, text, ("sha256", "weights", "images"))
     if changed and not force:
         raise BenchError(
             f"entries of the preset {name} were changed since: {_listed(changed)}.",
@@ -116,14 +123,12 @@ def listed(path: Path) -> list[str]:
     """A line or two for every preset: what it adds, whether it is added and fetched."""
     lines = []
     for name in presets.names():
-        preset = presets.load(name)
+        preset = presets.load(name).as_fetched(path.parent / "fetched")
         there, changed, absent = _compared(preset, _text(path), ADDED_LATER)
         state = "added" if not absent and not changed else "not added" if not there and not changed else "added in part"
-        fetched = not fetch.wrong_files(preset, path.parent / "fetched" / name)
-        lines += [
-            f"{name}: {preset.about}",
-            f"  {_counted([*there, *changed, *absent])}; {state}; {'fetched' if fetched else 'not fetched'}",
-        ]
+        fetched = bool(preset.files) and not fetch.wrong_files(preset, path.parent / "fetched" / name)
+        got = "nothing to fetch" if not preset.fetches else "fetched" if fetched else "not fetched"
+        lines += [f"{name}: {preset.about}", f"  {_counted([*there, *changed, *absent])}; {state}; {got}"]
     return lines
 
 

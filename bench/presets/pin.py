@@ -22,11 +22,10 @@ def run(name: str, source: Path) -> int:
         out = Path(folder)
         reader = fetch.reader(name)
         reader.write(reader.read(source), out)
-        files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-        lines = [f"{tables.sha256(out / file)}  {file}\n" for file in files]
+        files = fetch.hashes(out)
     with tables.replacing(HERE / f"{name}.sha256") as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
-    return len(lines)
+        temporary.write_text(fetch.manifest_of(files), encoding="utf-8")
+    return len(files)
 
 
 def main() -> None:

@@ -1,4 +1,8 @@
-"""A preset: `<name>.yaml` says what it adds to params.yaml, `<name>.sha256` pins every file that it fetches."""
+"""A preset: `<name>.yaml` says what it adds to params.yaml, `<name>.sha256` pins every file that it fetches.
+
+Where a source was not at hand when its preset was written, there is no honest manifest of what is made of it: such a
+preset says `pinned_here: true`, and is pinned by what its first fetch gives (bench/data/fetch.py).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from bench.config import Frozen, Sha256, file_stem
-from bench.data.fetch import THUMBNAILS
+from bench.config import Dataset, Frozen, Sha256, file_stem
+from bench.data.fetch import PINS, THUMBNAILS
 from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
@@ -46,15 +50,19 @@ class Preset(Frozen):
     votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
     """Dataset -> source -> how its votes were cast, as in `ImportedVotes`, without the sha256."""
     refined_labels: Sha256 | None = None
+    pinned_here: bool = False
+    """Whether it is pinned by what its first fetch gives: `files` is then empty until `as_fetched`."""
     figures: Annotated[list[Figure], Field(default_factory=list)]
     files: dict[str, Sha256]
 
     def params(self) -> Mapping[str, dict[str, dict[str, Any]]]:
         """Section of params.yaml -> name -> entry, with what is fetched and its pins."""
         datasets, imported = {}, {}
+        pins = self.pins()
         for name, entry in self.datasets.items():
-            pin = of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
-            datasets[name] = {**entry, "fetched": self.name, "sha256": pin}
+            datasets[name] = {**entry, "fetched": self.name}
+            if name in pins:
+                datasets[name]["sha256"] = pins[name]
             if (pictures := self.files.get(f"{name}/{THUMBNAILS}")) is not None:
                 datasets[name]["images"] = pictures
             if votes := self.votes.get(name):
@@ -71,9 +79,35 @@ class Preset(Frozen):
         sections = {"suites": self.suites, "datasets": datasets, "models": models, "imported": imported}
         return MappingProxyType(sections | {"evaluations": self.evaluations})
 
+    @property
+    def fetches(self) -> bool:
+        """Whether any of it is fetched."""
+        return bool(self.files) or self.pinned_here
+
+    def as_fetched(self, fetched: Path) -> Preset:
+        """With the manifest of what it gave here, below `fetched`, if it is pinned by that."""
+        if not self.pinned_here:
+            return self
+        return self.model_copy(update={"files": manifest(fetched / self.name / PINS)})
+
+    def pins(self) -> dict[str, str]:
+        """Dataset -> the digest of its folder; none of a preset that was not fetched yet and is pinned by that."""
+        if self.pinned_here and not self.files:
+            return {}
+        return {
+            name: of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
+            for name in self.datasets
+        }
+
+    def pins_held(self, held: Mapping[str, Dataset]) -> dict[str, str]:
+        """The same, as the datasets of params.yaml say it, of those that are this preset's."""
+        mine = {name: held[name] for name in self.datasets if name in held and held[name].fetched == self.name}
+        return {name: dataset.sha256 for name, dataset in mine.items() if dataset.sha256 is not None}
+
     def _pinned(self, weights: dict[str, Any]) -> dict[str, Any]:
         file = f"{WEIGHTS}/{weights['file']}"
-        return {**weights, "file": f"fetched/{self.name}/{file}", "sha256": self.files[file]}
+        pin = {"sha256": self.files[file]} if self.files else {}
+        return {**weights, "file": f"fetched/{self.name}/{file}", **pin}
 
 
 def names() -> list[str]:

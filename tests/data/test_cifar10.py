@@ -172,6 +172,11 @@ def test_the_counts_may_lie_in_the_folder_itself(tmp_path: Path, caplog: pytest.
     np.testing.assert_array_equal(cifar10.read(source).counts, COUNTS)
 
 
+def test_the_folder_above_will_do(tmp_path: Path) -> None:
+    source = as_tables(tmp_path / "data" / "cifar10")
+    np.testing.assert_array_equal(cifar10.read(source.parent).images, cifar10.read(source).images)
+
+
 def put(name: str, content: bytes) -> Callable[[Path], Any]:
     return lambda folder: (folder / name).write_bytes(content)
 

