@@ -102,7 +102,7 @@ def _trained(config: Config, suite: str) -> list[str]:
     return [
         name
         for name, model in config.models.items()
-        if model.suite == suite and model.weights is None and model.family in ("supervised", "ssl")
+        if model.suite == suite and not model.published and model.family in ("supervised", "ssl")
     ]
 
 

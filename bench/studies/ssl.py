@@ -149,7 +149,7 @@ def views_seen(model: Model, n_images: int) -> int:
 
 def pairs(config: Config) -> list[Pair]:
     """Every self-supervised network with every supervised one of its architecture and suite that was trained here."""
-    trained = {name: model for name, model in config.models.items() if model.weights is None}
+    trained = {name: model for name, model in config.models.items() if not model.published}
     out = []
     for name, model in trained.items():
         for other, baseline in trained.items():
@@ -165,7 +165,7 @@ def models(config: Config, samples: pd.DataFrame) -> pd.DataFrame:
     """Rows of table `ssl_models`: every self-supervised or supervised network that was trained here."""
     rows = []
     for name, model in config.models.items():
-        if model.family in ("ssl", "supervised") and model.weights is None:
+        if model.family in ("ssl", "supervised") and not model.published:
             mine = (samples["dataset"] == config.original_of(model.suite)) & (samples["split"] == "train")
             n = len(probes.split(config, model, samples.loc[mine, "label"].to_numpy(np.int64))[0])
             rows.append(
