@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,16 +72,7 @@ def main() -> None:
         st.markdown(control, help=f"{terms.HELP['linear']} {terms.HELP['families']}")
     if clean.empty:
         return
-    state.bound(
-        st.segmented_control,
-        "Section",
-        "ssl",
-        value="contrast",
-        options=list(terms.SSL),
-        format_func=terms.SSL.get,
-        required=True,
-        label_visibility="collapsed",
-    )
+    pick("Section", "ssl", terms.SSL, label_visibility="collapsed")
     sets = related(catalogue, dataset)
     match view.ssl:
         case "backbones":
@@ -102,6 +94,20 @@ def main() -> None:
         case _:
             contrasts(source, catalogue, models, view)
     parts.strip(source, view, dataset, str(best["ssl"].model) if "ssl" in best else "")
+
+
+def pick(label: str, field: str, names: Mapping[str, str], **more: Any) -> None:
+    """A choice of one of `names` (value -> what it is called) for a field of the view, by default the first."""
+    state.bound(
+        st.segmented_control,
+        label,
+        field,
+        value=next(iter(names)),
+        options=list(names),
+        format_func=names.get,
+        required=True,
+        **more,
+    )
 
 
 def conditions(catalogue: db.Catalogue, found: list[str]) -> dict[str, str]:
@@ -140,29 +146,11 @@ def contrasts(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
         return
     left, right = st.columns(2)
     with left:
-        state.bound(
-            st.segmented_control,
-            "Compared are",
-            "contrast",
-            value="accuracy",
-            options=list(terms.CONTRAST),
-            format_func=terms.CONTRAST.get,
-            required=True,
-            help=terms.HELP["both_right"],
-        )
-    known = [one for one in terms.AGAINST if (frame["against"] == one).any()]
-    beside = view.beside if view.beside in known else known[0]
+        pick("Compared are", "contrast", terms.CONTRAST, help=terms.HELP["both_right"])
+    known = {one: name for one, name in terms.AGAINST.items() if (frame["against"] == one).any()}
+    beside = view.beside if view.beside in known else next(iter(known))
     with right:
-        state.bound(
-            st.segmented_control,
-            "With supervised networks of the",
-            "beside",
-            value=known[0],
-            options=known,
-            format_func=terms.AGAINST.get,
-            required=True,
-            help=terms.HELP["views"],
-        )
+        pick("With supervised networks of the", "beside", known, help=terms.HELP["views"])
     shown = frame.loc[(frame["measure"] == view.contrast) & (frame["against"] == beside)]
     st.subheader("Self-supervised minus supervised", anchor=False, help=terms.HELP["contrast"])
     if shown.empty:
@@ -317,24 +305,14 @@ def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
 
 def corrupted(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...], view: state.View) -> None:
     """Accuracy by severity of one corruption."""
-    if all(db.under(source, "corruption", one, models).empty for one in catalogue.corruptions):
+    known = [one for one in catalogue.corruptions if not db.under(source, "corruption", one, models).empty]
+    if not known:
+        st.caption("No corrupted images were shown to these models.")
         return
     st.subheader("Corrupted images", anchor=False, help=terms.HELP["severity"])
-    state.bound(
-        st.segmented_control,
-        "Corruption",
-        "corruption",
-        value=catalogue.corruptions[0],
-        options=catalogue.corruptions,
-        format_func=terms.corruption_name,
-        required=True,
-        label_visibility="collapsed",
-    )
-    corruption = view.corruption or catalogue.corruptions[0]
+    pick("Corruption", "corruption", {one: terms.corruption_name(one) for one in known}, label_visibility="collapsed")
+    corruption = view.corruption if view.corruption in known else known[0]
     frame = db.under(source, "corruption", corruption, models)
-    if frame.empty:
-        st.caption("No figures for these models.")
-        return
     where = catalogue.dataset_name(str(frame["dataset"].iloc[0]))
     what = terms.corruption_name(corruption)
     parts.figure(
@@ -427,16 +405,8 @@ def few_labels(source: db.Source, models: tuple[str, ...], view: state.View) -> 
         return
     options = [str(n) for n in sorted(frame["labels_per_class"].unique())]
     if len(options) > 1:
-        state.bound(
-            st.segmented_control,
-            "Labels",
-            "few",
-            value=options[0],
-            options=options,
-            format_func=lambda n: "All labels" if n == "0" else f"{n} labels a class",
-            required=True,
-            label_visibility="collapsed",
-        )
+        names = {n: "All labels" if n == "0" else f"{n} labels a class" for n in options}
+        pick("Labels", "few", names, label_visibility="collapsed")
     frame = frame.loc[frame["labels_per_class"] == int(view.few if view.few in options else options[0])]
     many = frame["labels_per_class"].eq(0)
     labels = frame["labels_per_class"].astype(str).radd("").add(" labels a class").where(~many, "all labels")
