@@ -17,7 +17,18 @@ from typing import Any
 from bench.errors import BenchError
 from bench.store import provenance, tables
 
-MODULES = ("annotate", "augmentation", "browser", "dashboard", "predict", "protocol", "relabel", "repro", "store")
+MODULES = (
+    "annotate",
+    "augmentation",
+    "browser",
+    "dashboard",
+    "predict",
+    "protocol",
+    "relabel",
+    "repro",
+    "store",
+    "training",
+)
 RESULTS = Path(__file__).with_name("results")
 
 
