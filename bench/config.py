@@ -33,6 +33,7 @@ Method = Literal[
     "barlow",
     "mae",
     "simmim",
+    "ijepa",
     "random",
     "pixels",
 ]
@@ -74,8 +75,11 @@ SSL_FAMILY: dict[str, str] = {
     "barlow": "information_maximisation",
     "mae": "masked_image_modelling",
     "simmim": "masked_image_modelling",
+    "ijepa": "masked_image_modelling",
 }
 """Method -> family of the survey "Know Your Self-supervised Learning" (TMLR 2023), in the terms of its abstract."""
+MASKED = tuple(method for method, family in SSL_FAMILY.items() if family == "masked_image_modelling")
+"""Methods that see an image once, unchanged but for what is hidden of it; their encoders are vision transformers."""
 
 
 RESERVED = {"self": "each model itself", "pool": "all other models", "none": "no model"}

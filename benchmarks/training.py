@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import compute, config
-from bench.config import SSL_FAMILY, Model, Suite
+from bench.config import MASKED, SSL_FAMILY, Model, Suite
 from bench.models import augment, ssl, train, training, zoo
 from bench.models.zoo import Network
 from benchmarks import Targets, beside, met
@@ -239,7 +239,7 @@ def _bare_objective(
 
         return nn.ModuleList([head, predictor]), simsiam, nothing
 
-    if method in ("mae", "simmim"):
+    if method in MASKED:
         return _bare_masked(method, encoder, width, mixed)
 
     teacher = copy.deepcopy(encoder).requires_grad_(False)
@@ -295,6 +295,30 @@ def _bare_masked(
             return F.l1_loss(predicted, utils.get_at_index(utils.patchify(a, patch), hidden))
 
         return nn.ModuleList([predict, nn.ParameterList([masked.mask_token])]), simmim, lambda: None
+
+    if method == "ijepa":
+        from lightly.models.modules.ijepa_timm import IJEPAPredictorTIMM
+
+        teacher = copy.deepcopy(encoder).requires_grad_(False)
+        taught = MaskedVisionTransformerTIMM(teacher, weight_initialization="skip", pos_embed_initialization="skip")
+        predictor = IJEPAPredictorTIMM(n, depth=1, mlp_dim=width, predictor_embed_dim=48, num_heads=3, mlp_ratio=2.0)
+        grid = math.isqrt(n)
+        side = max(1, round(grid * math.sqrt(0.175)))
+        square = torch.tensor([row * grid + column for row in range(side) for column in range(side)])
+
+        def ijepa(a: Tensor, b: Tensor) -> Tensor:
+            corners = torch.randint(grid - side + 1, (2, len(a), 2))
+            blocks = [at[:, :1] * grid + at[:, 1:] + square for at in corners]
+            order = torch.rand(len(a), n)
+            for block in blocks:
+                order.scatter_(1, block, 2.0)
+            context = order.argsort(dim=1)[:, : n - 2 * side**2]
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                known = F.layer_norm(taught.encode(a).float(), (width,))
+            predicted = predictor(encoded(a, idx_keep=context), [context], blocks)
+            return F.smooth_l1_loss(predicted, torch.cat([utils.get_at_index(known, block) for block in blocks]))
+
+        return nn.ModuleList([predictor]), ijepa, lambda: utils.update_momentum(encoder, teacher, 0.95)
 
     embed, predict = nn.Linear(width, 48), nn.Linear(48, n_out)
     decoder = MaskedVisionTransformerDecoderTIMM(n, 48, depth=1, num_heads=3, num_prefix_tokens=0, mlp_ratio=2.0)

@@ -28,6 +28,7 @@ METHOD = {
     "barlow": "Barlow Twins",
     "mae": "MAE",
     "simmim": "SimMIM",
+    "ijepa": "I-JEPA",
     "random": "Random",
     "pixels": "Raw pixels",
     "ensemble": "Ensemble",

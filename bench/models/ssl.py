@@ -274,6 +274,53 @@ def _simmim(network: Network, *, mask_ratio: float = 0.5) -> Objective:
     return Objective(nn.ModuleList([predict, nn.ParameterList([token])]), loss, views=augment.UNCHANGED)
 
 
+def _ijepa(network: Network, *, n_targets: int = 2, momentum: float = 0.95) -> Objective:
+    """Masked image modelling in feature space: Assran et al. 2023, arXiv 2301.08243. Needs arch `vit`; one unchanged
+    view.
+
+    From patches outside of `n_targets` square blocks, each of about a sixth of an image, the features that a teacher
+    gives the blocks are predicted. So that a batch has one shape, the context is as many patches as are always left.
+    """
+    from lightly.models import utils
+    from lightly.models.modules.ijepa_timm import IJEPAPredictorTIMM
+
+    masked, _ = _masked(network, "ijepa")
+    teacher = _frozen_copy(network)
+    taught, _ = _masked(teacher, "ijepa")
+    width, grid = network.n_features, math.isqrt(masked.sequence_length)
+    predictor = IJEPAPredictorTIMM(grid**2, depth=1, mlp_dim=width, predictor_embed_dim=48, num_heads=3, mlp_ratio=2.0)
+
+    def loss(a: Tensor, b: Tensor) -> Tensor:
+        targets, context = _blocks(len(a), grid, n_targets, a.device)
+        with torch.no_grad(), teacher.precision(a):
+            known = F.layer_norm(taught.encode(a).float(), (width,))
+        with network.precision(a):
+            seen = masked.encode(a, idx_keep=context).float()
+        predicted = predictor(seen, [context], targets)
+        return F.smooth_l1_loss(predicted, torch.cat([utils.get_at_index(known, block) for block in targets]))
+
+    follow = _following([(network.encoder, teacher.encoder)], momentum)
+    return Objective(nn.ModuleList([predictor, teacher]), loss, follow, views=augment.UNCHANGED)
+
+
+TARGET_SHARE = 0.175
+"""Of the patches of an image, one target block of I-JEPA: the middle of the paper's 0.15 to 0.2."""
+
+
+def _blocks(n: int, grid: int, n_targets: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """Patches of `n` images of `grid` x `grid`: target blocks, each (n, side^2), and a context outside of them all,
+    (n, grid^2 - n_targets side^2), in random order."""
+    side = max(1, round(grid * math.sqrt(TARGET_SHARE)))
+    rows, columns = torch.meshgrid(*[torch.arange(side, device=device)] * 2, indexing="ij")
+    square = (rows * grid + columns).flatten()
+    corners = torch.randint(grid - side + 1, (n_targets, n, 2), device=device)
+    targets = [(at[:, :1] * grid + at[:, 1:]) + square for at in corners]
+    order = torch.rand(n, grid**2, device=device)
+    for block in targets:
+        order.scatter_(1, block, 2.0)
+    return targets, order.argsort(dim=1)[:, : grid**2 - n_targets * side**2]
+
+
 def _masked(network: Network, method: str) -> tuple[Any, int]:
     """The encoder with masks, and the side of its patches. BenchError where it is no vision transformer."""
     from lightly.models.modules import MaskedVisionTransformerTIMM
@@ -300,6 +347,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "barlow": _barlow,
     "mae": _mae,
     "simmim": _simmim,
+    "ijepa": _ijepa,
 }
 
 

@@ -37,14 +37,12 @@ import yaml
 from pydantic import Field, model_validator
 
 from bench import compute, stats
-from bench.config import SSL_FAMILY, Config, Fraction, Frozen, Method, Model, Positive, Statistics
+from bench.config import MASKED, SSL_FAMILY, Config, Fraction, Frozen, Method, Model, Positive, Statistics
 from bench.evaluate import correctness
 from bench.evaluate.correctness import CLEAN, ORIGINAL
 from bench.models import probes
 from bench.store import tables
 
-MASKED = ("mae", "simmim")
-"""Methods that see each image once, unchanged but for what is hidden of it."""
 MEASURES = ("accuracy", "change", "both_right")
 AGAINST = ("same_views", "same_arch")
 ALL = "all"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench import compute
-from bench.config import SSL_FAMILY, Compute, Config, Dataset, Model, Suite, Weights
+from bench.config import MASKED, SSL_FAMILY, Compute, Config, Dataset, Model, Suite, Weights
 from bench.data import samples, writer
 from bench.errors import BenchError
 from bench.evaluate import probe
@@ -37,7 +37,7 @@ def tensors(n: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ssl_model(method: str, **more: object) -> Model:
-    arch = "vit" if method in ("mae", "simmim") else "cnn"
+    arch = "vit" if method in MASKED else "cnn"
     return Model.model_validate(
         {
             "suite": "digits",
@@ -324,6 +324,7 @@ KINDS = {
     "dino": "cnn",
     "mae": "vit",
     "simmim": "vit",
+    "ijepa": "vit",
 }
 """Methods with something of their own that changes: queues, prototypes, a centre, masks of the global generator."""
 
@@ -442,3 +443,20 @@ def test_the_random_control_is_where_the_others_of_its_architecture_start(config
         config.models["simclr-cnn"], SUITE, 3, compute.seed_of(config.seed, "weights", "cnn"), "simclr-cnn"
     ).encoder.state_dict()
     assert all(torch.equal(control[key], start[key]) for key in start)
+
+
+@pytest.mark.parametrize(("grid", "n_targets", "side"), [(4, 2, 2), (8, 4, 3), (2, 1, 1)])
+def test_blocks_of_ijepa_are_squares_and_the_context_is_outside_of_them(grid: int, n_targets: int, side: int) -> None:
+    torch.manual_seed(0)
+    targets, context = ssl._blocks(200, grid, n_targets, torch.device("cpu"))
+    assert [tuple(block.shape) for block in targets] == [(200, side**2)] * n_targets
+    assert context.shape == (200, grid**2 - n_targets * side**2)
+    for block in targets:
+        rows, columns = block // grid, block % grid
+        assert (rows.max(dim=1).values - rows.min(dim=1).values == side - 1).all()
+        assert (columns.max(dim=1).values - columns.min(dim=1).values == side - 1).all()
+    hidden = torch.cat(targets, dim=1)
+    assert not (context[:, :, None] == hidden[:, None, :]).any()
+    assert (context.sort(dim=1).values.diff(dim=1) > 0).all()
+    corners = {int(block.min()) for block in targets[0]}
+    assert len(corners) == (grid - side + 1) ** 2, "every place is drawn"
