@@ -386,7 +386,7 @@ def _example(threads: int, default: int) -> dict[str, float]:
     and of lightly's example, on those that torch takes by default."""
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
-    from lightly.transforms import SimCLRTransform
+    from lightly.transforms.simclr_transform import SimCLRTransform
 
     kind, n = EXAMPLE, EXAMPLE.batch * BATCHES
     images = torch.from_numpy(
