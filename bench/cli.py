@@ -373,6 +373,14 @@ def neighbours() -> None:
 
 
 @app.command()
+def maps() -> None:
+    """Map images, and find the nearest of each, in the feature space of every encoder."""
+    from bench.evaluate import maps as stage
+
+    _run("maps", stage.run)
+
+
+@app.command()
 def proposals() -> None:
     """Ranked label proposals per image."""
     from bench.relabel import proposals as stage

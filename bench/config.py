@@ -431,6 +431,20 @@ class Neighbours(Frozen):
     k: Positive = 6
 
 
+class Maps(Frozen):
+    """A map of images for each encoder (bench/evaluate/maps.py).
+
+    `n_images`: of each dataset at most, the first in the order of the sha256 of their ids. `n_neighbors`, `min_dist`
+    and `epochs` are UMAP's (an image counts as its own first neighbour); `k` nearest images of each are stored.
+    """
+
+    n_images: Positive = 150
+    n_neighbors: Annotated[int, Field(ge=2)] = 15
+    min_dist: Annotated[float, Field(ge=0, le=1)] = 0.1
+    epochs: Positive = 200
+    k: Positive = 5
+
+
 class Statistics(Frozen):
     """Intervals and tests (STUDIES.md E)."""
 
@@ -470,6 +484,7 @@ class Config(Frozen):
     annotations: Annotations = Annotations()
     consensus: Consensus = Consensus()
     neighbours: Neighbours = Neighbours()
+    maps: Maps = Maps()
     statistics: Statistics = Statistics()
     release: Release = Release()
 

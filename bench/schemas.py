@@ -95,6 +95,10 @@ def _bound(about: str = "", **more: Any) -> Column:
     return Column("float64", about, nullable=True, bits=BOUND_BITS, **more)
 
 
+MAP_BITS = 10
+"""Significant bits kept of a place on a map and of what is shown beside it: a place to a thousandth of the map."""
+
+
 ROLES = ("original", "replication", "shifted", "composite", "control")
 FAMILIES = ("supervised", "ssl", "random", "pixels", "unknown")
 SSL_FAMILIES = (
@@ -765,6 +769,27 @@ TABLES: dict[str, Table] = {
             "neighbour_id": _SAMPLE,
             "similarity": _output("cosine", low=-1.001, high=1.001),
             "model": _MODEL,
+        },
+    ),
+    "maps": Table(
+        "one mapped test image: UMAP of an encoder's features, which keeps who is near to whom, not distances",
+        ("model", "sample_id"),
+        {
+            "model": _MODEL,
+            "sample_id": _SAMPLE,
+            "x": _float("no unit; any rotation of a map is as good", bits=MAP_BITS),
+            "y": _float(bits=MAP_BITS),
+        },
+    ),
+    "map_neighbours": Table(
+        "one of the nearest mapped images of a mapped image, by cosine of an encoder's features",
+        ("model", "sample_id", "rank"),
+        {
+            "model": _MODEL,
+            "sample_id": _SAMPLE,
+            "rank": _int("1 = nearest; never of the same source, and no source twice", low=1),
+            "neighbour_id": _SAMPLE,
+            "similarity": _float("cosine", low=-1.001, high=1.001, bits=MAP_BITS),
         },
     ),
     "training": Table(

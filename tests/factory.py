@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from bench import compute
 from bench import config as configuration
 from bench.config import SSL_FAMILY, Config
 from bench.relabel import events
@@ -30,6 +31,7 @@ N_TRAIN = 20
 SIZE = 16
 EPS_255 = (8, 16)
 N_ATTACKED = 30
+N_MAPPED = 20
 
 MODELS: dict[str, dict[str, object]] = {
     "supervised-cnn": {"family": "supervised", "method": "supervised", "arch": "cnn", "epochs": 3},
@@ -123,6 +125,7 @@ def params(n: int) -> dict[str, object]:
         "subsets": {"certain_fraction": [0.5], "reference_model": ENSEMBLE},
         "proposals": {"ensemble": ENSEMBLE, "datasets": ["digits", "digits-noisy", "digits-mosaic"]},
         "neighbours": {"model": "simclr-cnn", "k": 4},
+        "maps": {"n_images": N_MAPPED, "k": 3},
         "statistics": {"bootstrap": 200},
     }
 
@@ -175,6 +178,7 @@ def make_results(root: Path, *, seed: int = 0, n: int = 60, imported: bool = Fal
     _write_calibration(config, rng, test, list(clean))
     _write_attacks(config, rng, test, truth, logits)
     _write_neighbours(config, rng, test)
+    _write_maps(config, seed, test)
     proposals.run(config)
     (config.data / events.FOLDER).mkdir(parents=True)
     if annotated:
@@ -667,3 +671,30 @@ def _write_neighbours(config: Config, rng: np.random.Generator, test: pd.DataFra
         ]
     columns = ["sample_id", "rank", "neighbour_id", "similarity", "model"]
     tables.write("neighbours", pd.DataFrame(neighbours, columns=columns), config.results / "neighbours.parquet")
+
+
+def _write_maps(config: Config, seed: int, test: pd.DataFrame) -> None:
+    """Maps on which images of a label lie together. Of the neighbours (other sources, none twice) the first mostly has
+    the same label; the others are any."""
+    declared = [compute.declared(rows["sample_id"].to_numpy(str), N_MAPPED) for _, rows in test.groupby("dataset")]
+    parts = [rows.iloc[kept] for (_, rows), kept in zip(test.groupby("dataset"), declared, strict=True)]
+    mapped = pd.concat(parts, ignore_index=True)
+    ids, labels, sources = (mapped[c].to_numpy() for c in ("sample_id", "label", "source_id"))
+    places, neighbours = [], []
+    for name in config.models:
+        rng = np.random.default_rng([seed, *name.encode()])
+        xy = np.column_stack([labels % 4, labels // 4]) + rng.normal(0, 0.15, (len(ids), 2))
+        places.append(pd.DataFrame({"model": name, "sample_id": ids, "x": xy[:, 0], "y": xy[:, 1]}))
+        for i in range(len(ids)):
+            order = rng.permutation(len(ids))
+            order = order[sources[order] != sources[i]]
+            alike = order[labels[order] == labels[i]][: rng.random() < 0.8]
+            found: dict[str, int] = {}
+            for j in [*alike, *order]:
+                found.setdefault(sources[j], j)
+            near = list(found.values())[: config.maps.k]
+            neighbours += [(name, ids[i], r, ids[j], 1 - 0.05 * r) for r, j in enumerate(near, start=1)]
+    columns = ["model", "sample_id", "rank", "neighbour_id", "similarity"]
+    tables.write("maps", pd.concat(places), config.results / "maps.parquet")
+    found = pd.DataFrame(neighbours, columns=columns)
+    tables.write("map_neighbours", found, config.results / "map_neighbours.parquet")

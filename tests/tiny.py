@@ -64,6 +64,7 @@ def make(root: Path, **changes: object) -> Config:
         "corruptions": {"datasets": ["blocks"], "names": ["gaussian_noise", "contrast"], "severities": [1, 5]},
         "attacks": {"runs": {"pgd-linf": {"dataset": "blocks", "eps_255": [8, 32], "steps": 5, "n_images": 20}}},
         "neighbours": {"model": "cnn", "k": 3},
+        "maps": {"n_images": 20, "n_neighbors": 6, "epochs": 20, "k": 3},
     }
     config = Config.model_validate({"root": root, **sections, **changes})
     index.run(config)

@@ -27,6 +27,7 @@ MODULES = {
     "uncertainty": "bench/evaluate/uncertainty.py",
     "attack": "bench/attacks/attack.py",
     "neighbours": "bench/evaluate/neighbours.py",
+    "maps": "bench/evaluate/maps.py",
     "proposals": "bench/relabel/proposals.py",
     "consensus": "bench/relabel/consensus.py",
     "subsets": "bench/evaluate/subsets.py",
