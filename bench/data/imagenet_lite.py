@@ -249,20 +249,25 @@ def _of_archive(path: Path) -> Iterator[tuple[str, str, bytes]]:
 
 def _square(encoded: bytes, where: Path) -> np.ndarray:
     """uint8 (SIDE, SIDE, 3): the middle of an image whose shorter side is SIDE. BenchError where it is no image."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(encoded), formats=tuple(FORMATS.values())) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"more than {MAX_PIXELS:,} pixels")
-            fitted = ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
+            whole, side = picture.convert("RGB"), min(picture.size)
+            if side != SIDE:
+                width, height = (round(length * SIDE / side) for length in whole.size)
+                whole = whole.resize((width, height), Image.Resampling.BICUBIC)
+            left, top = ((length - SIDE) // 2 for length in whole.size)  # whole pixels: none is interpolated
+            square = whole.crop((left, top, left + SIDE, top + SIDE))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
         raise BenchError(
             f"is no image that can be decoded ({str(fault).splitlines()[0]}).",
             where=where,
             remedy="Replace or remove it.",
         ) from None
-    return np.asarray(fitted)
+    return np.asarray(square)
 
 
 def write(content: Content, out: Path) -> dict[str, int]:

@@ -22,7 +22,7 @@ def run(name: str, database: Path) -> int:
     except duckdb.Error as fault:
         raise BenchError(f"{fault}.", where=database, remedy="Run `dvc repro`, then `bench report`.") from None
     found = [row[0] if row else None for row in rows]
-    wide = max(len(figure.name) for figure in preset.figures)
+    wide = max((len(figure.name) for figure in preset.figures), default=0)
     print(f"{'':{wide}}  {'expected':>9} {'found':>9}")
     wrong = 0
     for figure, value in zip(preset.figures, found, strict=True):

@@ -113,14 +113,16 @@ def test_all_layouts_of_the_images_end_in_the_same_bytes(source: Path, tmp_path:
 
 
 def test_an_image_is_the_square_in_its_middle_and_folders_may_name_classes(source: Path) -> None:
-    wide = np.zeros((256, 400, 3), np.uint8)
-    wide[:, 72:328] = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    """To the pixel where the shorter side is right already, an odd rest included; scaled otherwise."""
+    wide = np.random.default_rng(0).integers(0, 256, (256, 401, 3), dtype=np.uint8)
     (source / "n01443537").mkdir()
     Image.fromarray(wide).save(source / "n01443537" / "5.png")
+    Image.fromarray(wide).resize((802, 512), Image.Resampling.NEAREST).save(source / "n01443537" / "6.png")
     content = imagenet_lite.read(source)
-    at = content.ids.index("n01443537_5")
-    assert content.labels[at] == 1
-    np.testing.assert_array_equal(content.images[at], wide[:, 72:328])
+    exact, scaled = (content.images[content.ids.index(f"n01443537_{name}")] for name in (5, 6))
+    assert content.labels[content.ids.index("n01443537_5")] == 1
+    np.testing.assert_array_equal(exact, wide[:, 72:328])
+    assert np.abs(scaled.astype(int) - exact).mean() < 30, "of unrelated noise it would be 85"
 
 
 def test_a_converted_network_gives_what_timms_own_gives(source: Path, tmp_path: Path) -> None:
@@ -261,6 +263,8 @@ def test_a_fetch_from_the_official_sources(
     assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["imagenet-lite"]
 
 
+RIGHT = 84
+"""Of the first 100 images, those that lite0 is right about, as measured; another processor may round one otherwise."""
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "imagenet_samples"
 
 
@@ -280,8 +284,4 @@ def test_the_real_network_sees_what_is_on_the_real_images(tmp_path: Path, monkey
     config = of_preset(tmp_path, tmp_path / "fetched" / "imagenet-lite")
     images = content.images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     z = compute.forward(zoo.published(config, "efficientnet-lite0"), images, Compute(threads=1, batch_size=20))
-    assert int((z.argmax(axis=1) == content.labels).sum()) == RIGHT
-
-
-RIGHT = -1
-"""Of 100."""
+    assert abs(int((z.argmax(axis=1) == content.labels).sum()) - RIGHT) <= 1

@@ -221,4 +221,12 @@ def test_a_value_is_set_in_place(tmp_path: Path, entry: str) -> None:
 def test_an_unknown_preset_names_the_known(params: Path) -> None:
     with pytest.raises(BenchError, match=r"no preset 'imagent' to add.*imagenet"):
         merge.add(params, "imagent")
-    assert presets.names() == ["cifar10", "cifar10-resnets", "cifar10-zoo", "cifar10.1", "cifar10.2", "imagenet"]
+    assert presets.names() == [
+        "cifar10",
+        "cifar10-resnets",
+        "cifar10-zoo",
+        "cifar10.1",
+        "cifar10.2",
+        "imagenet",
+        "imagenet-lite",
+    ]
