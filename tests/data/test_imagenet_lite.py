@@ -263,7 +263,7 @@ def test_a_fetch_from_the_official_sources(
     assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["imagenet-lite"]
 
 
-RIGHT = 84
+RIGHT = 85
 """Of the first 100 images, those that lite0 is right about, as measured; another processor may round one otherwise."""
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "imagenet_samples"
 
