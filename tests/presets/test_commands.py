@@ -93,8 +93,8 @@ def test_without_data_it_says_what_comes_next(project: Path) -> None:
 
 
 def test_a_preset_without_files_has_nothing_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = presets.load("cifar10")
-    sections = {"seed": 1, **held.params(), "imported": {}}
+    held, networks = presets.load("cifar10"), presets.load("cifar10-resnets")
+    sections = {"seed": 1, **held.params(), "models": networks.params()["models"], "imported": {}}
     (tmp_path / "params.yaml").write_text("".join(f"{merge.flow({key: v})[1:-1]}\n" for key, v in sections.items()))
     monkeypatch.chdir(tmp_path)
     assert "has nothing to fetch" in bench("data", "fetch", "cifar10-zoo")
