@@ -62,6 +62,8 @@ NEEDED = (
     "ssl_pairs",
     "ssl_families",
     "corruption_error",
+    "maps",
+    "map_neighbours",
     "subsets",
     "subset_members",
     "bits",
@@ -1008,6 +1010,37 @@ def neighbours(source: Source, sample_id: str) -> Frame:
         SELECT n.rank, n.neighbour_id, n.similarity, n.model, s.label FROM neighbours n
         JOIN samples s ON s.sample_id = n.neighbour_id WHERE n.sample_id = ? ORDER BY n.rank"""
     return query(source, sql, [sample_id])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def encoders(source: Source, dataset: str = "") -> list[str]:
+    """Models with a map of a set (empty: of any), in the order of the catalogue."""
+    sql = "SELECT DISTINCT model FROM maps JOIN samples USING (sample_id) WHERE ? IN ('', dataset)"
+    found = set(query(source, sql, [dataset])["model"])
+    return [model for model in catalogue(source).models["model"] if model in found]
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def map_of(source: Source, model: str) -> Frame:
+    """The map of an encoder, by sample_id: sample_id, dataset, label, origin (the image that it is made from), x, y.
+
+    Not copied on each use, so nobody writes into it.
+    """
+    sql = """
+        SELECT m.sample_id, s.dataset, s.label, s.source_id AS origin, m.x, m.y
+        FROM maps m JOIN samples s USING (sample_id) WHERE m.model = ? ORDER BY m.sample_id"""
+    return query(source, sql, [model])
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def map_neighbours(source: Source, model: str) -> Frame:
+    """The nearest mapped images of every mapped image: sample_id, rank, neighbour_id, similarity, and of the neighbour
+    label and origin. Not copied on each use, so nobody writes into it."""
+    sql = """
+        SELECT n.sample_id, n.rank, n.neighbour_id, n.similarity, s.label, s.source_id AS origin
+        FROM map_neighbours n JOIN samples s ON s.sample_id = n.neighbour_id WHERE n.model = ?
+        ORDER BY n.sample_id, n.rank"""
+    return query(source, sql, [model])
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -7,7 +7,7 @@ checks once when the figure is made: that is most of the time that a page with m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -602,6 +602,52 @@ def changes(frame: Frame, axis: str) -> go.Figure:
     height = 110 + (26 if len(frame) <= COMPACT else 14) * len(frame)
     names = _categories(frame["name"].tolist()[::-1])
     return _figure(traces, height, _across(frame, 1, axis, " pp"), names, shapes=[_zero()])
+
+
+CLASSES = (
+    *("#88ccee", "#cc6677", "#ddcc77", "#117733", "#6a5acd", "#aa4499"),
+    *("#44aa99", "#999933", "#b0476c", "#c45a11", "#4f8fd0"),
+)
+"""Colours of classes on a map, nearly those of Paul Tol's muted scheme; symbols tell apart what colours may not."""
+RING = "#e0a000"
+
+
+def mapped(frame: Frame, groups: Sequence[str], chosen: Collection[str], rings: Sequence[Collection[str]]) -> go.Figure:
+    """Images on a map, one trace a group; those of no group are grey, behind, and cannot be picked.
+
+    frame: sample_id, label_name, x, y, group (empty: none). `chosen`: images that stand out, if there are any; `rings`:
+    the image that is looked at, and its neighbours.
+    """
+    behind = frame.loc[frame["group"] == ""]
+    marker: Trace = {"color": GREY, "size": 4, "opacity": 0.3}
+    traces: list[Trace] = []
+    if len(behind):
+        traces.append(_scattered(behind, {**marker, "symbol": "circle"}, name="other sets", hoverinfo="skip"))
+    for i, group in enumerate(groups):
+        rows = frame.loc[frame["group"] == group]
+        marker = {"color": CLASSES[i % len(CLASSES)], "size": 8, "symbol": MARKS[i % len(MARKS)], "opacity": 0.85}
+        says = [_hover(*map(terms.plain_html, (row.sample_id, f"label {row.label_name}"))) for row in records(rows)]
+        ids = rows["sample_id"].tolist()
+        trace = _scattered(rows, marker, name=terms.plain_html(group), text=says, hoverinfo="text", customdata=ids)
+        if chosen:
+            trace["selectedpoints"] = np.flatnonzero(rows["sample_id"].isin(list(chosen))).tolist()
+            trace["unselected"] = {"marker": {"opacity": 0.15}}
+        traces.append(trace)
+    for ids, name, size in zip(rings, ("looked at", "its nearest"), (20, 14), strict=True):
+        rows = frame.loc[frame["sample_id"].isin(list(ids))]
+        line = {"color": RING, "width": 3 if size == 20 else 2}
+        marker = {"symbol": "circle-open", "size": size, "color": RING, "line": line}
+        traces.append(_scattered(rows, marker, name=name, hoverinfo="skip"))
+    bare = {"visible": False}
+    y = bare | {"scaleanchor": "x"}
+    legend = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0, "itemsizing": "constant"}
+    return _figure(traces, 520, bare, y, dragmode="lasso", legend=legend, margin={"l": 4, "r": 4, "t": 8, "b": 8})
+
+
+def _scattered(rows: Frame, marker: Trace, **more: Any) -> Trace:
+    """Points by WebGL."""
+    at = {"x": rows["x"].to_numpy(float), "y": rows["y"].to_numpy(float)}
+    return {"type": "scattergl", "mode": "markers", "marker": marker, **at, **more}
 
 
 FEW = 12

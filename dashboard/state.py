@@ -62,6 +62,11 @@ class View:
     about: str = "images"
     changed: str = "all"
     taxon: str = ""
+    encoder: str = ""
+    second: str = ""
+    colour: str = "label"
+    judge: str = ""
+    picked: str = ""
     page: int = 1
     sample: str = ""
 
@@ -219,6 +224,10 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "about": list(terms.RELABELLED),
         "changed": list(terms.CHANGES),
         "taxon": list(terms.FRAMEWORKS),
+        "encoder": catalogue.models["model"].tolist(),
+        "second": catalogue.models["model"].tolist(),
+        "colour": list(terms.MAPPED),
+        "judge": catalogue.models["model"].tolist(),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -199,6 +199,21 @@ HELP = {
 }
 """Term -> its definition, one hover away."""
 
+MAPPED = {"label": "Label", "right": "Right or wrong"}
+"""What the points of a map are coloured by."""
+
+HELP |= {
+    "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "
+    "is near to whom. Sizes of clusters, distances between them and the axes mean little, and the maps of two encoders "
+    "cannot be laid over each other.",
+    "nearest": "By the cosine of an encoder's whole feature vectors, not by the map. Neighbours are mapped images of "
+    "any set, but never made from the same image, and no image comes twice.",
+    "in_common": "Share of an image's nearest images that two encoders have in common, averaged over images. By "
+    "chance: if both drew their neighbours at random.",
+    "same_label": "Share of an image's nearest images that have its original label, averaged over images. By chance: "
+    "if neighbours were drawn at random.",
+}
+
 
 def model_name(model: str, method: str, arch: str) -> str:
     """A name for people, or the model's own where the parts say nothing (imported models keep theirs)."""

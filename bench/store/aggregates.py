@@ -38,6 +38,8 @@ SINGLE_IMAGES = (
     "attacks",
     "bits",
     "labels",
+    "map_neighbours",
+    "maps",
     "predictions",
     "samples",
     "subset_members",

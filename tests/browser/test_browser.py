@@ -185,7 +185,7 @@ def test_a_changed_filter_redraws_the_same_figure(address: str, browser: Any) ->
     page.close()
 
 
-@pytest.mark.parametrize("path", ["/", "/replication", "/ssl", "/samples", "/relabel", "/snapshot", "/filter"])
+@pytest.mark.parametrize("path", ["/", "/replication", "/ssl", "/samples", "/relabel", "/snapshot", "/filter", "/map"])
 def test_no_page_scrolls_sideways_at_900_pixels(address: str, browser: Any, path: str) -> None:
     page = browser.new_page(viewport={"width": 900, "height": 1000})
     page.goto(address + path)
