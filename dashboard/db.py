@@ -7,7 +7,6 @@ share one. Values go in as parameters only.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -324,15 +323,21 @@ _SCORED = "condition = 'clean' AND subset = 'all' AND metric IN ('top1', 'any_of
 
 
 def _attack_names(source: Source, attacks: Sequence[str], models: dict[str, str]) -> dict[str, str]:
-    """By the parameters of attacked images, where these are here."""
-    frame = query(source, "SELECT attack, min(params_json) AS params FROM attacks GROUP BY attack")
-    known = {str(row.attack): json.loads(row.params) for row in records(frame)}
-    out = {}
+    """By the parameters behind the figures."""
+    known, out = declared_attacks(source), {}
     for attack in attacks:
         facts = known.get(attack, {})
-        made_on = facts.get("source", "")
-        out[attack] = terms.attack_name(attack, facts.get("kind", attack), models.get(made_on) or made_on)
+        made_on = str(facts.get("source") or "")
+        out[attack] = terms.attack_name(attack, str(facts.get("kind") or "pgd-linf"), models.get(made_on) or made_on)
     return out
+
+
+def declared_attacks(source: Source) -> dict[str, dict[str, Any]]:
+    """Attack -> what the parameters behind the figures say of it: `kind`, and of a transfer attack `source`."""
+    said = yaml.safe_load(snapshot(source).get("params", "")) or {}
+    of_suites = (one.get("attacks") or {} for one in (said.get("evaluations") or {}).values())
+    runs = [(said.get("attacks") or {}).get("runs") or {}, *of_suites]
+    return {name: facts for one in runs for name, facts in one.items()}
 
 
 def _by_space(classes: Frame, column: str) -> dict[str, dict[int, str]]:

@@ -224,28 +224,34 @@ def contrast(rows: Frame, where: str, against: str, names: Mapping[str, str]) ->
     one = next(iter(table.values()))
     ours, theirs = _number(one.n_ssl, "self-supervised one"), _number(one.n_supervised, "supervised network")
     said = f"Held against {theirs} {against}, {ours} {'is' if one.n_ssl == 1 else 'are'}"
-    clauses = []
-    clean = table.get(("clean", "accuracy"))
-    if clean is not None:
+    clauses, stated = [], []
+    if (clean := table.get(("clean", "accuracy"))) is not None:
         clauses.append(f"{_more(clean, 'accurate')} on clean images of {where} (n = {int(clean.n):,})")
+        stated.append(clean)
     for condition in _conditions(table):
-        equal = table[condition, "both_right"]
-        clauses.append(f"at equal clean accuracy {_more(equal, 'robust')} under {names[condition]}")
-    if not clauses:
-        return ""
-    under = [row for (_, measure), row in table.items() if measure == "both_right"]
-    known = [row for row in under if row.networks_low == row.networks_low]  # NaN differs from itself
-    unsure = [row for row in known if verdict(row.networks_low, row.networks_high) != verdict(row.ci_low, row.ci_high)]
+        row = table[condition, "both_right"]
+        clauses.append(f"at equal clean accuracy {_more(row, 'robust')} under {names[condition]}")
+        stated.append(row)
+    return f"{said} {'; '.join(clauses)}. {_reach(stated)}" if clauses else ""
+
+
+def _reach(stated: list[Any]) -> str:
+    """How far what was said of these networks reaches."""
+    known = [row for row in stated if row.networks_low == row.networks_low]  # NaN differs from itself
     if not known:
-        reach = "There are too few of them to say anything of other networks."
-    elif unsure:
-        reach = (
-            f"These intervals are over images, for these networks; over networks too, {len(unsure)} of the "
-            f"{len(known)} differences under a condition cannot be told apart from none."
+        return "There are too few of them to say anything of other networks."
+    held = [verdict(row.ci_low, row.ci_high) for row in known]
+    wide = [verdict(row.networks_low, row.networks_high) for row in known]
+    lost = sum(a not in ("tied", b) for a, b in zip(held, wide, strict=True))
+    found = sum(a != "tied" for a in held)
+    if not found:
+        return "These intervals are over images, for these networks."
+    if lost:
+        return (
+            f"These intervals are over images, for these networks; over networks as well, {lost} of the {found} "
+            f"{'difference' if found == 1 else 'differences'} cannot be told apart from none."
         )
-    else:
-        reach = "The verdicts hold over networks as well as images."
-    return f"{said} {'; '.join(clauses)}. {reach}"
+    return "The differences hold over networks as well as images."
 
 
 def trust(frame: Frame) -> str:
@@ -282,13 +288,21 @@ def _more(row: Any, adjective: str) -> str:
 
 
 def _conditions(table: Mapping[tuple[str, str], Any]) -> list[str]:
-    """Of the conditions of a table those that a sentence is about: all corruptions, and of each attack the weakest."""
+    """Of the conditions of a table those that a sentence is about: all corruptions, and each attack at each eps that
+    changes the verdict, from weak to strong."""
     attacks: dict[str, list[str]] = {}
     for condition, measure in table:
         if condition.startswith("attack:") and measure == "both_right":
             attacks.setdefault(condition.split(":")[1], []).append(condition)
     out = ["corruption"] if ("corruption", "both_right") in table else []
-    return out + [min(found, key=lambda condition: float(condition.split(":")[2])) for found in attacks.values()]
+    for found in attacks.values():
+        last = ""
+        for condition in sorted(found, key=lambda one: float(one.split(":")[2])):
+            row = table[condition, "both_right"]
+            if (says := verdict(row.ci_low, row.ci_high)) != last:
+                out.append(condition)
+            last = says
+    return out
 
 
 def several(name: str, labels: str, n: int, n_several: int, n_other: int, interval: tuple[float, float]) -> str:

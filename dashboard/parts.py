@@ -152,7 +152,7 @@ def aggregates_only(question: str) -> None:
     head(question, "This snapshot holds no rows of single images: only figures over whole sets.")
     st.markdown("These commands fetch the data and compute all results from it; after that this page is filled.")
     preset = db.preset_of(st.session_state["source"], state.current().dataset) or "imagenet"
-    st.code(f"bench preset add {preset}\nbench data fetch {preset}\ndvc repro", language="bash")
+    st.code(f"bench data fetch {preset}\nbench preset add {preset}\ndvc repro", language="bash")
 
 
 def lacking_pictures(source: db.Source, dataset: str) -> None:

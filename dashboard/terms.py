@@ -159,8 +159,8 @@ HELP = {
     "these networks; the thin grey one is over networks and images, where there are two of both kinds.",
     "both_right": "Under a condition, a network that is worse on clean images has less to lose. Among the images that "
     "both get right when clean, both start from 100 %: that is robustness at equal clean accuracy.",
-    "views": "Supervised networks that saw as many images under the same augmentation, so that nothing differs but "
-    "the labels.",
+    "views": "Supervised networks that saw as many images as often, under the same augmentation. What is compared are "
+    "objectives, each with its own settings of the optimiser.",
     "ce": "Errors under a corruption, summed over its severities, over those of the reference network; the mean over "
     "corruptions is mCE. Below 1: fewer errors than the reference (Hendrycks and Dietterich 2019).",
     "ece": "Expected calibration error: how far confidence is from accuracy, averaged over bins of confidence.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import progress
 from bench.config import Config, ImportedLabels
@@ -248,14 +248,17 @@ def _shrunk(encoded: bytes) -> bytes:
 
 
 def _write_hashes(config: Config, suite: str, train: str | None) -> None:
-    """results/index/{train,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated on.
+    """results/index/{train,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated on, and
+    by what it is evaluated where the suite says so (`evaluations`).
 
     A model's stages depend on these alone: another suite's data, a label source or a role re-runs none of them.
     """
     for use, names in {"train": [train] if train else [], "evaluate": config.datasets_of(suite)}.items():
-        known = {
+        known: dict[str, Any] = {
             name: {file: tables.sha256(config.folder(name) / file) for file in (samples.META, samples.SAMPLES)}
             for name in names
         }
+        if use == "evaluate" and suite in config.evaluations:
+            known["evaluation"] = config.evaluations[suite].model_dump(mode="json", include={"probes", "corruptions"})
         with tables.replacing(config.results / "index" / use / f"{suite}.json") as temporary:
             temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")

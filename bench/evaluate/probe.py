@@ -111,10 +111,10 @@ def _finetuned(
             features = compute.forward(tuned, some.images, config.compute, features=True)
             head = probes.fit_linear(features, some.labels, network.n_classes, settings, draw)
             tuned.take_head(head.weight, head.bias)
-            tuned.mixed = model.mixed
             images = tuned.resize(torch.from_numpy(some.images)).to(device)
             labels = torch.from_numpy(some.labels).to(device)
+            tuned.mixed, tuned.crop, crop = model.mixed, None, tuned.crop  # they are cropped already
             supervised.train(tuned, images, labels, like, compute.seed_of(config.seed, "finetune", draw), setting)
-            tuned.mixed = False
+            tuned.mixed, tuned.crop = False, crop
             answers = compute.forward(tuned, test.images, config.compute).argmax(axis=1)
             yield Score("finetune", per_class, 0.0, draw, answers)

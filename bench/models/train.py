@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,14 +87,15 @@ def run(config: Config, name: str) -> dict[str, int]:
             network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         seed = compute.seed_of(config.seed, "training", name)
         where, how = config.root / FOLDER / f"{name}.pt", config.compute.model_dump_json()
-        told = (model.model_dump_json(), suite.model_dump_json(), how, config.training.threads, seed)
+        train = trainer(model.family)
+        told = (model.model_dump_json(), suite.model_dump_json(), how, config.training.threads, seed, *_code(train))
         kept = training.kept_at(where, *told, images, labels)
         watched = training.Watched(
             _labelled(network, data, validation, device), _labelled(network, test, np.arange(len(test.labels)), device)
         )
         setting = training.Setting(augment.RECIPES[suite.augmentation], kept, watched)
         start = time.perf_counter()
-        epochs = trainer(model.family)(network, images, labels, model, seed, setting)
+        epochs = train(network, images, labels, model, seed, setting)
         network.mixed = False
     seconds = time.perf_counter() - start
 
@@ -110,6 +114,13 @@ def run(config: Config, name: str) -> dict[str, int]:
     if kept is not None:
         kept.done()
     return {"images": len(fit), "epochs": len(epochs), "images/s": round(len(fit) * len(epochs) / seconds)}
+
+
+def _code(train: Trainer) -> list[str]:
+    """What a training is made by, besides torch: one that was interrupted does not go on with another."""
+    modules = (augment, training, zoo, sys.modules[train.__module__])
+    sources = [tables.sha256(Path(str(module.__file__))) for module in modules]
+    return [*sources, *(importlib.metadata.version(name) for name in ("lightly", "timm"))]
 
 
 def _published(config: Config, name: str, dataset: str) -> Network:

@@ -121,6 +121,7 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if self.generator.device.type == "cuda" else None,
             "average": None if self.average is None else self.average.state_dict(),
         }
 
@@ -134,6 +135,8 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 

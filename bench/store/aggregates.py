@@ -23,7 +23,7 @@ import yaml
 
 from bench.config import Config
 from bench.errors import BenchError
-from bench.evaluate.correctness import ORIGINAL
+from bench.evaluate.correctness import CLEAN, ORIGINAL
 from bench.store import database, provenance, tables
 
 FOLDER = Path("aggregates")
@@ -48,6 +48,8 @@ SINGLE_IMAGES = (
     "valid",
 )
 """Tables of database.PER_IMAGE that a release has where conditions are named."""
+OF_OTHER_LABELS = ("annotated", "multi-label", "single-label")
+"""Subsets that other sources of labels make."""
 SOURCES = ("label_source", "labels_original", "labels_replication")
 
 
@@ -70,6 +72,8 @@ def write(
     bits of all. `checkpoints`: the networks of the suite that were trained here, too.
     Raises BenchError where there is no such suite or condition, or its results are not complete.
     """
+    if conditions and CLEAN not in conditions:
+        raise BenchError(f"single images are released with {CLEAN} among the conditions.", remedy="Name it too.")
     if suite not in config.suites:
         known = ", ".join(config.suites)
         raise BenchError(f"there is no suite {suite!r}.", where="params.yaml", remedy=f"Use one of: {known}.")
@@ -117,6 +121,8 @@ def _of_conditions(table: str, frame: pd.DataFrame, conditions: Sequence[str]) -
             keep &= frame[column] == ORIGINAL
     if table == "samples":
         keep &= frame["split"] == "test"
+    if table in ("subsets", "subset_members"):
+        keep &= ~frame["subset"].isin(OF_OTHER_LABELS)
     if table in ("predictions", "uncertainty"):
         keep &= frame["condition"].isin(conditions)
     if table == "attacks":

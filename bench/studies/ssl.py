@@ -18,8 +18,8 @@ better, in three ways (`measure`):
 - both_right: of the accuracies among images that both get right when clean, so at equal clean accuracy.
 
 Baselines are supervised networks of the same architecture and suite, without simulated wrong labels: `same_views` only
-those that saw as many images under the same augmentation, `same_arch` any. With one network of a kind, nothing is said
-of kinds: the interval over networks is then missing.
+those that saw as many images as often under the same augmentation, `same_arch` any. With fewer than three networks of a
+kind nothing is said of kinds (a bootstrap of two is far too narrow): the interval over networks is then missing.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from bench.store import tables
 MEASURES = ("accuracy", "change", "both_right")
 AGAINST = ("same_views", "same_arch")
 ALL = "all"
+LEAST = 3
+"""Networks of a kind that an interval over networks needs."""
 
 PUBLISHED = Path(__file__).with_name("lightly_cifar10.yaml")
 
@@ -154,8 +156,8 @@ def pairs(config: Config) -> list[Pair]:
             alike = (model.suite, model.arch) == (baseline.suite, baseline.arch)
             roles = (model.family, baseline.family) == ("ssl", "supervised")
             if alike and roles and not baseline.options.get("label_noise"):
-                same = (views_of(model), model.images) == (views_of(baseline), baseline.images)
-                out.append(Pair(name, other, SSL_FAMILY[model.method], model.arch, same))
+                ours, theirs = ((views_of(x), x.images, views_seen(x, 1)) for x in (model, baseline))
+                out.append(Pair(name, other, SSL_FAMILY[model.method], model.arch, ours == theirs))
     return out
 
 
@@ -199,7 +201,8 @@ def score(config: Config, samples: pd.DataFrame) -> Iterator[Scored]:
         yield from _corrupted(config, dataset, names, ids, right, clusters, sets)
         mine = attacked.loc[attacked["dataset"] == dataset]
         for condition, rows in mine.groupby("condition"):
-            answers = rows.pivot(index="model", columns="sample_id", values="pred")
+            made_on = config.attack_runs[str(condition).split(":")[1]].source  # its own answers are no transferred ones
+            answers = rows.loc[rows["model"] != made_on].pivot(index="model", columns="sample_id", values="pred")
             at = ids.get_indexer(answers.columns)
             before = right[[names.index(model) for model in answers.index]][:, at]
             after = np.stack([sets.contains(answers.columns, row) for row in answers.to_numpy()])
@@ -271,7 +274,7 @@ def compare(one: Scored, found: Sequence[Pair], settings: Statistics, seed: int)
                     "delta_pp": 100 * float(values[kept].mean()),
                     "ci_low": 100 * low,
                     "ci_high": 100 * high,
-                    "p_value": _p_value(values[kept]),
+                    "p_value": _p_value(_of_clusters(values[kept], one.clusters[kept])),
                     "accuracy": float(one.score[a][kept].mean()),
                     "accuracy_baseline": float(one.score[b][kept].mean()),
                     "n": int(kept.sum()),
@@ -285,6 +288,13 @@ def compare(one: Scored, found: Sequence[Pair], settings: Statistics, seed: int)
     return pd.concat(frames, ignore_index=True).assign(dataset=one.dataset, condition=one.condition)
 
 
+def _of_clusters(values: Floats, clusters: npt.NDArray[np.int64]) -> Floats:
+    """The values (N,) themselves, or where several images are of one source, the sum of each source."""
+    if not _repeated(clusters):
+        return values
+    return np.bincount(np.unique(clusters, return_inverse=True)[1], values).astype(np.float64)
+
+
 def _repeated(clusters: npt.NDArray[np.int64]) -> bool:
     return len(np.unique(clusters)) < len(clusters)
 
@@ -295,6 +305,8 @@ def _p_value(values: Floats) -> float:
 
     if np.isin(values, (-1.0, 0.0, 1.0)).all():
         return float(stats.mcnemar(int((values > 0).sum()), int((values < 0).sum())))
+    if len(values) < 2:
+        return 1.0
     if np.ptp(values) == 0:
         return 0.0
     _, p = ttest_1samp(values, 0.0)
@@ -306,7 +318,7 @@ def families(one: Scored, found: Sequence[Pair], settings: Statistics, seed: int
     to the baselines of their architecture.
 
     Two bootstraps: of images alone, for these networks; and of networks (of the family, and of the baselines of each
-    architecture) and images together, where there are two of both.
+    architecture) and images together, where there are LEAST of both.
     """
     here = [pair for pair in found if pair.model in one.models and pair.baseline in one.models]
     if not here:
@@ -328,7 +340,7 @@ def families(one: Scored, found: Sequence[Pair], settings: Statistics, seed: int
             drawn = (weights @ values.T.astype(np.float32)) / (weights @ counted.T.astype(np.float32))
         for family, members in groups.items():
             each = np.array([means[mine[name]].mean() for name in members])
-            if not np.isfinite(each).all():
+            if not np.isfinite(each).all():  # a pair that shares no right image
                 continue
             images = np.mean([drawn[:, mine[name]].mean(axis=1) for name in members], axis=0)
             low, high = stats.percentiles(images, settings.confidence)
@@ -353,12 +365,12 @@ def families(one: Scored, found: Sequence[Pair], settings: Statistics, seed: int
 
 
 def _networks(drawn: Floats, cells: list[tuple[str, list[int]]], rng: np.random.Generator) -> Floats | None:
-    """The mean difference in each draw (draws,) with its networks drawn too; None where a side has but one.
+    """The mean difference in each draw (draws,) with its networks drawn too; None where a side has fewer than LEAST.
 
     drawn (draws, pairs) on resampled images; cells: of each network of the family its architecture and its pairs, in
     one order of the baselines, so that what is drawn of these is the same for all networks of an architecture.
     """
-    if len(cells) < 2 or min(len(at) for _, at in cells) < 2:
+    if len(cells) < LEAST or min(len(at) for _, at in cells) < LEAST:
         return None
     out = np.empty(len(drawn))
     for i, row in enumerate(drawn):

@@ -59,6 +59,8 @@ def three(source: db.Source, chosen: str) -> list[tuple[str, str]]:
 def robust(source: db.Source, a: Frame, b: Frame, attack: str, name: str, numbers: dict[str, float]) -> str:
     """The most robust model of two families against each other on the same attacked images."""
     only_a, only_b, n = db.robust_pair(source, a.model, b.model, f"attack:{attack}:{a.level:g}")
+    if not n:  # a release may hold single images under other conditions alone
+        return ""
     low, high = stats.bootstrap_paired_counts(
         only_a, only_b, n, compute.rng("robust", a.model, b.model), confidence=numbers["confidence"]
     )

@@ -86,7 +86,7 @@ def main() -> None:
         case "few":
             few_labels(source, models, view)
         case "wrong":
-            wrong_labels(source, models, dataset)
+            wrong_labels(source, models, catalogue.original_of(dataset))
         case "calibration":
             calibrated(source, models, dataset)
         case "training":
@@ -178,6 +178,7 @@ def contrasts(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
         "Mean difference of self-supervised and supervised networks under each condition",
     )
     pairs = db.ssl_pairs(source, view.dataset, view.contrast, models)
+    pairs = pairs.loc[pairs["condition"].isin(order)]
     if beside == "same_views":
         pairs = pairs.loc[pairs["same_views"]]
     if pairs.empty:
@@ -364,10 +365,9 @@ def attacked(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]
             f"attack-{attack}",
             f"Robust accuracy by eps under {title}",
         )
-        transferred = ", made on " in title
         st.caption(
             "All models are shown the same images, made with the gradient of one network."
-            if transferred
+            if db.declared_attacks(source).get(attack, {}).get("source")
             else "Each model is attacked with its own gradient; controls are not attacked."
         )
         trusted(source, attack, models)
@@ -457,8 +457,7 @@ def wrong_labels(source: db.Source, models: tuple[str, ...], dataset: str) -> No
     st.subheader("Wrong labels", anchor=False, help=terms.HELP["linear"])
     heads = db.noisy_heads(source, models)
     heads = heads.loc[heads["family"].isin(["ssl", "random", "pixels"])]
-    noisy = db.trained(source, models)
-    noisy = noisy.loc[noisy["label_noise"] > 0]
+    trained = db.trained(source, models)
     rows = []
     for (name, probe), mine in heads.groupby(["name", "probe"], sort=False):
         known = mine.set_index("label_noise")["value"]
@@ -467,12 +466,17 @@ def wrong_labels(source: db.Source, models: tuple[str, ...], dataset: str) -> No
             for share, value in known.items()
             if share > 0 and 0.0 in known.index
         ]
-    for row in records(noisy):
-        clean = db.accuracies(source, "all", db.ORIGINAL, (row.model,))
-        clean = clean.loc[clean["dataset"] == dataset]
-        rows += [
-            (row.name, "Trained with them", row.label_noise, float("nan"), one.value, one.n) for one in records(clean)
-        ]
+    recipe = ["arch", "views", "n_images", "views_seen"]
+    for row in records(trained.loc[trained["label_noise"] > 0]):
+        alike = trained.loc[(trained[recipe] == [getattr(row, key) for key in recipe]).all(axis=1)]
+        alike = alike.loc[(alike["label_noise"] == 0) & (alike["family"] == row.family)]
+        found = db.accuracies(source, "all", db.ORIGINAL, (row.model, *alike["model"]))
+        found = found.loc[found["dataset"] == dataset].set_index("model")
+        twins = found["value"].drop(row.model, errors="ignore")
+        if row.model in found.index:
+            mine = found.loc[row.model]
+            what = f"Trained with them, beside {len(twins)} alike" if len(twins) else "Trained with them"
+            rows.append((row.name, what, row.label_noise, twins.mean(), mine["value"], mine["n"]))
     if not rows:
         st.caption("Nothing here was trained or fitted with wrong labels.")
         return
@@ -525,7 +529,10 @@ def calibrated(source: db.Source, models: tuple[str, ...], dataset: str) -> None
     wide = wide.reindex(order).assign(Family=once["family"].map(terms.FAMILY), n=once["n"])
     text = st.column_config.TextColumn
     config = {titles[one]: text(help=terms.HELP[one]) for one in ("ece", "nll", "temperature")}
-    st.caption("The temperature is fitted on images of train that were kept back from the training.")
+    st.caption(
+        "The temperature is fitted on images of train that were kept back from the training; networks with published "
+        "weights may have been trained on them."
+    )
     parts.table(wide.reset_index(names="Model"), "calibration", config, alt="Calibration of the models")
 
 
@@ -549,9 +556,8 @@ def trainings(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
         }
     )
     st.caption(
-        "Each was trained once, with settings that were chosen before its first training. Where two differ in their "
-        "augmentation, what they differ by is method and augmentation together: the contrast with the same views is "
-        "the fairer one."
+        "Where two differ in their augmentation, what they differ by is method and augmentation together: the contrast "
+        "with the same views is the fairer one."
     )
     parts.table(shown, "trainings", alt="What each network was trained with")
     chosen_epochs(source, models)
@@ -560,8 +566,10 @@ def trainings(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
 
 def chosen_epochs(source: db.Source, models: tuple[str, ...]) -> None:
     """kNN accuracy of the last epoch, of the epoch that validation would choose, and of the one that the test would."""
+    trained = db.trained(source, models)
+    noisy = set(trained.loc[trained["label_noise"] > 0, "model"])  # their neighbours vote with the wrong labels
     frame = db.epochs(source, models)
-    frame = frame.dropna(subset=["knn_validation", "knn_test"])
+    frame = frame.loc[~frame["model"].isin(noisy)].dropna(subset=["knn_validation", "knn_test"])
     if frame.empty:
         return
     rows = []
@@ -584,11 +592,11 @@ def chosen_epochs(source: db.Source, models: tuple[str, ...]) -> None:
     st.subheader(
         "What choosing an epoch would have given",
         anchor=False,
-        help="kNN accuracy on the test images, by 20 neighbours among 5,000 images of train, watched after each epoch.",
+        help="kNN accuracy on the test images, by 20 neighbours among up to 5,000 images of train, after each epoch.",
     )
     st.caption(
         "All other figures here are of the last epoch. Published ones are often of the epoch that was best on the test "
-        "images: that is the column before last but three, and it is an answer that was looked up."
+        "images (column “Best on test”): an answer that was looked up."
     )
     config = {"Effective rank": st.column_config.NumberColumn(help=terms.HELP["effective_rank"], format="%.1f")}
     parts.table(pd.DataFrame(rows), "epochs", config, alt="kNN accuracy by how the epoch is chosen")
@@ -602,22 +610,25 @@ def published(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
     heads = db.heads(source, models)
     heads = heads.loc[(heads["probe"] == f"knn-{table.k}") & (heads["labels_per_class"] == 0)]
     methods = catalogue.models.set_index("model")["method"]
-    ours = {methods[row.model]: row for row in records(heads) if methods[row.model] in table.methods}
+    trained = db.trained(source, models).set_index("model")
+    ours = [row for row in records(heads) if row.model in trained.index and methods[row.model] in table.methods]
     if not ours:
         return
     names = [f"{one.epochs} epochs, batches of {one.batch_size}, %" for one in table.budgets]
-    trained = db.trained(source, models).set_index("model")
     rows = [
         {
-            "Method": terms.METHOD[method],
+            "Model": row.name,
             "Here, %": round(100 * row.value, 1),
             "Epochs here": int(trained.at[row.model, "epochs"]),
-            **{name: round(100 * value, 1) for name, value in zip(names, table.methods[method], strict=True)},
+            **{
+                name: round(100 * value, 1)
+                for name, value in zip(names, table.methods[methods[row.model]], strict=True)
+            },
         }
-        for method, row in ours.items()
+        for row in ours
     ]
     st.subheader(f"Beside lightly's published figures (kNN, k = {table.k})", anchor=False)
-    sizes = sorted({f"{catalogue.models.set_index('model').at[row.model, 'params_m']:.1f}" for row in ours.values()})
+    sizes = sorted({f"{catalogue.models.set_index('model').at[row.model, 'params_m']:.1f}" for row in ours})
     st.caption(
         f"Not the same experiment: theirs is a {table.arch} of 11 million parameters for 200 to 800 epochs, and the "
         f"best epoch on the test images; here it is a network of {' and '.join(sizes)} million parameters, the epochs "

@@ -116,11 +116,33 @@ def test_contrast_states_both_directions() -> None:
 
 @pytest.mark.parametrize(
     ("networks", "ends"),
-    [((-2.0, 9.0), "cannot be told apart from none."), ((0.5, 9.0), "hold over networks as well as images.")],
+    [
+        ((-2.0, 9.0), "over networks as well, 1 of the 1 difference cannot be told apart from none."),
+        ((0.5, 9.0), "The differences hold over networks as well as images."),
+    ],
 )
 def test_contrast_says_how_far_it_reaches(networks: tuple[float, float], ends: str) -> None:
     rows = contrast_rows(networks_low=networks[0], networks_high=networks[1])
     assert findings.contrast(rows, "CIFAR-10", "", {"attack:pgd:2": "PGD"}).endswith(ends)
+
+
+def test_contrast_judges_the_clean_clause_too() -> None:
+    rows = contrast_rows(networks_low=0.5, networks_high=9.0)
+    rows.loc[0, ["networks_low", "networks_high"]] = [-9.0, 3.0]
+    said = findings.contrast(rows, "CIFAR-10", "", {"attack:pgd:2": "PGD"})
+    assert said.endswith("1 of the 2 differences cannot be told apart from none.")
+
+
+def test_contrast_says_where_the_verdict_turns_with_eps() -> None:
+    rows = contrast_rows()
+    turned = rows.iloc[[1]].assign(condition="attack:pgd:8", delta_pp=-5.0, ci_low=-9.0, ci_high=-1.0)
+    same = rows.iloc[[1]].assign(condition="attack:pgd:16", delta_pp=-6.0, ci_low=-9.0, ci_high=-1.0)
+    names = {f"attack:pgd:{eps}": f"PGD at {eps}" for eps in (2, 8, 16)}
+    said = findings.contrast(pd.concat([same, turned, rows]), "CIFAR-10", "", names)
+    assert (
+        "more robust under PGD at 2; at equal clean accuracy **5.0 pp** [1.0, 9.0] less robust under PGD at 8" in said
+    )
+    assert "PGD at 16" not in said
 
 
 def test_contrast_without_rows_says_nothing() -> None:

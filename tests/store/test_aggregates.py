@@ -79,7 +79,12 @@ def test_single_images_under_some_conditions_and_all_in_bits(own: Config) -> Non
     for table in ("metrics", "bits", "comparisons"):
         assert set(found[table]["label_source"]) == {"original"}
     assert set(found["labels"]["source"]) == {"original"}
+    for table in ("subsets", "subset_members"):
+        every = set(tables.read(table, own.results / f"{table}.parquet")["subset"])
+        assert every - set(found[table]["subset"]) == {"multi-label", "single-label"}, "of other sources of labels"
     assert set(found["models"]["source"]) == {"trained"}, "a column of the same name that says something else"
+    with pytest.raises(BenchError, match=r"released with clean among the conditions"):
+        aggregates.write(own, "digits", "y", CONDITIONS[1:])
     with pytest.raises(BenchError, match=r"nothing was predicted under attack:pgd-linf:3"):
         aggregates.write(own, "digits", "y", ["clean", "attack:pgd-linf:3"])
 
