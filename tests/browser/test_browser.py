@@ -128,10 +128,10 @@ def test_the_contrast_is_followed_from_its_finding_to_a_corruption(address: str,
 
 def test_a_page_opens_at_its_own_address(address: str, browser: Any) -> None:
     page = browser.new_context().new_page()
-    page.goto(f"{address}/ssl?corruption=gaussian_noise")
+    page.goto(f"{address}/ssl?ssl=backbones")
     settle(page)
     assert "Are self-supervised models" in page.locator("h1").inner_text()
-    assert page.locator('[data-testid="stPlotlyChart"]').count() == 5
+    assert page.locator('[data-testid="stPlotlyChart"]').count() == 2
 
 
 def test_a_link_keeps_the_models_that_were_picked(address: str, browser: Any) -> None:

@@ -32,7 +32,7 @@ def test_catalogue_is_in_a_fixed_order(source: db.Source) -> None:
     assert catalogue.choose(("pixels",)) == ["pixels"]
     assert len(catalogue.choose(())) == 8
     assert catalogue.corruptions == ["gaussian_blur", "gaussian_noise"]
-    assert catalogue.attacks == ["pgd-linf"]
+    assert catalogue.attacks == {"pgd-linf": "PGD, L∞"}
 
 
 def test_right_counts_come_from_the_bits(source: db.Source, right: pd.DataFrame) -> None:

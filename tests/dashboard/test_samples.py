@@ -125,10 +125,10 @@ def test_findings_are_about_the_chosen_original(imported: Config, open_app: Open
 
 
 def test_ssl_says_nothing_of_other_sets(imported: Config, open_app: Open) -> None:
-    said = text(open_app(imported.root, "ssl", dataset="objects"))
+    said = text(open_app(imported.root, "ssl", dataset="objects", ssl="corruption"))
     assert "untrained encoder of their architecture" not in said
     assert "Corrupted images" not in said
-    said = text(open_app(imported.root, "ssl", dataset="digits"))
+    said = text(open_app(imported.root, "ssl", dataset="digits", ssl="corruption"))
     assert "On the test images of Digits (n = 60): " in said
     assert "of 2 self-supervised encoders beat" in said
     assert "Corrupted images" in said

@@ -81,7 +81,7 @@ def test_the_default_view_has_no_address() -> None:
         ({"page": "²"}, "not a whole number"),
         ({"label": "11"}, "no '11' here"),
         ({"models": "org/resnet50"}, "no 'org/resnet50' here; there is pixels"),
-        ({"colour": "red"}, "`colour` is not part of an address"),
+        ({"flavour": "red"}, "`flavour` is not part of an address"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_left_out(query: dict[str, str], says: str) -> None:
