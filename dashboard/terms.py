@@ -123,8 +123,8 @@ CONTRAST = {
 AGAINST = {"same_views": "Same architecture, data and views", "same_arch": "Same architecture"}
 """Supervised networks that self-supervised ones are held against."""
 VIEWS = {
-    "views": "cropped, turned, recoloured",
-    "supervised": "shifted or turned only",
+    "views": "geometry, colour, blur or noise",
+    "supervised": "geometry only",
     "none": "unchanged",
 }
 """What the images of a training bear."""

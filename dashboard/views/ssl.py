@@ -598,7 +598,10 @@ def chosen_epochs(source: db.Source, models: tuple[str, ...]) -> None:
         "All other figures here are of the last epoch. Published ones are often of the epoch that was best on the test "
         "images (column “Best on test”): an answer that was looked up."
     )
-    config = {"Effective rank": st.column_config.NumberColumn(help=terms.HELP["effective_rank"], format="%.1f")}
+    number = st.column_config.NumberColumn
+    config = {one: number(format="%.1f") for one in rows[0] if one.endswith((", %", ", pp"))}
+    config |= {"Effective rank": number(help=terms.HELP["effective_rank"], format="%.1f")}
+    config["Spread"] = number(format="%.2f")
     parts.table(pd.DataFrame(rows), "epochs", config, alt="kNN accuracy by how the epoch is chosen")
 
 
