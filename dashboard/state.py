@@ -64,7 +64,7 @@ class View:
     taxon: str = ""
     encoder: str = ""
     second: str = ""
-    colour: str = "label"
+    dots: str = "label"
     judge: str = ""
     picked: str = ""
     page: int = 1
@@ -226,7 +226,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "taxon": list(terms.FRAMEWORKS),
         "encoder": catalogue.models["model"].tolist(),
         "second": catalogue.models["model"].tolist(),
-        "colour": list(terms.MAPPED),
+        "dots": list(terms.MAPPED),
         "judge": catalogue.models["model"].tolist(),
         "sort": list(SORTS),
         "part": list(PARTS),

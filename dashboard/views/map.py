@@ -37,9 +37,9 @@ def main() -> None:
         answer(source, catalogue, view, models)
     frame, groups = points(source, catalogue, view, models)
     shared = pickable(source, frame, models)
+    chosen = [one for one in st.session_state.get(SELECTED, ()) if one in shared.index]
+    shared = shared.iloc[np.argsort(~shared.index.isin(chosen), kind="stable")]
     picked = view.picked if view.picked in shared.index else str(shared.index[0])
-    here = set(frame.loc[frame["group"] != "", "sample_id"])
-    chosen = [one for one in st.session_state.get(SELECTED, ()) if one in here]
     for column, model in zip(st.columns(len(models)), models, strict=True):
         with column:
             one_map(source, catalogue, view, model, frame, groups, chosen, picked)
@@ -85,12 +85,12 @@ def pick(catalogue: db.Catalogue, encoders: Sequence[str], view: state.View) -> 
         state.bound(
             st.segmented_control,
             "Colour",
-            "colour",
+            "dots",
             options=list(terms.MAPPED),
             format_func=terms.MAPPED.get,
             required=True,
         )
-    if view.colour == "right":
+    if view.dots == "right":
         answering = catalogue.answering.get(view.dataset, frozenset())
         with columns[3]:
             state.bound(
@@ -161,7 +161,7 @@ def points(
     names = catalogue.class_names(view.dataset)
     here = (frame["dataset"] == view.dataset).to_numpy()
     judge = view.judge if view.judge in catalogue.answering.get(view.dataset, frozenset()) else models[0]
-    if view.colour == "right":
+    if view.dots == "right":
         ids, found = db.images(source, view.dataset).ids, db.block(source, view.dataset, view.labels)
         state_of = pd.Series(np.where(found.right(judge), "right", "wrong"), index=ids)
         state_of[~found.labelled] = "no label"
@@ -217,7 +217,10 @@ def one_map(
 
 
 def select(key: str) -> None:
-    """Callback: keep the images that were drawn around; a single point that was clicked is looked at."""
+    """Callback: keep the images that were drawn around; a single point that was clicked is looked at.
+
+    Streamlit tells of clicks only while a drag does not draw.
+    """
     found = st.session_state[key]["selection"]
     ids = tuple(dict.fromkeys(filter(None, map(sample_of, found["points"]))))
     if len(ids) == 1 and not found.get("lasso") and not found.get("box"):
@@ -247,7 +250,7 @@ def selection(source: db.Source, catalogue: db.Catalogue, view: state.View, chos
     if not chosen:
         st.caption(
             f"Draw around images of {name} with the lasso or the box of either map: they appear here, and stand out on "
-            "both maps. A click on a single image shows its neighbours below."
+            "both maps. While panning or zooming (buttons above a map), a click on an image shows its neighbours below."
         )
         return
     frame = db.images_of(source, view.dataset, view.labels, state.models(catalogue, view))
@@ -307,7 +310,7 @@ def neighbours(
             value=str(shared.index[0]),
             options=shared.index.tolist(),
             format_func=lambda one: f"{one}, label {names[label[one]]}",
-            help=f"The mapped images of the set; those with the fewest {what} first. A click on a map picks one too.",
+            help=f"The mapped images of the set, the selected ones first, and of these those with the fewest {what}.",
         )
         st.markdown(f"{round(float(shared.at[picked]) * k)} of {k} {what}.")
     origins = [set(one["origin"]) for one in near]
@@ -322,7 +325,7 @@ def neighbours(
                 alts.append(f"image {row.neighbour_id}, label {names[row.label]}, cosine {row.similarity:.2f}{both}")
             instead = parts.instead_of(catalogue, view.dataset, rows["label"].tolist())
             parts.grid(source, rows["neighbour_id"].tolist(), captions, alts, f"near:{model}", instead)
-    both = " `both`: it is near for the other encoder too." if len(models) > 1 else ""
+    both = " “both”: it is near for the other encoder too." if len(models) > 1 else ""
     st.caption(f"Below each: its original label and the cosine.{both} Click for the image's page.")
     table = pd.concat([rows.assign(model=model) for model, rows in zip(models, near, strict=True)])
     with st.expander("As a table"):

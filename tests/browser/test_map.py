@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from tests.browser.conftest import MARKS, WAIT_MS, choose, settle
 
 pytestmark = MARKS
+
+A_POINT = """() => {
+  const plot = document.querySelector('.js-plotly-plot'), {xaxis, yaxis} = plot._fullLayout;
+  const box = plot.getBoundingClientRect(), traces = plot._fullData.filter((one) => one.customdata);
+  const at = (trace, i) => [xaxis._offset + xaxis.l2p(trace.x[i]), yaxis._offset + yaxis.l2p(trace.y[i])];
+  const all = traces.flatMap((trace) => trace.customdata.map((id, i) => [id, ...at(trace, i)]));
+  const apart = ([a, x, y]) => Math.min(...all.filter(([b]) => b !== a).map(([, u, v]) => Math.hypot(x - u, y - v)));
+  const [id, x, y] = all.reduce((best, one) => (apart(one) > apart(best) ? one : best));
+  return [id, box.left + x, box.top + y];
+}"""
+"""The image that stands most alone on the first map, and where it is in the window."""
 
 
 def tiles(page: Any, grid: str) -> list[str]:
@@ -52,6 +64,17 @@ def test_images_that_are_drawn_around_are_shown_and_one_is_picked(address: str, 
     page.get_by_role("button", name="Clear the selection").click()
     page.get_by_text("Draw around images of Digits").wait_for(timeout=WAIT_MS)
     settle(page)
+    plots(page).first.scroll_into_view_if_needed()
+    plots(page).first.hover()
+    page.locator('.modebar-btn[data-title="Pan"]').first.click()
+    sample, x, y = page.evaluate(A_POINT)
+    assert "picked=" not in page.url
+    page.mouse.click(x, y)
+    page.wait_for_url(lambda url: f"picked={sample}" in unquote(url), timeout=WAIT_MS)
+    settle(page)
+    assert page.locator(f'[class*="st-key-tile-picked"] [alt^="image {sample},"]').count() == 1
+    assert tiles(page, "map") == []
+
     page.locator('[class*="st-key-tile-near"] button').first.click()
     page.get_by_text("Every model's answer").wait_for(timeout=WAIT_MS)
     page.close()

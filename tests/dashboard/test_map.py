@@ -104,6 +104,8 @@ def test_what_was_drawn_around_is_a_grid_and_stays_on_other_pages(config: Config
     app.run()
     assert tiles(app, "map") == chosen
     assert "**7** images of Digits" in text(app)
+    assert set(app.selectbox(key="w:picked").options[:7]) == {f"{one}, label {int(one[-1])}" for one in chosen}
+    assert tiles(app, "picked")[0] in chosen
     app.switch_page("views/overview.py").run()
     app.switch_page("views/map.py").run()
     assert tiles(app, "map") == chosen
@@ -113,7 +115,7 @@ def test_what_was_drawn_around_is_a_grid_and_stays_on_other_pages(config: Config
 
 
 def test_right_or_wrong_is_that_of_the_judge(config: Config, source: db.Source, open_app: Open) -> None:
-    app = open_app(config.root, "map", colour="right", judge="pixels")
+    app = open_app(config.root, "map", dots="right", judge="pixels")
     assert not app.exception
     assert app.session_state["view"].judge == "pixels"
     [figure, _] = app.get("plotly_chart")
