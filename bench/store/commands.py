@@ -1,4 +1,4 @@
-"""git and DVC as commands: their output, or a BenchError with the last thing that they said."""
+"""git, DVC and pip as commands: their output, or a BenchError with the last thing that they said."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def git(root: Path, *arguments: str, remedy: str) -> str:
 def dvc(root: Path, *arguments: str, remedy: str) -> str:
     """The output of `dvc ARGUMENTS`; BenchError with `remedy` where it fails."""
     return _run(root, [sys.executable, "-m", "dvc", *arguments], f"dvc {' '.join(arguments[:2])}", remedy)
+
+
+def pip(root: Path, *arguments: str, remedy: str) -> str:
+    """The output of `pip ARGUMENTS`; BenchError with `remedy` where it fails."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    return _run(root, command, f"pip {' '.join(arguments[:1])}", remedy)
 
 
 def _run(root: Path, command: list[str], shown: str, remedy: str) -> str:
