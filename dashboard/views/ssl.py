@@ -190,19 +190,31 @@ def contrasts(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
             "Condition": pairs["condition"].map(names),
             "Self-supervised": pairs["model"].map(called),
             "Supervised": pairs["baseline"].map(called),
-            "Difference, pp": pairs["delta_pp"].round(1),
-            "From": pairs["ci_low"].round(1),
-            "To": pairs["ci_high"].round(1),
-            "p (Holm)": [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in pairs["p_holm"]],
-            "n": pairs["n"],
+            **tested(pairs),
         }
     )
-    number = st.column_config.NumberColumn
-    config = {column: number(format="%.1f") for column in ("Difference, pp", "From", "To")}
     st.subheader(
         "Pair by pair", anchor=False, help="Over the same images; p adjusted by Holm over the pairs of one condition."
     )
-    parts.table(table, "contrast-pairs", config, alt="Self-supervised minus supervised, pair by pair")
+    parts.table(table, "contrast-pairs", differing(), alt="Self-supervised minus supervised, pair by pair")
+
+
+def tested(pairs: Frame) -> dict[str, Any]:
+    """The columns of a table of pairs that say what one is more than the other (delta_pp, ci_low, ci_high, p_holm, n)."""
+    return {
+        "Difference, pp": pairs["delta_pp"].round(1),
+        "From": pairs["ci_low"].round(1),
+        "To": pairs["ci_high"].round(1),
+        "p (Holm)": [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in pairs["p_holm"]],
+        "n": pairs["n"],
+    }
+
+
+def differing() -> dict[str, Any]:
+    """How the columns of `tested` are shown."""
+    number = st.column_config.NumberColumn
+    ends = ("Difference, pp", "From", "To")
+    return {one: number(format="%.1f", help=terms.HELP["interval"]) for one in ends}
 
 
 def lacking(catalogue: db.Catalogue, view: state.View) -> str:
@@ -289,18 +301,10 @@ def backbones(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
         {
             "Pair": pairs["name"],
             "Set": pairs["dataset_name"],
-            "Difference, pp": pairs["delta_pp"].round(1),
-            "From": pairs["ci_low"].round(1),
-            "To": pairs["ci_high"].round(1),
-            "p (Holm)": [f"{p:.4f}" if p >= 0.0001 else "< 0.0001" for p in pairs["p_holm"]],
-            "n": pairs["n"],
+            **tested(pairs),
         }
     )
-    number = st.column_config.NumberColumn
-    config = {"p (Holm)": st.column_config.TextColumn(help=terms.HELP["place"])}
-    config |= {
-        column: number(format="%.1f", help=terms.HELP["interval"]) for column in ("Difference, pp", "From", "To")
-    }
+    config = differing() | {"p (Holm)": st.column_config.TextColumn(help=terms.HELP["place"])}
     parts.table(shown, "matched-backbones", config, alt="Self-supervised minus supervised")
 
 
