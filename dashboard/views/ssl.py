@@ -200,7 +200,7 @@ def contrasts(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
 
 
 def tested(pairs: Frame) -> dict[str, Any]:
-    """The columns of a table of pairs that say what one is more than the other (delta_pp, ci_low, ci_high, p_holm, n)."""
+    """The columns of a table of pairs that say their differences (delta_pp, ci_low, ci_high, p_holm, n)."""
     return {
         "Difference, pp": pairs["delta_pp"].round(1),
         "From": pairs["ci_low"].round(1),
