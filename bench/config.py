@@ -120,6 +120,16 @@ class ImportedVotes(Frozen):
     pooled: bool = False
 
 
+class NoisyLabels(Frozen):
+    """Labels of the training images of a dataset, wrong ones among them, on which heads are fitted besides: what
+    fetches them, the sha256 of their file, and in words how they came about."""
+
+    dataset: Name
+    fetched: Name
+    sha256: Sha256
+    process: str = ""
+
+
 class Dataset(Frozen):
     """How a folder `data/<name>/`, or of a preset `fetched/<preset>/<name>/`, takes part in the benchmark.
 
@@ -337,12 +347,13 @@ class Attack(Frozen):
 
 
 class Evaluation(Frozen):
-    """By what the models of one suite are evaluated: probes and corruptions of its original set in place of those of
-    all suites, attacks beside those of `attacks.runs`."""
+    """By what the models of one suite are evaluated: probes and corruptions of its original set, and how many images
+    of each set its maps hold, in place of those of all suites; attacks beside those of `attacks.runs`."""
 
     probes: Probes | None = None
     corruptions: Corrupted | None = None
     attacks: dict[Name, Attack] = {}
+    map_images: Positive | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Attacks(Frozen):
@@ -478,6 +489,7 @@ class Config(Frozen):
     uncertainty: Uncertainty = Uncertainty()
     attacks: Attacks = Attacks()
     evaluations: dict[Name, Evaluation] = {}
+    noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()
     protocol: Protocol = Protocol()
     proposals: Proposals = Proposals()
@@ -522,6 +534,11 @@ class Config(Frozen):
         fetched = None if preset is None else self.fetched / preset / "votes" / dataset / f"{source}.parquet"
         return fetched if fetched is not None and not own.is_file() else own
 
+    def noisy_labels_of(self, suite: str) -> dict[str, Path]:
+        """Source -> file of the noisy labels of what a suite trains on."""
+        mine = {name: held for name, held in self.noisy_labels.items() if held.dataset == self.suites[suite].train}
+        return {name: self.fetched / held.fetched / "noisy_labels" / f"{name}.parquet" for name, held in mine.items()}
+
     def original_of(self, suite: str) -> str:
         """The dataset that a suite's figures start from: what is trained on, else its first original."""
         train = self.suites[suite].train
@@ -544,6 +561,10 @@ class Config(Frozen):
         """The heads that are fitted on the features of a suite's models."""
         own = self.evaluations.get(suite, Evaluation()).probes
         return self.training.probes if own is None else own
+
+    def map_images(self, suite: str) -> int:
+        """How many images of each dataset the maps of a suite hold at most."""
+        return self.evaluations.get(suite, Evaluation()).map_images or self.maps.n_images
 
     def corrupted(self, dataset: str) -> Corrupted:
         """How a dataset is corrupted; with no names where it is not."""
@@ -606,6 +627,9 @@ class Config(Frozen):
             if name in self.models:
                 raise ValueError(f"uncertainty.ensembles.{name}: a model has this name already")
         known(self.attacks.pool, self.models, "attacks.pool")
+        trained_on = [suite.train for suite in self.suites.values() if suite.train is not None]
+        for name, held in self.noisy_labels.items():
+            known(held.dataset, trained_on, f"noisy_labels.{name}.dataset")
         known(list(self.evaluations), self.suites, "evaluations")
         for suite, own in self.evaluations.items():
             if own.corruptions is not None:

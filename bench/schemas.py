@@ -468,13 +468,16 @@ TABLES: dict[str, Table] = {
     ),
     "representations": Table(
         "one head on one frozen encoder",
-        ("model", "dataset", "probe", "labels_per_class", "label_noise", "seed"),
+        ("model", "dataset", "probe", "labels_per_class", "label_source", "label_noise", "seed"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
             "probe": _str("linear | knn (with k in the name where not 20) | finetune"),
             "labels_per_class": _count("0 = all"),
-            "label_noise": _share("share of the labels of train that are simulated as wrong", earlier="0"),
+            "label_source": _str("original, or a source of `noisy_labels`: what it was fitted on", earlier="original"),
+            "label_noise": _share(
+                "share of these that are wrong; of the original ones: simulated as wrong", earlier="0"
+            ),
             "seed": _int(),
             "accuracy": _share(),
             "n": _count("test images"),

@@ -598,14 +598,14 @@ def epochs(source: Source, models: tuple[str, ...]) -> Frame:
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=KEYS)
 def noisy_heads(source: Source, models: tuple[str, ...]) -> Frame:
-    """Heads on all labels as they are and with some simulated as wrong: model, probe, label_noise, value, n."""
+    """Heads on all labels as they are and with wrong ones: model, probe, label_source, label_noise, value, n."""
     frame = query(
         source,
         f"""
-        SELECT model, probe, label_noise, avg(accuracy) AS value, CAST(max(n) AS INTEGER) AS n
+        SELECT model, probe, label_source, label_noise, avg(accuracy) AS value, CAST(max(n) AS INTEGER) AS n
         FROM representations WHERE model IN ({_marks(models)}) AND labels_per_class = 0
           AND probe IN (SELECT probe FROM representations WHERE label_noise > 0)
-        GROUP BY model, probe, label_noise ORDER BY ALL
+        GROUP BY model, probe, label_source, label_noise ORDER BY ALL
         """,
         models,
     )
@@ -689,7 +689,8 @@ def heads(source: Source, models: tuple[str, ...]) -> Frame:
         SELECT model, probe, labels_per_class, avg(accuracy) AS value, min(accuracy) AS lowest,
                max(accuracy) AS highest, count(*) AS seeds, CAST(max(n) AS INTEGER) AS n,
                max(effective_rank) AS effective_rank, max(collapse_std) AS collapse_std
-        FROM representations WHERE model IN ({_marks(models)}) AND label_noise = 0
+        FROM representations
+        WHERE model IN ({_marks(models)}) AND label_source = 'original' AND label_noise = 0
         GROUP BY model, probe, labels_per_class ORDER BY model, probe, labels_per_class
         """,
         models,

@@ -485,6 +485,8 @@ def _write_models(config: Config, rng: np.random.Generator) -> None:
         probes = [("linear", 0, 0.0, 0), *(("linear", 10, 0.0, seed) for seed in range(3)), ("knn", 0, 0.0, 0)]
         probes.append(("linear", 0, 0.4, 0))
         heads = pd.DataFrame(probes, columns=["probe", "labels_per_class", "label_noise", "seed"])
+        heads = heads.assign(label_source="original")
+        heads.loc[len(heads)] = ["linear", 0, 0.2, 0, "people"]
         few = (
             np.where(heads["labels_per_class"] == 0, 0.1 * heads["label_noise"], 0.2)
             + 0.02 * heads["seed"]

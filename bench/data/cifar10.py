@@ -152,11 +152,8 @@ def read_official(folder: Path) -> Content:
     members = _members(path, (NAMES, TEST_BATCH, *TRAIN_BATCHES))
     names = members[NAMES].decode("utf-8", "replace").split()
     _check_classes(names, path)
-    for name in (TEST_BATCH, *TRAIN_BATCHES):
-        if not members[name] or len(members[name]) % _RECORD:
-            raise BenchError(f"its {name} is no number of records of {_RECORD:,} bytes.", where=path, remedy=_AGAIN)
-    test = _batch(path, members[TEST_BATCH])
-    train = _batch(path, b"".join(members[name] for name in TRAIN_BATCHES))
+    test = _batches(path, members, [TEST_BATCH])
+    train = _batches(path, members, TRAIN_BATCHES)
     counts_path = _beside(folder, COUNTS)
     try:
         counts = np.load(counts_path, allow_pickle=False)
@@ -165,9 +162,34 @@ def read_official(folder: Path) -> Content:
     return _checked(test, train, counts, counts_path)
 
 
-def _batch(path: Path, content: bytes) -> Batch:
-    """What the records of one batch or several hold."""
-    records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
+def training_order(folder: Path) -> tuple[list[str], np.ndarray]:
+    """The ids of the training images and their labels (N,), in the order in which a folder of either layout holds them.
+
+    BenchError where it holds neither, or they cannot be read.
+    """
+    for place in (folder, folder / DATASET):
+        if (place / ARCHIVE).is_file():
+            path = place / ARCHIVE
+            batch = _batches(path, _members(path, TRAIN_BATCHES), TRAIN_BATCHES)
+            break
+        if (place / TABLE_TRAIN).is_file():
+            path = place / TABLE_TRAIN
+            columns = _columns(path, ["label", "image"])
+            batch = Batch(path, _decoded(columns["image"], path), np.array(columns["label"]))
+            break
+    else:
+        raise BenchError(f"holds neither {ARCHIVE} nor {TABLE_TRAIN}.", where=folder, remedy=_AGAIN)
+    _check_labels(batch)
+    ids, order = _by_pixels(batch.images, batch.labels)
+    return [ids[place] for place in np.argsort(order)], batch.labels.astype(np.int64)
+
+
+def _batches(path: Path, members: dict[str, bytes], names: Sequence[str]) -> Batch:
+    """What some members of the archive hold. BenchError where one is no whole number of records."""
+    for name in names:
+        if not members[name] or len(members[name]) % _RECORD:
+            raise BenchError(f"its {name} is no number of records of {_RECORD:,} bytes.", where=path, remedy=_AGAIN)
+    records = np.frombuffer(b"".join(members[name] for name in names), np.uint8).reshape(-1, _RECORD)
     return Batch(path, records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), records[:, 0])
 
 
@@ -268,11 +290,15 @@ def _pixels(encoded: bytes, index: int, where: Path) -> np.ndarray:
         ) from None
 
 
+def _check_labels(batch: Batch) -> None:
+    labels = batch.labels
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise BenchError(f"has a label outside 0 to {len(CLASSES) - 1}.", where=batch.path, remedy=_AGAIN)
+
+
 def _checked(test: Batch, train: Batch, counts: np.ndarray, counts_path: Path) -> Content:
     for batch in (test, train):
-        labels = batch.labels
-        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(CLASSES):
-            raise BenchError(f"has a label outside 0 to {len(CLASSES) - 1}.", where=batch.path, remedy=_AGAIN)
+        _check_labels(batch)
     wanted = (len(test.labels), len(CLASSES))
     fits = counts.shape == wanted and counts.dtype.kind in "iuf" and bool((counts % 1 == 0).all())
     if not fits or (counts < 0).any():

@@ -249,7 +249,7 @@ def _shrunk(encoded: bytes) -> bytes:
 
 def _write_hashes(config: Config, suite: str, train: str | None) -> None:
     """results/index/{train,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated on, and
-    by what it is evaluated where the suite says so (`evaluations`).
+    by what it is evaluated where the suite says so (`evaluations`, `noisy_labels`).
 
     A model's stages depend on these alone: another suite's data, a label source or a role re-runs none of them.
     """
@@ -260,5 +260,7 @@ def _write_hashes(config: Config, suite: str, train: str | None) -> None:
         }
         if use == "evaluate" and suite in config.evaluations:
             known["evaluation"] = config.evaluations[suite].model_dump(mode="json", include={"probes", "corruptions"})
+        if use == "evaluate" and config.noisy_labels_of(suite):
+            known["noisy_labels"] = {name: config.noisy_labels[name].sha256 for name in config.noisy_labels_of(suite)}
         with tables.replacing(config.results / "index" / use / f"{suite}.json") as temporary:
             temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")

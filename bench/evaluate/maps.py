@@ -73,7 +73,7 @@ def run(config: Config) -> dict[str, int]:
 def _chosen(config: Config, suite: str) -> list[Samples]:
     """The declared test images of every dataset of a suite."""
     sets = [cache.load(config, dataset) for dataset in config.datasets_of(suite)]
-    return [one.rows(compute.declared(one.ids, config.maps.n_images)) for one in sets]
+    return [one.rows(compute.declared(one.ids, config.map_images(suite))) for one in sets]
 
 
 def layout(

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from bench.config import Dataset, Frozen, Sha256, file_stem
+from bench.config import Dataset, Frozen, NoisyLabels, Sha256, file_stem
 from bench.data.fetch import PINS, THUMBNAILS
 from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
 HERE = Path(__file__).parent
-SECTIONS = ("suites", "datasets", "models", "imported", "evaluations")
+SECTIONS = ("suites", "datasets", "models", "imported", "evaluations", "noisy_labels")
 """The keys of params.yaml that a preset adds to, in the order in which they are needed."""
 WEIGHTS = "weights"
 """Folder of what a preset fetches that holds checkpoints."""
@@ -47,6 +47,7 @@ class Preset(Frozen):
     """Models with published weights; what lacks in their `weights` is the pin of the file."""
     imported: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     evaluations: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    noisy_labels: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
     """Dataset -> source -> how its votes were cast, as in `ImportedVotes`, without the sha256."""
     refined_labels: Sha256 | None = None
@@ -66,18 +67,21 @@ class Preset(Frozen):
             if (pictures := self.files.get(f"{name}/{THUMBNAILS}")) is not None:
                 datasets[name]["images"] = pictures
             if votes := self.votes.get(name):
-                pins = {source: self.files[f"votes/{name}/{source}.parquet"] for source in votes}
-                datasets[name]["votes"] = {source: {"sha256": pins[source], **how} for source, how in votes.items()}
+                cast = {source: self.files[f"votes/{name}/{source}.parquet"] for source in votes}
+                datasets[name]["votes"] = {source: {"sha256": cast[source], **how} for source, how in votes.items()}
         for model, entry in self.imported.items():
             paths = {name: f"predictions/{name}/{file_stem(model)}.parquet" for name in self.datasets}
-            pins = {name: self.files[path] for name, path in paths.items()}
-            imported[model] = {**entry, "fetched": self.name, "datasets": pins}
+            answers = {name: self.files[path] for name, path in paths.items()}
+            imported[model] = {**entry, "fetched": self.name, "datasets": answers}
         models = {
             model: {**entry, "weights": self._pinned(entry["weights"])} if "weights" in entry else entry
             for model, entry in self.models.items()
         }
         sections = {"suites": self.suites, "datasets": datasets, "models": models, "imported": imported}
-        return MappingProxyType(sections | {"evaluations": self.evaluations})
+        noisy = {name: {**entry, "fetched": self.name} for name, entry in self.noisy_labels.items()}
+        for name in noisy.keys() & pins.keys():
+            noisy[name]["sha256"] = pins[name]
+        return MappingProxyType(sections | {"evaluations": self.evaluations, "noisy_labels": noisy})
 
     @property
     def fetches(self) -> bool:
@@ -91,18 +95,21 @@ class Preset(Frozen):
         return self.model_copy(update={"files": manifest(fetched / self.name / PINS)})
 
     def pins(self) -> dict[str, str]:
-        """Dataset -> the digest of its folder; none of a preset that was not fetched yet and is pinned by that."""
+        """Dataset -> the digest of its folder, source of noisy labels -> that of its file; none of one that was not
+        fetched yet and is pinned by that."""
         if self.pinned_here and not self.files:
             return {}
-        return {
+        folders = {
             name: of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
             for name in self.datasets
         }
+        return folders | {name: self.files[f"noisy_labels/{name}.parquet"] for name in self.noisy_labels}
 
-    def pins_held(self, held: Mapping[str, Dataset]) -> dict[str, str]:
-        """The same, as the datasets of params.yaml say it, of those that are this preset's."""
-        mine = {name: held[name] for name in self.datasets if name in held and held[name].fetched == self.name}
-        return {name: dataset.sha256 for name, dataset in mine.items() if dataset.sha256 is not None}
+    def pins_held(self, held: Mapping[str, Dataset | NoisyLabels]) -> dict[str, str]:
+        """The same, as params.yaml holds it, of what is this preset's."""
+        named = [name for name in (*self.datasets, *self.noisy_labels) if name in held]
+        mine = {name: held[name] for name in named if held[name].fetched == self.name}
+        return {name: one.sha256 for name, one in mine.items() if one.sha256 is not None}
 
     def _pinned(self, weights: dict[str, Any]) -> dict[str, Any]:
         file = f"{WEIGHTS}/{weights['file']}"

@@ -34,7 +34,8 @@ LEFT JOIN replication y ON y.model = m.model AND y.original = $original AND y.re
                        AND y.scoring = 'any_of'
 LEFT JOIN metrics a ON a.model = m.model AND a.dataset = $original AND a.condition = 'clean' AND a.subset = 'all'
                    AND a.label_source = y.labels_original AND a.metric = 'any_of'
-LEFT JOIN representations p ON p.model = m.model AND p.dataset = $original AND p.probe = 'linear' AND p.label_noise = 0
+LEFT JOIN representations p ON p.model = m.model AND p.dataset = $original
+    AND p.probe = 'linear' AND p.label_source = 'original' AND p.label_noise = 0
                            AND p.labels_per_class = 0
 LEFT JOIN metrics r ON r.model = m.model AND r.dataset = $original AND r.condition = $attack
                    AND r.subset = 'attack' AND r.label_source = 'original' AND r.metric = 'robust_accuracy'

@@ -15,6 +15,9 @@ from bench.studies import ssl as study
 from dashboard import db, findings, parts, plots, state, terms
 from dashboard.frames import Frame, records
 
+SIMULATED = "simulated"
+"""What wrong labels are called that nobody gave."""
+
 
 def matched(catalogue: db.Catalogue, models: tuple[str, ...]) -> list[tuple[Any, Any]]:
     """(self-supervised, supervised) models of one architecture."""
@@ -457,19 +460,18 @@ def few_labels(source: db.Source, models: tuple[str, ...], view: state.View) -> 
 
 
 def wrong_labels(source: db.Source, models: tuple[str, ...], dataset: str) -> None:
-    """What simulated wrong labels cost: heads on features that were learned without labels, and whole networks."""
+    """What wrong labels cost: heads on features that were learned without labels, and whole networks."""
     st.subheader("Wrong labels", anchor=False, help=terms.HELP["linear"])
     heads = db.noisy_heads(source, models)
     heads = heads.loc[heads["family"].isin(["ssl", "random", "pixels"])]
     trained = db.trained(source, models)
     rows = []
     for (name, probe), mine in heads.groupby(["name", "probe"], sort=False):
-        known = mine.set_index("label_noise")["value"]
-        rows += [
-            (name, terms.PROBE.get(str(probe), str(probe)), share, known[0.0], value, int(mine["n"].max()))
-            for share, value in known.items()
-            if share > 0 and 0.0 in known.index
-        ]
+        as_they_are = (mine["label_source"] == db.ORIGINAL) & (mine["label_noise"] == 0)
+        for row in records(mine.loc[~as_they_are]) if as_they_are.any() else ():
+            labels = SIMULATED if row.label_source == db.ORIGINAL else row.label_source
+            head, clean = terms.PROBE.get(str(probe), str(probe)), mine.loc[as_they_are, "value"].mean()
+            rows.append((name, head, labels, row.label_noise, clean, row.value, row.n))
     recipe = ["arch", "views", "n_images", "views_seen"]
     for row in records(trained.loc[trained["label_noise"] > 0]):
         alike = trained.loc[(trained[recipe] == [getattr(row, key) for key in recipe]).all(axis=1)]
@@ -480,16 +482,17 @@ def wrong_labels(source: db.Source, models: tuple[str, ...], dataset: str) -> No
         if row.model in found.index:
             mine = found.loc[row.model]
             what = f"Trained with them, beside {len(twins)} alike" if len(twins) else "Trained with them"
-            rows.append((row.name, what, row.label_noise, twins.mean(), mine["value"], mine["n"]))
+            rows.append((row.name, what, SIMULATED, row.label_noise, twins.mean(), mine["value"], mine["n"]))
     if not rows:
         st.caption("Nothing here was trained or fitted with wrong labels.")
         return
-    frame = pd.DataFrame(rows, columns=["Model", "Head", "Wrong, %", "clean", "noisy", "n"])
+    frame = pd.DataFrame(rows, columns=["Model", "Head", "Labels", "Wrong, %", "clean", "noisy", "n"])
     low, high = stats.wilson(frame["noisy"] * frame["n"], frame["n"])
     shown = pd.DataFrame(
         {
             "Model": frame["Model"],
             "Head": frame["Head"],
+            "Labels": frame["Labels"],
             "Wrong labels, %": (100 * frame["Wrong, %"]).round(0),
             "Accuracy with them": [
                 terms.percent(*row) for row in zip(frame["noisy"], np.atleast_1d(low), np.atleast_1d(high), strict=True)
@@ -499,12 +502,14 @@ def wrong_labels(source: db.Source, models: tuple[str, ...], dataset: str) -> No
             "n": frame["n"],
         }
     ).sort_values("Cost, pp", kind="stable")
+    others = sorted(set(frame["Labels"]) - {SIMULATED})
+    named = f" {', '.join(others)}: what people said of the same images." if others else ""
     st.caption(
-        "A share of the labels of train is replaced at random by other classes (simulated); accuracy is on test images "
-        "with their own labels. A head sees wrong labels only at the end, a supervised network in all of its training: "
-        "its features would have learned from them, so heads on other supervised networks are not shown."
+        f"Simulated: a share of the labels of train is replaced at random by other classes.{named} Accuracy is on test "
+        "images with their own labels. A head sees wrong labels only at the end, a supervised network in all of its "
+        "training: its features would have learned from them, so heads on other supervised networks are not shown."
     )
-    parts.table(shown, "wrong-labels", alt="Accuracy with simulated wrong labels")
+    parts.table(shown, "wrong-labels", alt="Accuracy with wrong labels")
 
 
 def calibrated(source: db.Source, models: tuple[str, ...], dataset: str) -> None:

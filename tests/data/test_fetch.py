@@ -247,6 +247,6 @@ def test_the_manifest_of_the_preset_is_complete() -> None:
     preset = presets.load("imagenet")
     params = preset.params()
     counts = {name: len(entries) for name, entries in params.items()}
-    assert counts == {"suites": 1, "datasets": 2, "models": 0, "imported": 67, "evaluations": 0}
+    assert counts == {"suites": 1, "datasets": 2, "models": 0, "imported": 67, "evaluations": 0, "noisy_labels": 0}
     assert len(preset.files) == 2 * 3 + 2 * 67
     assert {entry["family"] for entry in params["imported"].values()} == {"supervised"}

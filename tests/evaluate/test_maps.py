@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from bench import compute
-from bench.config import Config, Maps
+from bench.config import Config, Evaluation, Maps
 from bench.data import samples
 from bench.errors import BenchError
 from bench.evaluate import maps, neighbours
@@ -114,3 +115,12 @@ def test_too_few_images_are_a_message(config: Config) -> None:
     with pytest.raises(BenchError, match=r"a map needs 5.*maps\.n_images"):
         maps.run(few)
     assert (config.results / "maps.parquet").read_bytes() == before
+
+
+def test_a_suite_may_say_itself_how_many_images_its_maps_hold(config: Config, tmp_path: Path) -> None:
+    root = shutil.copytree(config.root, tmp_path / "copy")
+    own = config.model_copy(update={"root": root, "evaluations": {"blocks": Evaluation(map_images=7)}})
+    maps.run(own)
+    found = tables.read("maps", own.results / "maps.parquet")
+    held = {name: len(samples.load(config, name).ids) for name in config.datasets_of("blocks")}
+    assert set(found.groupby("model").size()) == {sum(min(7, n) for n in held.values())}

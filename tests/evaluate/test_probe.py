@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from bench import compute
-from bench.config import Config, Evaluation, Finetuning, Probes
+from bench.config import Config, Evaluation, Finetuning, NoisyLabels, Probes
 from bench.data import samples
+from bench.errors import BenchError
 from bench.evaluate import probe
 from bench.models import probes, supervised, zoo
 from bench.store import tables
@@ -74,6 +75,40 @@ def test_accuracies_are_those_of_the_test_images_by_the_fitting_part_alone(confi
     right = probes.fit_linear(x, wrong, n_classes, SETTINGS, 0).logits(queries).argmax(axis=1) == test.labels
     noise = np.float32(0.3)
     assert found["linear", 0, noise, 0] == pytest.approx(right.mean(), abs=1e-6)
+
+
+def test_heads_are_fitted_on_noisy_labels_too_and_say_how_many_are_wrong(config: Config) -> None:
+    data = samples.load(config, "blocks", "train")
+    given = data.labels.copy()
+    given[::3] = (given[::3] + 1) % 3
+    path = config.fetched / "people" / "noisy_labels" / "said.parquet"
+    rows = {"sample_id": data.ids, "source": "said", "class_id": given, "weight": 1.0}
+    tables.write("labels", pd.DataFrame(rows), path)
+    held = NoisyLabels(dataset="blocks", fetched="people", sha256=tables.sha256(path))
+    config = config.model_copy(update={"noisy_labels": {"said": held}})
+    assert probe.run(config, "cnn") == {"heads": 15}
+    found = rows_of(config, "cnn").set_index(["label_source", "probe"]).loc["said"]
+    assert found["labels_per_class"].eq(0).all()
+    fit, _ = probes.split(config, config.models["cnn"], data.labels)
+    assert found["label_noise"].to_numpy() == pytest.approx(float((given != data.labels)[fit].mean()), abs=1e-6)
+
+    network, test = zoo.load(config, "cnn"), samples.load(config, "blocks", "test")
+    x, queries = (
+        compute.forward(network, images, config.compute, features=True) for images in (data.images[fit], test.images)
+    )
+    head = probes.fit_linear(x, given[fit], network.n_classes, SETTINGS, 0)
+    right = head.logits(queries).argmax(axis=1) == test.labels
+    assert found["accuracy"]["linear"] == pytest.approx(right.mean(), abs=1e-6)
+
+    tables.write("labels", pd.DataFrame(rows).iloc[1:], path)
+    with pytest.raises(BenchError, match=r"said\.parquet: is not the file that params\.yaml pins"):
+        probe.run(config, "cnn")
+    short = held.model_copy(update={"sha256": tables.sha256(path)})
+    with pytest.raises(BenchError, match="says nothing of 1 of"):
+        probe._noisy_labels(config.model_copy(update={"noisy_labels": {"said": short}}), "said", path, data)
+    path.unlink()
+    with pytest.raises(BenchError, match=r"said\.parquet: is missing.*bench data fetch people"):
+        probe.run(config, "cnn")
 
 
 def test_finetuning_trains_a_copy_of_an_encoder_that_saw_no_labels_and_leaves_the_checkpoint_alone(

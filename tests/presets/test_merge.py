@@ -227,6 +227,7 @@ def test_an_unknown_preset_names_the_known(params: Path) -> None:
         "cifar10-zoo",
         "cifar10.1",
         "cifar10.2",
+        "cifar10n",
         "imagenet",
         "imagenet-lite",
     ]
