@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import compute
@@ -87,6 +88,23 @@ def kept(state: State, name: str, like: Tensor) -> Tensor:
 def counted(state: State) -> Tensor:
     """Passes that each image in the batch has had, (B,)."""
     return kept(state, "passes", state["labels"])
+
+
+def gradient_norms(
+    network: nn.Module, images: Images, labels: npt.NDArray[np.int64], settings: Compute
+) -> npt.NDArray[np.float64]:
+    """Euclidean norms (N,) of the gradient of the cross-entropy by each image (N, C, H, W)."""
+    network = compute.placed(network, compute.device_of(settings))
+
+    def advance(state: State) -> Tensor:
+        x = state["images"].requires_grad_()
+        loss = F.cross_entropy(network(x), state["labels"], reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x)
+        state["images"] = x.detach()
+        state["norm"] = gradient.flatten(1).double().norm(dim=1)
+        return torch.ones_like(state["labels"], dtype=torch.bool)
+
+    return run({"images": images, "labels": labels}, settings, advance, ["norm"])["norm"]
 
 
 def iterate(
