@@ -33,8 +33,8 @@ DRAWS = 2000
 NULLS = 200
 SHARE_DRAWN = 4
 """A draw has the number of suitable images divided by this."""
-EXTREME = 0.1
-"""Share of images that are called fragile, and hard."""
+FRAGILE, HARD = 30 / 42, 5 / 42
+"""Images that transfer by at least, and at most, these shares of all pairs of models: the paper's 30 and 5 of 42."""
 TRIMMED = 0.05
 """Share of images that vetting leaves out at either end of a proxy."""
 PROXIES = ("p_top1", "entropy_nats", "margin", "gradient_norm", "null_top2")
@@ -153,29 +153,19 @@ def pairs(one: Shown, attacks: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
 
 def counts(one: Shown) -> pd.DataFrame:
-    """Rows of table `transfer_images`, but for `vetted`. Of images with one number of transfers, all are fragile, or
-    hard, or none is."""
-    t = one.success.sum(axis=0)
-    kind = np.full(len(t), "middle", object)
-    kind[t <= _at_most(t, EXTREME)] = "hard"
-    kind[-t <= _at_most(-t, EXTREME)] = "fragile"
+    """Rows of table `transfer_images`, but for `vetted`."""
+    t, n_pairs = one.success.sum(axis=0), len(one.sources)
+    share = t / n_pairs
     return pd.DataFrame(
         {
             "dataset": one.dataset,
             "condition": one.condition,
             "sample_id": one.ids,
             "count": t,
-            "n_pairs": len(one.sources),
-            "kind": kind,
+            "n_pairs": n_pairs,
+            "kind": np.select([share >= FRAGILE, share <= HARD], ["fragile", "hard"], "middle"),
         }
     )
-
-
-def _at_most(values: npt.NDArray[np.int64], share: float) -> float:
-    """The largest value such that at most `share` of all are not above it; below all of them where there is none."""
-    known, times = np.unique(values, return_counts=True)
-    inside = times.cumsum() <= share * len(values)
-    return float(known[inside][-1]) if inside.any() else float(known[0]) - 1
 
 
 def sampling(one: Shown, seed: int) -> pd.DataFrame:
@@ -239,7 +229,7 @@ def _share_of(nulls: Floats, value: float) -> float:
 
 def foretold(one: Shown, proxies: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Rows of table `transfer_proxies`: of each proxy (N, a column each) its rank correlation with T, how well it tells
-    the fragile tenth from all others, and the range of the rate over draws without the images at its two ends."""
+    the fragile ones from all others, and the range of the rate over draws without the images at its two ends."""
     t = one.success.sum(axis=0).astype(float)
     fragile = (counts(one)["kind"] == "fragile").to_numpy()
     n, p = len(t), len(one.sources)
