@@ -316,6 +316,22 @@ def ssl_study() -> None:
     _run("ssl-study", stage.run)
 
 
+@app.command("transfer-study")
+def transfer_study() -> None:
+    """Does it matter on which images transfer attacks are tried (study 6)?"""
+    from bench.studies import transfer as stage
+
+    _run("transfer-study", stage.run)
+
+
+@app.command()
+def misclassification() -> None:
+    """What are images taken for that an attack carries over to another model (study 5)?"""
+    from bench.studies import misclassification as stage
+
+    _run("misclassification", stage.run)
+
+
 @app.command("label-study")
 def label_study() -> None:
     """How many labels images have, and what that does to accuracy (study 1)."""

@@ -480,6 +480,14 @@ def homogeneity(counts: npt.ArrayLike, rng: np.random.Generator, permutations: i
     return Homogeneity((1 + hits) / (1 + permutations), least, permutations)
 
 
+def poisson_binomial(p: npt.ArrayLike) -> Floats:
+    """How many of independent events with chances p (P,) happen: the chance of each number, (P + 1,)."""
+    out = np.ones(1)
+    for chance in np.asarray(p, float):
+        out = np.convolve(out, [1 - chance, chance])
+    return out
+
+
 def standardised_difference(
     a: npt.ArrayLike, b: npt.ArrayLike, clusters_a: npt.ArrayLike, clusters_b: npt.ArrayLike, confidence: float = 0.95
 ) -> tuple[float, float, float] | None:

@@ -25,6 +25,7 @@ PAGES = {
     "replication": ("Replication", ":material/compare_arrows:", ("families", "models", "dataset")),
     "labels": ("Labels", ":material/sell:", ("families", "models", "dataset", "labels")),
     "ssl": ("SSL", ":material/hub:", ("families", "models", "dataset")),
+    "attacks": ("Attacks", ":material/bolt:", ("dataset",)),
     "map": ("Map", ":material/scatter_plot:", ("dataset", "labels")),
     "methods": ("Methods", ":material/account_tree:", ()),
     "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),

@@ -57,6 +57,13 @@ NEEDED = (
     "vote_rules",
     "neighbours",
     "attack_trust",
+    "attacks",
+    "transfers",
+    "transfer_pairs",
+    "transfer_images",
+    "transfer_sampling",
+    "transfer_proxies",
+    "misclassifications",
     "ssl_models",
     "ssl_pairs",
     "ssl_families",
@@ -632,6 +639,59 @@ def attack_trust(source: Source, attack: str) -> Frame:
     """The checks of one attack: columns of table `attack_trust`, and those of the model."""
     frame = query(source, "SELECT * FROM attack_trust WHERE attack = ? ORDER BY model", [attack])
     return with_models(frame, source)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def attacked_sets(source: Source) -> list[str]:
+    """The sets on which attacks were shown to other models."""
+    return query(source, "SELECT DISTINCT dataset FROM transfer_pairs ORDER BY ALL")["dataset"].tolist()
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def transfer_pairs(source: Source, dataset: str) -> Frame:
+    """Study 6: every condition and pair of models of a set, all columns of table `transfer_pairs`."""
+    return query(source, "SELECT * FROM transfer_pairs WHERE dataset = ? ORDER BY ALL", [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def transfer_images(source: Source, condition: str) -> Frame:
+    """Study 6: the suitable images of one condition, all columns of table `transfer_images`, and their labels."""
+    sql = "SELECT i.*, s.label FROM transfer_images i JOIN samples s USING (sample_id) WHERE condition = ? ORDER BY ALL"
+    return query(source, sql, [condition])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def transfer_sampling(source: Source, condition: str) -> Frame:
+    """Study 6: ranges over draws, all columns of table `transfer_sampling`."""
+    return query(source, "SELECT * FROM transfer_sampling WHERE condition = ? ORDER BY ALL", [condition])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def transfer_proxies(source: Source, condition: str) -> Frame:
+    """Study 6: what foretells transfers, all columns of table `transfer_proxies`."""
+    return query(source, "SELECT * FROM transfer_proxies WHERE condition = ? ORDER BY ALL", [condition])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def misclassifications(source: Source, condition: str) -> Frame:
+    """Study 5: all columns of table `misclassifications`, all classes first, then the largest groups."""
+    sql = "SELECT * FROM misclassifications WHERE condition = ? ORDER BY n_classes DESC, collection, measure"
+    return query(source, sql, [condition])
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def transferred(source: Source, condition: str, via: str, onto: str) -> Frame:
+    """Suitable images that were made on one model and are answered wrongly by another: sample_id, label, pred,
+    rank_clean, l2, linf; the smallest changes first."""
+    sql = """
+        SELECT a.sample_id, s.label, t.pred, t.rank_clean, a.l2, a.linf
+        FROM transfers t JOIN attacks a USING (attack_id) JOIN samples s USING (sample_id)
+        JOIN transfer_images i ON i.sample_id = a.sample_id AND i.condition = ?
+        WHERE t.success AND t.target_model = ? AND a.source_model = ?
+          AND 'attack:' || a.attack || ':' || split_part(t.attack_id, '/', 2) = ?
+        ORDER BY a.l2, a.sample_id
+    """
+    return query(source, sql, [condition, onto, via, condition])
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)

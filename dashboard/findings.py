@@ -272,6 +272,43 @@ def trust(frame: Frame) -> str:
     return f"**Checks of the attack.** Of the networks whose gradients were used, {'; '.join(said)}."
 
 
+def transfer(pairs: Frame, sampled: Frame, attack: str) -> str:
+    """How often attacks transfer, and whether images differ in it.
+
+    pairs: table `transfer_pairs` of one condition; sampled: table `transfer_sampling` of it; attack: what it is called.
+    """
+    own = pairs.loc[pairs["source_model"] == pairs["target_model"]]
+    between = pairs.loc[pairs["source_model"] != pairs["target_model"]]
+    n = int(pairs["n"].max())
+    said = f"Of the {n:,} images that all models get right when clean, {attack} turns "
+    if len(own):
+        said += f"{terms.percent(own['rate'].mean())} on the model that it follows and "
+    said += (
+        f"**{terms.percent(between['rate'].mean())} on another one** (mean over {len(between)} pairs, "
+        f"{terms.percent(between['rate'].min())} to {terms.percent(between['rate'].max())})."
+    )
+    spread = sampled.loc[sampled["statistic"] == "spread"]
+    if len(spread):
+        p = float(spread["p_value"].iloc[0])
+        alike = "images differ more than chance lets them" if p < 0.05 else "images cannot be told from alike ones"
+        said += f" In how many pairs it is, {alike} (permutation, p {_p(p)})."
+    return said
+
+
+def taken_for(rows: Frame, measure: str) -> str:
+    """What images that transfer are taken for: rows of table `misclassifications` of one condition."""
+    row = rows.loc[(rows["collection"] == "all") & (rows["measure"] == measure)]
+    if row.empty:
+        return ""
+    one = row.iloc[0]
+    return (
+        f"{terms.percent(one['share'], one['ci_low'], one['ci_high'])} of these {int(one['n']):,} transfers are taken "
+        "for "
+        f"the class that the same model held for second when the image was clean; by chance it would be "
+        f"{terms.percent(one['chance'])}, by its clean probabilities {terms.percent(one['null'])}."
+    )
+
+
 def _number(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 

@@ -8,10 +8,11 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import db, state, terms
+from dashboard import db, findings, state, terms
 from dashboard.frames import Frame, records
 
 TILE = 92
@@ -108,6 +109,23 @@ def table(
         alt=alt,
     )
     downloads(frame, name, make, rows)
+
+
+def trust(frame: Frame, attack: str) -> None:
+    """The checks of an attack (rows of table `attack_trust`, with names): what they found in words, and the figures."""
+    st.markdown(findings.trust(frame), help=terms.HELP["trust"])
+    shown = pd.DataFrame(
+        {
+            "Gradient of": frame["name"],
+            "No gradient, %": (100 * frame["zero_gradient"]).round(1),
+            "Two passes differ by": frame["repeat_difference"],
+            "Same answer at eps 0, %": (100 * frame["same_at_zero"]).round(1),
+            "Right at eps 255/255, %": (100 * frame["right_at_full"]).round(1),
+            "n": frame["n"],
+        }
+    )
+    with st.expander("Checks of this attack"):
+        table(shown, f"trust-{attack}", alt="Checks of the attack by model")
 
 
 def figure(plot: go.Figure, frame: Frame, name: str, alt: str) -> None:

@@ -273,6 +273,72 @@ def heatmap(values: np.ndarray, names: Sequence[str], title: str) -> go.Figure:
     return _figure([trace], 260 + 14 * max(len(names), 8), x, y, title=heading)
 
 
+def transfers(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> go.Figure:
+    """A matrix (R, C) of shares, the models that images were made on down, those that are shown them across."""
+    percent = np.round(100 * values, 0)
+    trace: Trace = {
+        "type": "heatmap",
+        "z": percent,
+        "x": list(columns),
+        "y": list(rows),
+        "zmin": 0,
+        "zmax": 100,
+        "colorscale": "Blues",
+        "colorbar": {"ticksuffix": " %", "thickness": 12},
+        "hovertemplate": "made on %{y}<br>shown to %{x}<br>%{z:.0f} %<extra></extra>",
+    }
+    if len(columns) <= NAMED:
+        trace |= {"texttemplate": "%{z:.0f}", "textfont": {"size": 10}}
+    size = {"size": 9 if len(columns) > 20 else 11}
+    x = {"tickangle": -60, "dtick": 1, "tickfont": size, "automargin": True, "title": "shown to"}
+    y = {"autorange": "reversed", "dtick": 1, "tickfont": size, "automargin": True, "title": "made on"}
+    heading = {"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left"}
+    return _figure([trace], 260 + 24 * max(len(rows), 4), x, y, title=heading)
+
+
+def transfer_counts(counts: np.ndarray, expected: np.ndarray) -> go.Figure:
+    """How many images (N,) transfer by each number of pairs, beside the distribution (P + 1,) of chance."""
+    at = np.arange(len(expected))
+    found = np.bincount(counts, minlength=len(expected))
+    says = [
+        _hover(f"{k} of {len(at) - 1} pairs", f"{n:,} images", f"{e:.1f} by chance")
+        for k, n, e in zip(at, found, len(counts) * expected, strict=True)
+    ]
+    bars: Trace = {"type": "bar", "x": at, "y": found, "name": "images", "marker": {"color": COLOUR["supervised"]}}
+    bars |= {"text": says, "textposition": "none", "hoverinfo": "text"}
+    line: Trace = {"type": "scatter", "mode": "lines", "x": at, "y": len(counts) * expected, "name": "by chance"}
+    line |= {"line": {"color": GREY, "width": 2}, "hoverinfo": "skip"}
+    x = {"title": "Pairs of models by which an image transfers (T)", "zeroline": False}
+    return _figure([bars, line], 320, x, {"title": "Images"}, bargap=0.15)
+
+
+def taken_for(frame: Frame, axis: str) -> go.Figure:
+    """Shares of groups of classes (name, share, ci_low, ci_high, chance, null, n, n_images), beside two levels."""
+    order = frame["name"].tolist()[::-1]
+    says = [
+        _hover(
+            row.name,
+            terms.percent(row.share, row.ci_low, row.ci_high),
+            f"{row.n:,} transfers of {row.n_images:,} images",
+        )
+        for row in records(frame)
+    ]
+    dots = _dots(frame, "share", 100, says, name="transfers", marker={"color": COLOUR["supervised"], "size": 10})
+    levels = []
+    for column, name, symbol in (
+        ("chance", "any other class alike", "circle-open"),
+        ("null", "by clean probabilities", "x-thin"),
+    ):
+        known = frame.loc[frame[column].notna()]
+        hover = [_hover(row.name, name, terms.percent(getattr(row, column))) for row in records(known)]
+        marker = {"color": GREY, "size": 10, "symbol": symbol, "line": {"color": GREY, "width": 2}}
+        level: Trace = {"type": "scatter", "mode": "markers", "x": 100 * known[column].to_numpy(float)}
+        level |= {"y": known["name"].to_numpy(), "name": name, "marker": marker, "text": hover, "hoverinfo": "text"}
+        levels.append(level)
+    x = {"title": axis, "ticksuffix": " %", "range": [-2, 102], "zeroline": False}
+    return _figure([dots, *levels], 130 + 30 * len(order), x, _categories(order))
+
+
 def _axis(frame: Frame, side: str, title: str, scale: stats.Scale) -> dict[str, Any]:
     """An axis of accuracies on a linear, logit or probit scale, its ticks in percent."""
     at, bars = _placed(frame, side, scale)

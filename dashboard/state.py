@@ -67,6 +67,11 @@ class View:
     dots: str = "label"
     judge: str = ""
     picked: str = ""
+    threats: str = "pairs"
+    threat: str = ""
+    via: str = ""
+    onto: str = ""
+    taken: str = ""
     page: int = 1
     sample: str = ""
 
@@ -228,6 +233,10 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "second": catalogue.models["model"].tolist(),
         "dots": list(terms.MAPPED),
         "judge": catalogue.models["model"].tolist(),
+        "threats": list(terms.THREATS),
+        "via": catalogue.models["model"].tolist(),
+        "onto": catalogue.models["model"].tolist(),
+        "taken": list(terms.TAKEN),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -129,6 +129,34 @@ VIEWS = {
 }
 """What the images of a training bear."""
 
+THREATS = {
+    "pairs": "From model to model",
+    "images": "Source images",
+    "classes": "What they are taken for",
+    "checks": "Checks",
+}
+"""Sections of the page Attacks."""
+SOURCE_IMAGES = {
+    "fragile": "Fragile: transfer by at least 30 of 42 pairs of models",
+    "hard": "Hard: transfer by at most 5 of 42",
+}
+SAMPLED = {"rate": "transfer rate, %", "l2": "L2 of transfers", "linf": "L∞ of transfers, /255"}
+PROXY = {
+    "p_top1": "Highest probability",
+    "entropy_nats": "Entropy",
+    "margin": "Margin of the first two logits",
+    "gradient_norm": "Norm of the gradient",
+    "null_top2": "Share of the runner-up among other classes",
+}
+"""Clean figure of an image -> its name."""
+TAKEN = {
+    "top2": "The runner-up",
+    "top3": "Within three places",
+    "top5": "Within five places",
+    "inside": "Inside the group of the label",
+}
+"""What an image is taken for, by the target's clean order or by named groups of classes -> its name."""
+
 HELP = {
     "accuracy": "Share of images for which the model's first answer is right: the label itself, or with a label source "
     "of several labels an image any of them. In percent, with Wilson's interval.",
@@ -203,6 +231,14 @@ MAPPED = {"label": "Label", "right": "Right or wrong"}
 """What the points of a map are coloured by."""
 
 HELP |= {
+    "transfer": "An image is suitable where every model of the pool gets it right when clean: only of these is a wrong "
+    "answer the doing of the attack. On the diagonal, the model that the images were made on.",
+    "transfer_count": "T: by how many ordered pairs of different models an image transfers.",
+    "proxy": "Figures of the clean image, the mean over models. Which ones the paper tried is not known: these are "
+    "this benchmark's own. The range of the rate over draws without the twentieths of the images with the lowest and "
+    "the highest value, beside that without as many at random.",
+    "taken_for": "The place of the class that is answered, in the order in which the same model held the classes for "
+    "likely when the image was clean; the label is first.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "
     "is near to whom. Sizes of clusters, distances between them and the axes mean little, and the maps of two encoders "
     "cannot be laid over each other.",

@@ -260,10 +260,10 @@ def annotate(config: Config) -> None:
 def make_all(root: Path, *, seed: int = 0, n: int = 60, imported: bool = False, annotated: bool = False) -> Config:
     """`make_results`, and then the real stages from `subsets` on, but for `database`."""
     from bench.evaluate import comparisons, metrics, replication, subsets
-    from bench.studies import labels, ssl
+    from bench.studies import labels, misclassification, ssl, transfer
 
     config = make_results(root, seed=seed, n=n, imported=imported, annotated=annotated)
-    for stage in (subsets, metrics, replication, labels, ssl, comparisons):
+    for stage in (subsets, metrics, replication, labels, ssl, transfer, misclassification, comparisons):
         stage.run(config)
     return config
 
@@ -618,12 +618,16 @@ def _write_attacks(
     truth: np.ndarray,
     logits: dict[str, dict[str, np.ndarray]],
 ) -> None:
-    """Attacks that turn a share of the images that grows with eps; what was wrong before stays wrong."""
+    """Attacks that turn a share of the images that grows with eps; what was wrong before stays wrong. Of these, other
+    models take over about half, more of some images than of others."""
     chosen = attacked_ids(config, test.loc[test["dataset"] == "digits", "sample_id"].tolist())
     keep = test["sample_id"].isin(chosen).to_numpy()
     subset = test[keep].reset_index(drop=True)
-    rows, predictions = [], []
-    for model in config.attack_pool("digits"):
+    rows, predictions, shown = [], [], []
+    pool, own = config.attack_pool("digits"), np.random.default_rng(config.seed)
+    ease = own.random(len(subset))
+    images = [_source_images(model, subset, truth[keep], logits[model]["clean"][keep], ease) for model in pool]
+    for model in pool:
         luck = rng.random(len(subset))
         for eps in EPS_255:
             z = logits[model]["clean"][keep].copy()
@@ -632,6 +636,21 @@ def _write_attacks(
             z[turned, away[turned]] = z[turned].max(axis=1) + 1
             frame = _predictions(model, f"attack:pgd-linf:{eps:g}", subset, _softmax(z), ["digits"])
             predictions.append(frame)
+            for other in (one for one in pool if one != model):
+                clean = logits[other]["clean"][keep]
+                over = turned & (own.random(len(subset)) < ease)
+                pred = np.where(over, away, clean.argmax(axis=1))
+                shown.append(
+                    pd.DataFrame(
+                        {
+                            "attack_id": f"pgd-linf/{eps:g}/{model}/" + subset["sample_id"],
+                            "target_model": other,
+                            "success": pred != truth[keep],
+                            "pred": pred,
+                            "rank_clean": 1 + (clean > np.take_along_axis(clean, pred[:, None], axis=1)).sum(axis=1),
+                        }
+                    )
+                )
             for sample_id, label, pred in zip(subset["sample_id"], subset["label"], frame["pred"], strict=True):
                 rows.append(
                     {
@@ -656,8 +675,31 @@ def _write_attacks(
         **checks, repeat_difference=0.0, right_at_full=0.0
     )
     tables.write("attack_trust", trust, config.results / "attack_trust.parquet")
+    tables.write("transfers", pd.concat(shown), config.results / "transfers.parquet")
+    tables.write("source_images", pd.concat(images), config.results / "source_images.parquet")
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
+
+
+def _source_images(
+    model: str, subset: pd.DataFrame, truth: np.ndarray, z: np.ndarray, ease: np.ndarray
+) -> pd.DataFrame:
+    p = _softmax(z)
+    return pd.DataFrame(
+        {
+            "model": model,
+            "dataset": "digits",
+            "sample_id": subset["sample_id"],
+            "right": z.argmax(axis=1) == truth,
+            "p_top1": p.max(axis=1),
+            "entropy_nats": _entropy(p),
+            "margin": 1 - ease,
+            "gradient_norm": 0.1,
+            "null_top2": 0.5,
+            "null_top3": 0.7,
+            "null_top5": 0.9,
+        }
+    )
 
 
 def _write_neighbours(config: Config, rng: np.random.Generator, test: pd.DataFrame) -> None:

@@ -505,3 +505,11 @@ class TestSpearmanFlags:
         parts = stats.spearman_flags(values, flags, strata, rng(7), draws=30)
         for one, other in zip(whole, parts, strict=True):
             assert np.array_equal([one.rho, one.low, one.high], [other.rho, other.low, other.high])
+
+
+def test_independent_events_of_one_chance_are_binomial() -> None:
+    from scipy.stats import binom
+
+    np.testing.assert_allclose(stats.poisson_binomial(np.full(12, 0.3)), binom(12, 0.3).pmf(np.arange(13)))
+    np.testing.assert_allclose(stats.poisson_binomial([1.0, 0.0, 0.5]), [0, 0.5, 0.5, 0])
+    assert stats.poisson_binomial([]).tolist() == [1.0]

@@ -1,4 +1,5 @@
-"""Stage: attack every model of the pool on the declared images of each attacked dataset."""
+"""Stage: attack every model of the pool on the declared images of each attacked dataset, and show what was made on one
+to all others."""
 
 from __future__ import annotations
 
@@ -19,44 +20,53 @@ from bench.store import tables
 if TYPE_CHECKING:
     from torch import nn
 
+WITHIN = (2, 3, 5)
+"""Places among the clean answers of a model that the class of an adversarial image is looked for within."""
 CHECKED = 100
 """Images on which an attack is checked."""
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write results/attacks.parquet, results/attack_predictions.parquet (of the float images) and
-    results/attack_trust.parquet.
+    """Write results/{attacks,attack_predictions,attack_trust,transfers,source_images}.parquet; answers are those to the
+    float images.
 
     BenchError where a checkpoint or a dataset is wrong, or where logits are NaN or infinite.
     """
     from bench.models import zoo
 
     compute.prepare(config.compute, config.seed)
-    found, answers, checks = [], [], []
+    found, answers, checks, shown, sources = [], [], [], [], {}
     for name, attack in config.attack_runs.items():
         every = cache.load(config, attack.dataset)
         data = every.rows(compute.declared(every.ids, attack.n_images))
         start = starts(config, name, data)
-        pool = config.attack_pool(attack.dataset)
-        for model in progress.bar([attack.source] if attack.source else pool, name):
-            network = zoo.load(config, model)
+        networks = {model: zoo.load(config, model) for model in config.attack_pool(attack.dataset)}
+        clean = {model: compute.forward(network, data.images, config.compute) for model, network in networks.items()}
+        for model, network in networks.items():
+            if (model, attack.dataset) not in sources:
+                sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
+        for model in progress.bar([attack.source] if attack.source else list(networks), name):
+            network, fast = networks[model], _fast(networks[model], data)
             checks.append(pd.DataFrame([trust(network, data, start, attack, config)]).assign(attack=name, model=model))
             for eps_255 in attack.eps_255:
-                images = pgd_linf(network, data, start, eps_255 / 255, attack, config)
+                images = pgd_linf(fast, data, start, eps_255 / 255, attack, config)
                 z = compute.forward(network, images, config.compute)
                 rounded = compute.forward(network, norms.round_u8(images), config.compute)
                 rows = stored.answers(z, stored.softmax(z), data.ids, data.labels)
                 where = {"dataset": attack.dataset, "condition": f"attack:{name}:{eps_255:g}"}
                 answers.append(rows.assign(model=model, **where))
-                for other in (one for one in pool if attack.source and one != model):
-                    z = compute.forward(zoo.load(config, other), images, config.compute)
-                    shown = stored.answers(z, stored.softmax(z), data.ids, data.labels)
-                    answers.append(shown.assign(model=other, **where))
+                attack_ids = np.array([f"{name}/{eps_255:g}/{model}/{sample_id}" for sample_id in data.ids], object)
+                for other in (one for one in networks if one != model):
+                    z = compute.forward(networks[other], images, config.compute)
+                    shown.append(_transfers(attack_ids, other, z.argmax(axis=1), clean[other], data))
+                    if attack.source:
+                        given = stored.answers(z, stored.softmax(z), data.ids, data.labels)
+                        answers.append(given.assign(model=other, **where))
                 size = norms.sizes(images, data.images)
                 found.append(
                     pd.DataFrame(
                         {
-                            "attack_id": [f"{name}/{eps_255:g}/{model}/{sample_id}" for sample_id in data.ids],
+                            "attack_id": attack_ids,
                             "sample_id": data.ids,
                             "source_model": model,
                             "dataset": attack.dataset,
@@ -75,8 +85,61 @@ def run(config: Config) -> dict[str, int]:
                 )
     written = tables.write("attacks", tables.stacked("attacks", found), config.results / "attacks.parquet")
     tables.write("predictions", tables.stacked("predictions", answers), config.results / "attack_predictions.parquet")
-    tables.write("attack_trust", tables.stacked("attack_trust", checks), config.results / "attack_trust.parquet")
+    others = {"attack_trust": checks, "transfers": shown, "source_images": list(sources.values())}
+    for table, frames in others.items():
+        tables.write(table, tables.stacked(table, frames), config.results / f"{table}.parquet")
     return {"attacked images": len(written), "successes": int(np.count_nonzero(written["success_float"]))}
+
+
+def _fast(network: nn.Module, data: Samples) -> nn.Module:
+    """The network as its own attack runs it: folded. Every answer that is stored is the network's own."""
+    import torch
+
+    from bench.attacks import prepare
+
+    return prepare.folded(network, torch.from_numpy(np.ascontiguousarray(data.images[:8])))
+
+
+def _transfers(attack_ids: np.ndarray, target: str, pred: np.ndarray, clean: np.ndarray, data: Samples) -> pd.DataFrame:
+    """Rows of table `transfers`: what a model answers (N,) to images that were made on another one, and the place of
+    that answer among its clean logits (N, K)."""
+    above = clean > np.take_along_axis(clean, pred[:, None], axis=1)
+    return pd.DataFrame(
+        {
+            "attack_id": attack_ids,
+            "target_model": target,
+            "success": pred != data.labels,
+            "pred": pred,
+            "rank_clean": 1 + above.sum(axis=1),
+        }
+    )
+
+
+def _source_images(
+    model: str, network: nn.Module, clean: np.ndarray, data: Samples, attack: Attack, config: Config
+) -> pd.DataFrame:
+    """Rows of table `source_images` from clean logits (N, K): what may foretell how images take to attacks."""
+    from bench.attacks import engine
+
+    p = stored.softmax(clean).astype(np.float64)
+    rest = p.copy()
+    rest[np.arange(len(p)), data.labels] = 0
+    rest /= np.maximum(rest.sum(axis=1, keepdims=True), 1e-300)
+    order = np.argsort(-clean, axis=1, kind="stable")
+    ranked = np.take_along_axis(rest, order, axis=1).cumsum(axis=1)
+    return pd.DataFrame(
+        {
+            "model": model,
+            "dataset": attack.dataset,
+            "sample_id": data.ids,
+            "right": clean.argmax(axis=1) == data.labels,
+            "p_top1": p.max(axis=1),
+            "entropy_nats": -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1),
+            "margin": -np.diff(np.take_along_axis(clean, order[:, :2], axis=1), axis=1)[:, 0],
+            "gradient_norm": engine.gradient_norms(network, data.images, data.labels, config.compute),
+            **{f"null_top{k}": ranked[:, min(k, p.shape[1]) - 1] for k in WITHIN},
+        }
+    )
 
 
 def starts(config: Config, name: str, data: Samples) -> np.ndarray:

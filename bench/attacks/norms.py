@@ -48,3 +48,20 @@ def linf_box(clean: Images, eps: float) -> tuple[Images, Images]:
 def round_u8(images: Images) -> Images:
     """The images as they come back from 8 bits a channel."""
     return np.round(images * np.float32(255)) / np.float32(255)
+
+
+def start_in(norm: str, share: Images) -> Images:
+    """Where attacks start as a share of eps, from values (N, C, H, W) uniform in [-1, 1]: for `linf` these themselves,
+    for `l2` points of the ball, for `l0` none."""
+    if norm == "linf":
+        return share
+    if norm == "l0":
+        return np.zeros_like(share)
+    flat = share.reshape(len(share), -1).astype(np.float64)
+    # Directions as of a normal distribution, by the inverse of its distribution function; radii by one of the values.
+    from scipy.special import ndtri
+
+    normal = ndtri(np.clip((flat + 1) / 2, 1e-12, 1 - 1e-12))
+    radius = ((flat[:, :1] + 1) / 2) ** (1 / flat.shape[1])
+    unit = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    return (unit * radius).reshape(share.shape).astype(np.float32)

@@ -42,8 +42,11 @@ SINGLE_IMAGES = (
     "maps",
     "predictions",
     "samples",
+    "source_images",
     "subset_members",
     "training",
+    "transfer_images",
+    "transfers",
     "uncertainty",
     "valid",
 )
@@ -125,7 +128,9 @@ def _of_conditions(table: str, frame: pd.DataFrame, conditions: Sequence[str]) -
         keep &= ~frame["subset"].isin(OF_OTHER_LABELS)
     if table in ("predictions", "uncertainty"):
         keep &= frame["condition"].isin(conditions)
-    if table == "attacks":
+    if table == "transfer_images":
+        keep &= frame["condition"].isin(conditions)
+    if table in ("attacks", "transfers"):
         parts = frame["attack_id"].str.split("/")
         keep &= ("attack:" + parts.str[0] + ":" + parts.str[1]).isin(conditions)
     return frame.loc[keep]
@@ -144,6 +149,8 @@ def _of_suite(config: Config, suite: str, frame: pd.DataFrame) -> pd.DataFrame:
         models = [name for name, model in {**config.models, **config.imported}.items() if model.suite == suite]
         models += [name for name, members in config.uncertainty.ensembles.items() if members[0] in models]
         keep &= frame["model"].isin(models)
+    if "target_model" in frame:
+        keep &= frame["target_model"].isin([name for name, model in config.models.items() if model.suite == suite])
     if "label_space" in frame and "class_id" in frame:
         known = tables.read("datasets", config.results / "datasets.parquet")
         keep &= frame["label_space"].isin(known.loc[known["dataset"].isin(datasets), "label_space"])

@@ -59,6 +59,7 @@ SINGLE = (
     "map_neighbours",
     "maps",
     "metrics",
+    "misclassifications",
     "neighbours",
     "proposal_recall",
     "proposals",
@@ -66,12 +67,18 @@ SINGLE = (
     "ranks",
     "replication",
     "samples",
+    "source_images",
     "ssl_families",
     "ssl_models",
     "ssl_pairs",
     "subset_members",
     "subsets",
     "tick_rates",
+    "transfer_images",
+    "transfer_pairs",
+    "transfer_proxies",
+    "transfer_sampling",
+    "transfers",
     "valid",
     "vote_rules",
     "votes",
@@ -101,7 +108,8 @@ PER_IMAGE = (
     "proposals",
     "queue",
 )
-PER_IMAGE += ("samples", "subset_members", "training", "uncertainty", "valid", "votes")
+PER_IMAGE += ("samples", "source_images", "subset_members", "training", "transfer_images", "transfers", "uncertainty")
+PER_IMAGE += ("valid", "votes")
 """Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 
 

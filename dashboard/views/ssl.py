@@ -389,19 +389,7 @@ def trusted(source: db.Source, attack: str, models: tuple[str, ...]) -> None:
     frame = own if len(own) else frame
     if frame.empty:
         return
-    st.markdown(findings.trust(frame), help=terms.HELP["trust"])
-    shown = pd.DataFrame(
-        {
-            "Gradient of": frame["name"],
-            "No gradient, %": (100 * frame["zero_gradient"]).round(1),
-            "Two passes differ by": frame["repeat_difference"],
-            "Same answer at eps 0, %": (100 * frame["same_at_zero"]).round(1),
-            "Right at eps 255/255, %": (100 * frame["right_at_full"]).round(1),
-            "n": frame["n"],
-        }
-    )
-    with st.expander("Checks of this attack"):
-        parts.table(shown, f"trust-{attack}", alt="Checks of the attack by model")
+    parts.trust(frame, attack)
 
 
 def few_labels(source: db.Source, models: tuple[str, ...], view: state.View) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.attacks import engine, losses, norms, steps
+from bench.attacks import engine, losses, norms, projections, steps
 from bench.config import Compute, Config
 from bench.models import zoo
 from tests import tiny
@@ -31,6 +31,10 @@ def climb(
     low, high = norms.linf_box(clean, eps)
     settings = {"loss": losses.cross_entropy, "step": steps.sign(0.25 * eps), "iterations": 10} | more
     return engine.iterate(network, clean, labels, SETTINGS, low=low, high=high, **settings)  # pyright: ignore[reportArgumentType]
+
+
+def wrong(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.argmax(dim=1) != labels
 
 
 def test_a_linear_model_is_attacked_to_the_corner_of_the_box() -> None:
@@ -61,9 +65,6 @@ def test_an_image_that_stops_keeps_its_pixels_while_others_go_on() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) - torch.tensor([0.2, 0.0])
 
-    def wrong(logits: Tensor, labels: Tensor) -> Tensor:
-        return logits.argmax(dim=1) != labels
-
     found = climb(Shifted([2.0, 0.0, 0.0, 0.0]), clean, np.zeros(3, np.int64), stop=wrong)
     assert found.iterations.tolist() == [1, 3, 10]
     np.testing.assert_allclose(clean[:, 0, 0, 0] - found.images[:, 0, 0, 0], [0.025, 0.075, 0.1], atol=1e-6)
@@ -79,3 +80,83 @@ def test_neither_order_nor_number_of_images_changes_one(arch: str, config_of_tin
     assert np.array_equal(climb(network, clean[order], labels[order]).images, whole[order])
     for n in (1, 7, 8):
         assert np.array_equal(climb(network, clean[:n], labels[:n]).images, whole[:n]), n
+
+
+@pytest.mark.parametrize("arch", ["cnn", "linear"])
+def test_images_that_leave_and_those_that_take_their_place_are_what_they_are_alone(
+    arch: str, config_of_tiny: Config
+) -> None:
+    network = zoo.load(config_of_tiny, arch)
+    images, labels = tiny.pictures(29, seed=5)
+    clean = images[:, None] / np.float32(255)
+    more = {"stop": wrong, "step": steps.momentum(0.9, steps.sign(0.03)), "iterations": 12, "eps": 0.5}
+    whole = climb(network, clean, labels, **more)  # pyright: ignore[reportArgumentType]
+    assert len(set(whole.iterations.tolist())) > 2, "they leave at different times"
+    for rows in (slice(0, 1), slice(3, 10), slice(20, 29), slice(None, None, -1)):
+        found = climb(network, clean[rows], labels[rows], **more)  # pyright: ignore[reportArgumentType]
+        assert np.array_equal(found.images, whole.images[rows])
+        assert np.array_equal(found.iterations, whole.iterations[rows])
+
+
+def test_a_batch_is_full_while_images_wait(config_of_tiny: Config) -> None:
+    """Of 4 slots and 12 images that need 1 to 3 passes each, none is idle before the last image has come in."""
+    need = np.array([1, 3, 2, 1, 1, 2, 3, 3, 1, 2, 1, 1])
+    busy: list[int] = []
+
+    def advance(state: engine.State) -> Tensor:
+        taken = engine.counted(state)
+        taken += 1
+        busy.append(int((state["need"] > 0).sum()))
+        return taken >= state["need"]
+
+    settings = Compute(threads=1, batch_size=4)
+    found = engine.run({"need": need, "labels": need}, settings, advance, ("passes", "need"))
+    assert found["passes"].tolist() == found["need"].tolist() == need.tolist()
+    assert len(busy) == 6, "21 passes in 4 slots"
+
+
+def test_nothing_to_attack_and_no_steps() -> None:
+    clean = np.full((2, 1, 2, 2), 0.5, np.float32)
+    network = Linear([1.0, -2.0, 0.5, 0.0])
+    assert climb(network, clean[:0], np.zeros(0, np.int64)).images.shape == (0, 1, 2, 2)
+    found = climb(network, clean, np.zeros(2, np.int64), iterations=0, start=clean + np.float32(0.3))
+    np.testing.assert_allclose(found.images, 0.6, atol=1e-6)  # the start, brought into the box
+    assert found.iterations.tolist() == [0, 0]
+
+
+def test_a_saturated_softmax_gives_no_step_of_the_gradient_but_one_of_the_margin() -> None:
+    """Where the label has all the probability in float32, the cross-entropy has no gradient and the margin has one."""
+    clean = np.full((1, 1, 2, 2), 0.5, np.float32)
+    network, label = Linear([400.0, 0.0, 0.0, 0.0]), np.array([0])
+    for step in (steps.l2(0.1), steps.sign_l2(0.1), steps.momentum(1.0, steps.l2(0.1))):
+        still = climb(network, clean, label, eps=1.0, step=step, iterations=3)
+        assert np.array_equal(still.images, clean)
+        moved = climb(network, clean, label, eps=1.0, step=step, iterations=3, loss=losses.margin)
+        np.testing.assert_allclose(moved.images[0, 0, 0, 0], 0.2, atol=1e-5)
+
+
+def test_the_margin_and_the_cross_entropy_of_two_classes_point_the_same_way(config_of_tiny: Config) -> None:
+    clean = np.random.default_rng(0).random((6, 1, 2, 2), dtype=np.float32)
+    labels = np.array([0, 1] * 3)
+    by_entropy, by_margin = (
+        climb(Linear([1.0, -2.0, 0.5, 3.0]), clean, labels, step=steps.l2(0.02), loss=loss, iterations=4)
+        for loss in (losses.cross_entropy, losses.margin)
+    )
+    np.testing.assert_allclose(by_entropy.images, by_margin.images, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_no_more_positions_change_than_are_allowed(share: float) -> None:
+    clean = np.random.default_rng(0).random((5, 1, 2, 2), dtype=np.float32)
+    found = climb(
+        Linear([1.0, -2.0, 0.5, 3.0]),
+        np.clip(clean, 0.3, 0.7),
+        np.zeros(5, np.int64),
+        project=projections.l0_limited(share),
+        step=steps.l2(0.01),
+        eps=0.3,
+    )
+    changed = found.images != np.clip(clean, 0.3, 0.7)
+    assert changed.mean(axis=(1, 2, 3)).tolist() == [share] * 5
+    if share == 0.25:
+        assert changed[:, 0, 1, 1].all(), "the steepest"

@@ -17,7 +17,7 @@ from dashboard import db
 from tests import factory
 from tests.dashboard.conftest import APP, Open, text
 
-PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "snapshot", "methods", "map")
+PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "snapshot", "methods", "map", "attacks")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_every_page_shows_without_a_fault(config: Config, open_app: Open, page: 
     assert "None" not in said
 
 
-@pytest.mark.parametrize("page", [*PAGES[:5], "map"])
+@pytest.mark.parametrize("page", [*PAGES[:5], "map", "attacks"])
 def test_every_page_shows_every_set(config: Config, open_app: Open, page: str) -> None:
     app = open_app(config.root, page)
     for dataset in list(factory.DATASETS)[1:]:

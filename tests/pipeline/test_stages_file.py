@@ -26,6 +26,8 @@ MODULES = {
     "predict": "bench/evaluate/predict.py",
     "uncertainty": "bench/evaluate/uncertainty.py",
     "attack": "bench/attacks/attack.py",
+    "transfer_study": "bench/studies/transfer.py",
+    "misclassification": "bench/studies/misclassification.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "maps": "bench/evaluate/maps.py",
     "proposals": "bench/relabel/proposals.py",

@@ -1,0 +1,36 @@
+"""The nearest images of a set: functions (images (N, C, H, W), state with `clean`) -> images of that set. torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.attacks.engine import Project, State
+from bench.attacks.steps import lengths
+
+
+def l2_ball(eps: float) -> Project:
+    """The nearest images whose distance to `clean` is at most `eps`, in units of [0, 1] over all channels."""
+
+    def project(x: Tensor, state: State) -> Tensor:
+        change = x - state["clean"]
+        size = lengths(change)
+        # A millionth less, as the product rounded to float32 may be longer than eps.
+        return torch.where(size > eps, state["clean"] + change * ((1 - 1e-6) * eps / size.clamp_min(1e-30)), x)
+
+    return project
+
+
+def l0_limited(share: float) -> Project:
+    """The nearest images that differ from `clean` in at most `share` of the positions (in any channel)."""
+
+    def project(x: Tensor, state: State) -> Tensor:
+        change = x - state["clean"]
+        size = (change**2).sum(dim=1).flatten(1)
+        k = int(share * size.shape[1])
+        if k == 0:
+            return state["clean"].clone()
+        kept = torch.zeros_like(size).scatter_(1, size.topk(k, dim=1).indices, 1.0)
+        return torch.where(kept.view(len(x), 1, *x.shape[2:]) > 0, x, state["clean"])
+
+    return project

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.attacks import prepare
+from bench.config import Model, Suite
+from bench.models import zoo
+
+
+def network(arch: str) -> zoo.Network:
+    """A network whose batch norms have seen something."""
+    family = "pixels" if arch == "pixels" else "supervised"
+    model = Model(family=family, method=family, arch=arch, suite="s", epochs=1)
+    suite = Suite(input_size=32, channels=3)
+    built = zoo.build(model, suite, 10, 0, arch).train()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(3):
+            built(torch.rand(16, 3, 32, 32, generator=generator))
+    return built.eval()
+
+
+def norms_of(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+@pytest.mark.parametrize("arch", ["cnn", "resnet", "resnet20", "timm:efficientnet_lite0", "timm:resnet18"])
+def test_a_folded_network_answers_the_same_without_batch_norm(arch: str) -> None:
+    plain = network(arch)
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    found = prepare.folded(plain, x)
+    assert norms_of(plain) > norms_of(found) == 0
+    with torch.no_grad():
+        np.testing.assert_allclose(found(x), plain(x), rtol=1e-3, atol=1e-4)
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize("arch", ["vit", "pixels"])
+def test_what_has_no_batch_norm_is_left_as_it_is(arch: str) -> None:
+    plain = network(arch)
+    x = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(prepare.folded(plain, x)(x), plain(x))
+
+
+class Twice(nn.Module):
+    """A convolution whose output goes past its batch norm, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (self.norm(x) + x).mean(dim=(2, 3))
+
+
+class Shared(Twice):
+    """One batch norm after two passes of one convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.norm(self.conv(x)) + self.norm(self.conv(1 - x))).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("kind", [Twice, Shared])
+def test_what_cannot_be_folded_stays_as_it_is(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    plain = kind()
+    plain.norm.running_mean.fill_(0.3)  # pyright: ignore
+    plain.norm.running_var.fill_(2.0)  # pyright: ignore
+    plain.eval()
+    x = torch.rand(4, 3, 8, 8)
+    found = prepare.folded(plain, x)
+    assert norms_of(found) == 1
+    with torch.no_grad():
+        assert torch.equal(found(x), plain(x))

@@ -1,0 +1,87 @@
+"""The page Attacks: its figures, what is behind them, and where there is nothing to see."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from bench.config import Config
+from bench.store import tables
+from dashboard import db, findings
+from tests.dashboard.conftest import Open, text
+
+CONDITION = "attack:pgd-linf:16"
+PAIR = ("simclr-cnn", "supervised-cnn")
+
+
+def stored(config: Config, name: str) -> pd.DataFrame:
+    return tables.read(name, config.results / f"{name}.parquet")
+
+
+def test_the_images_of_a_pair_are_the_suitable_ones_that_transferred(config: Config, source: db.Source) -> None:
+    found = db.transferred(source, CONDITION, *PAIR)
+    attacks, transfers = stored(config, "attacks"), stored(config, "transfers")
+    right = stored(config, "source_images").groupby("sample_id")["right"].all()
+    mine = attacks.loc[attacks["attack_id"].str.startswith(f"pgd-linf/16/{PAIR[0]}/")].set_index("attack_id")
+    shown = transfers.loc[(transfers["target_model"] == PAIR[1]) & transfers["success"]].set_index("attack_id")
+    expected = {mine["sample_id"][one] for one in shown.index.intersection(mine.index)}
+    assert set(found["sample_id"]) == {one for one in expected if right[one]}
+    assert len(found) > 3
+    cell = db.transfer_pairs(source, "digits").query("condition == @CONDITION and source_model == @PAIR[0]")
+    one = cell.loc[cell["target_model"] == PAIR[1]].iloc[0]
+    assert len(found) == round(one["rate"] * one["n"])
+
+
+def test_a_pair_is_chosen_and_its_images_are_shown(config: Config, open_app: Open) -> None:
+    app = open_app(config.root, "attacks", threat=CONDITION, via=PAIR[0], onto=PAIR[1])
+    assert not app.exception
+    said = text(app)
+    assert "on another one" in said
+    tiles = [b for b in app.button if b.key and b.key.startswith(f"open:pair:{PAIR[0]}:{PAIR[1]}:")]
+    assert tiles
+    assert all(" → " in tile.label for tile in tiles)
+    app.selectbox(key="w:via").set_value(PAIR[1]).run()
+    assert not app.exception
+    assert PAIR[1] not in app.selectbox(key="w:onto").options, "not onto itself"
+
+
+@pytest.mark.parametrize("section", ["pairs", "images", "classes", "checks"])
+def test_every_section_says_something_of_every_attack(config: Config, open_app: Open, section: str) -> None:
+    app = open_app(config.root, "attacks", threats=section)
+    for condition in ("attack:pgd-linf:8", CONDITION):
+        app.selectbox(key="w:threat").set_value(condition).run()
+        assert not app.exception
+        assert not app.warning
+        assert app.subheader[0].value.endswith("?") or section == "pairs"
+        words = text(app).split()
+        assert not {"nan", "None", "NaN"} & set(words)
+
+
+def test_sets_that_were_not_attacked_say_where_to_look(config: Config, open_app: Open) -> None:
+    app = open_app(config.root, "attacks", dataset="optdigits")
+    assert "This was done on" in text(app)
+    assert not app.exception
+
+
+def pairs() -> pd.DataFrame:
+    rates = {("a", "a"): 1.0, ("b", "b"): 0.8, ("a", "b"): 0.5, ("b", "a"): 0.1}
+    return pd.DataFrame([{"source_model": s, "target_model": t, "rate": r, "n": 40} for (s, t), r in rates.items()])
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.005, "differ more than chance"), (0.4, "cannot be told from alike ones")])
+def test_the_finding_says_what_its_figures_support(p: float, said: str) -> None:
+    sampled = pd.DataFrame([{"statistic": "spread", "p_value": p}, {"statistic": "rate", "p_value": 0.9}])
+    found = findings.transfer(pairs(), sampled, "PGD, 8/255")
+    assert "90.0 % on the model that it follows and **30.0 % on another one**" in found
+    assert "(mean over 2 pairs, 10.0 % to 50.0 %)" in found
+    assert said in found
+    assert "differ" not in findings.transfer(pairs(), sampled.iloc[1:], "PGD")
+
+
+def test_what_transfers_are_taken_for_stands_beside_both_levels() -> None:
+    row = {"collection": "all", "measure": "top2", "share": 0.6, "ci_low": 0.5, "ci_high": 0.7, "chance": 1 / 9}
+    frame = pd.DataFrame([row | {"null": 0.55, "n": 1234}])
+    found = findings.taken_for(frame, "top2")
+    assert "60.0 % [50.0, 70.0] of these 1,234 transfers" in found
+    assert "by chance it would be 11.1 %, by its clean probabilities 55.0 %" in found
+    assert findings.taken_for(frame, "inside") == ""

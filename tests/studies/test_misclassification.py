@@ -1,0 +1,117 @@
+"""Study 5, on hand-made transfers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from bench.data import cifar10
+from bench.errors import BenchError
+from bench.studies import misclassification as study
+
+GROUPS = {"low": [0, 1, 2], "high": [6, 7]}
+
+
+def rows() -> pd.DataFrame:
+    """Seven transfers of four images of the classes 0, 0, 1 and 6."""
+    return pd.DataFrame(
+        {
+            "sample_id": ["d/0", "d/0", "d/0", "d/1", "d/2", "d/3", "d/3"],
+            "pred": [1, 1, 7, 2, 5, 7, 0],
+            "rank_clean": [2, 2, 6, 3, 4, 2, 8],
+            "null_top2": [0.5, 0.5, 0.5, 0.25, 0.25, 0.75, 0.75],
+            "null_top3": 0.75,
+            "null_top5": 1.0,
+        }
+    )
+
+
+LABELS = np.array([0, 0, 0, 0, 1, 6, 6])
+
+
+def shares(n_classes: int = 10) -> pd.DataFrame:
+    found = study.shares(rows(), LABELS, GROUPS, n_classes, np.random.default_rng(0), 500)
+    return found.set_index(["collection", "measure"])
+
+
+def test_by_hand() -> None:
+    found = shares()
+    every = found.loc["all"]
+    assert every["share"].to_dict() == pytest.approx({"top2": 3 / 7, "top3": 4 / 7, "top5": 5 / 7})
+    assert every["chance"].to_dict() == pytest.approx({"top2": 1 / 9, "top3": 2 / 9, "top5": 4 / 9})
+    assert every["null"]["top2"] == pytest.approx(0.5)
+    assert every["n"].unique().tolist() == [7]
+    assert every["n_images"].unique().tolist() == [4]
+    low = found.loc["low"]
+    assert low["share"].to_dict() == pytest.approx({"top2": 2 / 5, "top3": 3 / 5, "top5": 4 / 5, "inside": 3 / 5})
+    assert low["chance"]["inside"] == pytest.approx(2 / 9)
+    assert pd.isna(low["null"]["inside"])
+    assert low["n_classes"].unique().tolist() == [3]
+    high = found.loc["high"]
+    assert high["share"]["inside"] == 0.5
+    assert (high["n"].unique().tolist(), high["n_images"].unique().tolist()) == ([2], [1])
+    assert ((found["ci_low"] <= found["share"]) & (found["share"] <= found["ci_high"])).all()
+
+
+def test_many_transfers_of_one_image_are_no_more_images() -> None:
+    """The interval of a share is as wide with every transfer repeated."""
+    twice = pd.concat([rows()] * 20, ignore_index=True)
+    found = study.shares(twice, np.tile(LABELS, 20), {}, 10, np.random.default_rng(0), 500)
+    widths = [(frame["ci_high"] - frame["ci_low"]).to_numpy() for frame in (shares().loc["all"], found)]
+    np.testing.assert_allclose(*widths, atol=0.05)
+
+
+def test_places_that_all_classes_have_are_left_out() -> None:
+    assert "top5" not in shares(5).loc["all"].index
+
+
+def test_only_transfers_on_suitable_images_count() -> None:
+    attacks = pd.DataFrame(
+        {
+            "attack_id": ["pgd/8/a/d/0", "pgd/8/a/d/1", "pgd/2/a/d/0"],
+            "sample_id": ["d/0", "d/1", "d/0"],
+            "dataset": "d",
+            "attack": "pgd",
+            "source_model": "a",
+            "l2": 1.0,
+            "linf": 0.1,
+        }
+    )
+    transfers = pd.DataFrame(
+        {
+            "attack_id": [*attacks["attack_id"], "pgd/8/a/d/0"],
+            "target_model": ["b", "b", "b", "c"],
+            "success": [True, True, False, True],
+            "pred": 3,
+            "rank_clean": 2,
+        }
+    )
+    images = pd.DataFrame(
+        [
+            {"model": m, "dataset": "d", "sample_id": f"d/{i}", "right": (m, i) != ("a", 1)}
+            | {f"null_top{k}": 0.1 * k + 0.01 * (m == "c") for k in study.PLACES}
+            for m in "abc"
+            for i in range(2)
+        ]
+    )
+    (found,) = study.transferred(attacks, transfers, images)
+    assert found[:2] == ("d", "attack:pgd:8")
+    assert found[2]["target_model"].tolist() == ["b", "c"]
+    assert found[2]["null_top2"].tolist() == pytest.approx([0.2, 0.21]), "those of the target"
+
+
+def test_collections_are_of_classes_that_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = study.collections("cifar10", cifar10.CLASSES)
+    assert known["pet"] == [3, 5]
+    assert sorted(known["animal"] + known["vehicle"]) == list(range(10))
+    assert set(known["hoofed"]) < set(known["mammal"]) < set(known["animal"])
+    assert list(study.collections("digits", [str(i) for i in range(10)]))
+    assert study.collections("another", ["x"]) == {}
+    monkeypatch.setattr(study, "COLLECTIONS", tmp_path / "c.yaml")
+    study.COLLECTIONS.write_text(yaml.safe_dump({"cifar10": {"pets": ["cat", "kitten"]}}))
+    with pytest.raises(BenchError, match="'pets' of 'cifar10' names classes that are none: kitten"):
+        study.collections("cifar10", cifar10.CLASSES)
