@@ -290,8 +290,8 @@ def transfer(pairs: Frame, sampled: Frame, attack: str) -> str:
     spread = sampled.loc[sampled["statistic"] == "spread"]
     if len(spread):
         p = float(spread["p_value"].iloc[0])
-        alike = "images differ more than chance lets them" if p < 0.05 else "images cannot be told from alike ones"
-        said += f" In how many pairs it is, {alike} (permutation, p {_p(p)})."
+        verdict = "differs between images more than by chance" if p < 0.05 else "differs between images as by chance"
+        said += f" By how many pairs an image transfers {verdict} (permutation, p {_p(p)})."
     return said
 
 

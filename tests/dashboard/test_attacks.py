@@ -68,7 +68,7 @@ def pairs() -> pd.DataFrame:
     return pd.DataFrame([{"source_model": s, "target_model": t, "rate": r, "n": 40} for (s, t), r in rates.items()])
 
 
-@pytest.mark.parametrize(("p", "said"), [(0.005, "differ more than chance"), (0.4, "cannot be told from alike ones")])
+@pytest.mark.parametrize(("p", "said"), [(0.005, "more than by chance"), (0.4, "between images as by")])
 def test_the_finding_says_what_its_figures_support(p: float, said: str) -> None:
     sampled = pd.DataFrame([{"statistic": "spread", "p_value": p}, {"statistic": "rate", "p_value": 0.9}])
     found = findings.transfer(pairs(), sampled, "PGD, 8/255")
