@@ -1,0 +1,39 @@
+"""The page Attacks in Chromium: choose a pair of models, open an image, share the link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.browser.conftest import MARKS, WAIT_MS, choose, settle
+
+pytestmark = MARKS
+
+
+def tiles(page: Any) -> list[str]:
+    return page.locator('[class*="st-key-tile-pair-"] button').all_inner_texts()
+
+
+def test_a_pair_of_models_leads_to_images_and_a_link_restores_it(address: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 1400})
+    page.goto(f"{address}/attacks?threat=attack:pgd-linf:16")
+    settle(page)
+    before = tiles(page)
+    assert before
+    choose(page, "Made on", "Supervised ViT")
+    settle(page)
+    assert "via=supervised-vit" in page.url
+    found = tiles(page)
+    assert found
+    assert all(" → " in caption for caption in found)
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 900, "nothing scrolls sideways"
+
+    shared = browser.new_context().new_page()
+    shared.goto(page.url)
+    settle(shared)
+    assert tiles(shared) == found
+
+    page.locator('[class*="st-key-tile-pair-"] button').first.click()
+    page.wait_for_url("**/samples?*", timeout=WAIT_MS)
+    settle(page)
+    assert "sample=digits" in page.url
