@@ -333,17 +333,20 @@ class Uncertainty(Frozen):
 class Attack(Frozen):
     """One attack on the declared subset: the first `n_images` test images in the order of the sha256 of their ids.
 
+    `kind` as in bench/attacks/kinds.py; `eps_255` in its norm, in 1/255 of the range of a pixel, over all channels.
+    `squares`: queries of the Square attack that checks one that follows gradients (0: none).
     Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
     were made on that model (a transfer attack).
     """
 
-    kind: Literal["pgd-linf"] = "pgd-linf"
+    kind: Literal["fgsm", "pgd-linf", "pgd-l2", "mi-fgsm", "apgd-ce", "apgd-dlr", "square"] = "pgd-linf"
     dataset: Name = "digits"
     source: Name | None = None
     eps_255: list[Annotated[float, Field(gt=0)]] = [4, 8, 16]
     steps: Positive = 20
     relative_step: Fraction = 0.1
     n_images: Positive = 200
+    squares: Annotated[int, Field(ge=0)] = Field(default=100, exclude_if=lambda value: value == 100)
 
 
 class Evaluation(Frozen):

@@ -518,7 +518,8 @@ TABLES: dict[str, Table] = {
             "zero_gradient": _share("images at which the loss has no gradient: the attack does not move them"),
             "repeat_difference": _double("largest difference of a logit in two passes of the same images", low=0),
             "same_at_zero": _share("images that get the clean answer at eps 0"),
-            "right_at_full": _share("accuracy left at eps 255/255, where any image may become any other"),
+            "right_at_full": _share("accuracy left at the eps within which any image may become any other"),
+            "square_gains": _double("images that Square fools and this attack does not", nullable=True, low=0, high=1),
         },
     ),
     "transfers": Table(

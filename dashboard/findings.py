@@ -254,13 +254,20 @@ def _reach(stated: list[Any]) -> str:
     return "The differences hold over networks as well as images."
 
 
+MANY = 0.02
+"""Share of images that a search without gradients may find by luck where an attack fails."""
+
+
 def trust(frame: Frame) -> str:
-    """Whether an attack works, by its checks: name, zero_gradient, repeat_difference, same_at_zero, right_at_full."""
+    """Whether an attack works, by its checks: rows of table `attack_trust` with names."""
     faults = {
         "have no gradient on some images, which the attack cannot move": frame["zero_gradient"] > 0,
         "answer differently when asked again": frame["repeat_difference"] > 0,
         "answer differently at eps 0": frame["same_at_zero"] < 1,
         "still are right on some images when any change is allowed": frame["right_at_full"] > 0,
+        "are fooled on more than a few images by a search without gradients, where this attack fails": (
+            frame["square_gains"].fillna(0) > MANY
+        ),
     }
     said = [
         f"{len(who)} of {len(frame)} {words} (such as {frame.loc[who.index, 'name'].iloc[0]})"

@@ -120,7 +120,8 @@ def trust(frame: Frame, attack: str) -> None:
             "No gradient, %": (100 * frame["zero_gradient"]).round(1),
             "Two passes differ by": frame["repeat_difference"],
             "Same answer at eps 0, %": (100 * frame["same_at_zero"]).round(1),
-            "Right at eps 255/255, %": (100 * frame["right_at_full"]).round(1),
+            "Right at any eps, %": (100 * frame["right_at_full"]).round(1),
+            "Square alone fools, %": (100 * frame["square_gains"]).round(1),
             "n": frame["n"],
         }
     )

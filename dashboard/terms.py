@@ -100,7 +100,15 @@ SUBSET = {
     "multi-label": "Several labels",
     "single-label": "One label",
 }
-ATTACK = {"pgd-linf": "PGD, L∞"}
+ATTACK = {
+    "fgsm": "FGSM, L∞",
+    "pgd-linf": "PGD, L∞",
+    "pgd-l2": "PGD, L2",
+    "mi-fgsm": "MI-FGSM, L∞",
+    "apgd-ce": "APGD-CE, L∞",
+    "apgd-dlr": "APGD-DLR, L∞",
+    "square": "Square, L∞",
+}
 """Kind of attack -> its name."""
 PROBE = {"linear": "Linear probe", "knn": "kNN, k = 20", "knn-200": "kNN, k = 200", "finetune": "Fine-tuned"}
 SSL = {
@@ -196,7 +204,9 @@ HELP = {
     "temperature": "What logits are divided by so that confidence fits accuracy on images of train kept back. Above "
     "1: the network is too sure.",
     "trust": "Checks that the attack works (Carlini et al. 2019): a network without gradients, or one that answers "
-    "differently each time, only seems robust; with any change allowed, nothing should stay right.",
+    "differently each time, only seems robust; with any change allowed, nothing should stay right; and a search "
+    "without "
+    "gradients (Square) should find little that the attack does not.",
     "severity": "How strong a corruption is, from 1 to 5. Corruptions are simulated.",
     "uncertainty": "Entropy of the answer in nats: 0 = sure, ln(number of classes) = no idea at all.",
     "answers": "Number of different answers that the models give to an image.",

@@ -672,7 +672,7 @@ def _write_attacks(
                 )
     checks = {"attack": "pgd-linf", "dataset": "digits", "n": len(subset), "zero_gradient": 0.0, "same_at_zero": 1.0}
     trust = pd.DataFrame({"model": config.attack_pool("digits")}).assign(
-        **checks, repeat_difference=0.0, right_at_full=0.0
+        **checks, repeat_difference=0.0, right_at_full=0.0, square_gains=0.0
     )
     tables.write("attack_trust", trust, config.results / "attack_trust.parquet")
     tables.write("transfers", pd.concat(shown), config.results / "transfers.parquet")

@@ -14,6 +14,7 @@ from bench.attacks import norms
 from bench.config import Attack, Config
 from bench.data import cache
 from bench.data.samples import Samples
+from bench.errors import BenchError
 from bench.evaluate import logits as stored
 from bench.store import tables
 
@@ -30,7 +31,7 @@ def run(config: Config) -> dict[str, int]:
     """Write results/{attacks,attack_predictions,attack_trust,transfers,source_images}.parquet; answers are those to the
     float images.
 
-    BenchError where a checkpoint or a dataset is wrong, or where logits are NaN or infinite.
+    BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`check_network`).
     """
     from bench.models import zoo
 
@@ -43,13 +44,15 @@ def run(config: Config) -> dict[str, int]:
         networks = {model: zoo.load(config, model) for model in config.attack_pool(attack.dataset)}
         clean = {model: compute.forward(network, data.images, config.compute) for model, network in networks.items()}
         for model, network in networks.items():
+            check_network(model, network, clean[model], data.images, data.labels, attack)
             if (model, attack.dataset) not in sources:
                 sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
         for model in progress.bar([attack.source] if attack.source else list(networks), name):
             network, fast = networks[model], _fast(networks[model], data)
-            checks.append(pd.DataFrame([trust(network, data, start, attack, config)]).assign(attack=name, model=model))
+            row = trust(network, fast, data, start, attack, config)
+            checks.append(pd.DataFrame([row | {"attack": name, "model": model}]))
             for eps_255 in attack.eps_255:
-                images = pgd_linf(fast, data, start, eps_255 / 255, attack, config)
+                images = made(fast, data, start, eps_255 / 255, attack, config)
                 z = compute.forward(network, images, config.compute)
                 rounded = compute.forward(network, norms.round_u8(images), config.compute)
                 rows = stored.answers(z, stored.softmax(z), data.ids, data.labels)
@@ -152,71 +155,91 @@ def starts(config: Config, name: str, data: Samples) -> np.ndarray:
     return np.stack(drawn).astype(np.float32)
 
 
-def pgd_linf(
+def made(
     network: nn.Module, data: Samples, start: np.ndarray, eps: float, attack: Attack, config: Config
 ) -> np.ndarray:
-    """Images (N, C, H, W) after projected gradient descent on the cross-entropy within `eps` (units of [0, 1]).
+    """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind). Always in float32.
 
-    From clean + eps * start, `attack.steps` steps of `attack.relative_step` * eps times the sign of the gradient; the
-    last image is taken. Always in float32. Source: Madry et al. 2018 (arXiv 1706.06083).
+    BenchError where one is further away: then the attack is wrong.
     """
-    from bench.attacks import engine, losses, steps
+    from bench.attacks.kinds import KINDS
 
-    low, high = norms.linf_box(data.images, eps)
-    found = engine.iterate(
-        network,
-        data.images,
-        data.labels,
-        config.compute,
-        loss=losses.cross_entropy,
-        step=steps.sign(attack.relative_step * eps),
-        iterations=attack.steps,
-        low=low,
-        high=high,
-        start=data.images + np.float32(eps) * start,
-    )
-    return found.images
+    kind = KINDS[attack.kind]
+    images = kind.make(network, data, start, eps, attack, config).images
+    size = getattr(norms.sizes(images, data.images), kind.norm)
+    if (size > eps * (1 + 1e-5) + 1e-7).any():
+        raise BenchError(
+            f"an image is {size.max():.6g} away from the clean one in {kind.norm}, more than eps = {eps:.6g}.",
+            where=f"attack {attack.kind}",
+            remedy="This is a fault of the program: please report it.",
+        )
+    return images
 
 
-def trust(network: nn.Module, data: Samples, start: np.ndarray, attack: Attack, config: Config) -> dict[str, object]:
+def check_network(
+    name: str, network: nn.Module, clean: np.ndarray, images: np.ndarray, labels: np.ndarray, attack: Attack
+) -> None:
+    """BenchError where a network cannot be attacked as it is, from its logits (N, K) of clean images (N, C, H, W).
+
+    NaN and infinite logits are found by `compute.forward` before.
+    """
+    where = f"model {name}"
+    if images.min() < 0 or images.max() > 1:
+        raise BenchError("its images are not in [0, 1].", where=where, remedy="Normalise inside the model.")
+    if any(module.training for module in network.modules()):
+        raise BenchError("is in training mode.", where=where, remedy="Call `eval()` on it, with all of its parts.")
+    if labels.max() >= clean.shape[1]:
+        raise BenchError(
+            f"knows {clean.shape[1]} classes, and there is a label {labels.max()}.", where=where, remedy="Exclude it."
+        )
+    if (clean >= 0).all() and np.allclose(clean.sum(axis=1), 1, atol=1e-4):
+        raise BenchError(
+            "gives probabilities, not logits: their gradient vanishes where it is sure.",
+            where=where,
+            remedy="Take the softmax out of the model.",
+        )
+    if attack.kind == "apgd-dlr" and clean.shape[1] < 3:
+        raise BenchError("knows two classes: the DLR needs three.", where=where, remedy="Use `apgd-ce`.")
+
+
+def trust(
+    network: nn.Module, fast: nn.Module, data: Samples, start: np.ndarray, attack: Attack, config: Config
+) -> dict[str, object]:
     """What tells a robust network from an attack that does not work: columns of table `attack_trust`, of the first 100
-    images at most.
+    images at most. `fast`: the network as it is attacked.
 
     Source: the checklist of Carlini et al. 2019 (arXiv 1902.06705), sections 4.3 and 5.
     """
-    from bench.attacks import engine, losses, steps
+    from bench.attacks import engine
+    from bench.attacks.kinds import KINDS
 
     some = np.arange(min(len(data.ids), CHECKED))
-    data, start = data.rows(some), start[some]
-    clean, once = data.images, compute.forward(network, data.images, config.compute)
-    again = compute.forward(network, data.images, config.compute)
-    moved = engine.iterate(
-        network,
-        clean,
-        data.labels,
-        config.compute,
-        loss=losses.cross_entropy,
-        step=steps.sign(1.0),
-        iterations=1,
-        low=clean - 1,
-        high=clean + 1,
-    )
+    data, start, kind = data.rows(some), start[some], KINDS[attack.kind]
+    once, again = (compute.forward(network, data.images, config.compute) for _ in range(2))
+    still = engine.gradient_norms(fast, data.images, data.labels, config.compute) == 0
 
-    def answers(eps: float) -> np.ndarray:
-        images = pgd_linf(network, data, start, eps, attack, config)
-        return compute.forward(network, images, config.compute).argmax(axis=1)
+    def answers(eps: float, how: Attack = attack) -> np.ndarray:
+        return compute.forward(network, made(fast, data, start, eps, how, config), config.compute).argmax(axis=1)
 
+    gained = None
+    if kind.gradient and kind.norm == "linf" and attack.squares:
+        eps = max(attack.eps_255) / 255
+        square = attack.model_copy(update={"kind": "square", "steps": attack.squares})
+        gained = float(((answers(eps, square) != data.labels) & (answers(eps) == data.labels)).mean())
     return {
         "dataset": attack.dataset,
         "n": len(data.ids),
-        "zero_gradient": float((moved.images == clean).all(axis=(1, 2, 3)).mean()),
+        "zero_gradient": float(still.mean()),
         "repeat_difference": float(np.abs(once - again).max()),
         "same_at_zero": float((answers(0.0) == once.argmax(axis=1)).mean()),
-        "right_at_full": float((answers(1.0) == data.labels).mean()),
+        "right_at_full": float((answers(kind.farthest(data)) == data.labels).mean()),
+        "square_gains": gained,
     }
 
 
 def _params(attack: Attack, eps_255: float) -> str:
-    settings = {"eps_255": eps_255, "steps": attack.steps, "relative_step": attack.relative_step, "norm": "linf"}
+    from bench.attacks.kinds import KINDS
+
+    settings = {"eps_255": eps_255, "steps": attack.steps, "relative_step": attack.relative_step}
     settings |= {"source": attack.source} if attack.source else {}
-    return json.dumps(settings | {"kind": attack.kind, "start": "uniform"}, sort_keys=True)
+    return json.dumps(settings | {"kind": attack.kind, "norm": KINDS[attack.kind].norm}, sort_keys=True)

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks import attack, norms
+from bench.attacks import attack, kinds, norms
 from bench.config import Config
 from bench.data import samples
 from bench.errors import BenchError
@@ -28,7 +30,7 @@ def attacked(config: Config, model: str, eps_255: float) -> tuple[np.ndarray, np
     data = declared(samples.load(config, settings.dataset), settings.n_images)
     network = zoo.load(config, model)
     start = attack.starts(config, RUN, data)
-    images = attack.pgd_linf(network, data, start, eps_255 / 255, settings, config)
+    images = attack.made(network, data, start, eps_255 / 255, settings, config)
     right = compute.forward(network, images, config.compute).argmax(axis=1) == data.labels
     return data.images, images, right
 
@@ -136,7 +138,8 @@ def test_images_made_on_one_model_are_shown_to_all(config: Config) -> None:
     assert predictions.groupby("model").size().to_dict() == {"cnn": 20, "linear": 20}
     data = declared(samples.load(config, settings.dataset), settings.n_images)
     start = attack.starts(config, RUN, data)
-    images = attack.pgd_linf(zoo.load(config, "cnn"), data, start, 32 / 255, settings, with_source)
+    fast = attack._fast(zoo.load(config, "cnn"), data)
+    images = attack.made(fast, data, start, 32 / 255, settings, with_source)
     for model in ("cnn", "linear"):
         mine = predictions[predictions["model"] == model].set_index("sample_id")["pred"].loc[data.ids]
         answers = compute.forward(zoo.load(config, model), images, config.compute).argmax(axis=1)
@@ -167,8 +170,11 @@ def test_a_working_attack_is_told_from_one_that_cannot_move(config: Config) -> N
     settings = config.attacks.runs[RUN]
     data = declared(samples.load(config, settings.dataset), settings.n_images)
     network = zoo.load(config, "cnn")
-    found = attack.trust(Masked(network), data, attack.starts(config, RUN, data), settings, config)
+    masked = Masked(network)
+    found = attack.trust(masked, masked, data, attack.starts(config, RUN, data), settings, config)
     assert found["zero_gradient"] == 1
+    assert float(str(found["square_gains"])) > 0.5, "a search without gradients finds what the attack does not"
+    assert row["square_gains"] < 0.3
     clean = compute.forward(network, data.images, config.compute).argmax(axis=1) == data.labels
     assert clean.mean() > 0.9
     assert found["n"] == 20
@@ -188,5 +194,86 @@ def test_a_noisy_network_is_noticed(config: Config) -> None:
     settings = config.attacks.runs[RUN]
     data = declared(samples.load(config, settings.dataset), settings.n_images)
     start = attack.starts(config, RUN, data)
-    found = attack.trust(Noisy(zoo.load(config, "cnn")), data, start, settings, config)
+    noisy = Noisy(zoo.load(config, "cnn"))
+    found = attack.trust(noisy, noisy, data, start, settings, config)
     assert float(str(found["repeat_difference"])) > 0
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("model", ["cnn", "linear"])
+def test_every_kind_stays_within_eps_and_says_the_same_of_an_image_whoever_else_is_there(
+    config_of_tiny: Config, kind: str, model: str
+) -> None:
+    settings = config_of_tiny.attacks.runs[RUN].model_copy(update={"kind": kind, "steps": 8})
+    data = declared(samples.load(config_of_tiny, "blocks"), 20)
+    network, norm = zoo.load(config_of_tiny, model), kinds.KINDS[kind].norm
+    start = attack.starts(config_of_tiny, RUN, data)
+    for eps in (0.0, 0.05) if norm == "linf" else (0.0, 1.0):
+        images = attack.made(network, data, start, eps, settings, config_of_tiny)
+        assert images.dtype == np.float32
+        assert ((images >= 0) & (images <= 1)).all()
+        assert getattr(norms.sizes(images, data.images), norm).max() <= eps * (1 + 1e-6)
+        assert np.array_equal(images, data.images) == (eps == 0)
+        few = np.array([3, 17, 8])
+        again = attack.made(network, data.rows(few), start[few], eps, settings, config_of_tiny)
+        assert np.array_equal(again, images[few])
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "mi-fgsm", "apgd-ce", "apgd-dlr", "pgd-l2", "square"])
+def test_every_kind_fools_the_small_network_and_the_stage_runs_it(config: Config, kind: str) -> None:
+    eps = [16.0, 900.0] if kind == "pgd-l2" else [1.0, 120.0]
+    run = config.attacks.runs[RUN].model_copy(update={"kind": kind, "eps_255": eps, "steps": 30})
+    config = config.model_copy(update={"attacks": config.attacks.model_copy(update={"runs": {"one": run}})})
+    attack.run(config)
+    attacks = tables.read("attacks", outputs(config)[0])
+    fooled = attacks.groupby(attacks["attack_id"].str.split("/").str[1])["success_float"].mean()
+    weak, strong = (fooled[f"{one:g}"] for one in eps)
+    assert weak < 0.3 < 0.7 < strong
+    assert attacks["params_json"].str.contains(f'"kind": "{kind}"').all()
+    trust = tables.read("attack_trust", outputs(config)[2])
+    assert trust["square_gains"].isna().all() == (kind in ("pgd-l2", "square"))
+
+
+class Wrapped(nn.Module):
+    """A network with something after it."""
+
+    def __init__(self, network: nn.Module, after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.after = network, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.network(x))
+
+
+FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "probabilities": (lambda z: z.softmax(dim=1), "gives probabilities, not logits"),
+    "too few classes": (lambda z: z[:, :2], "knows 2 classes, and there is a label 2"),
+    "NaN": (lambda z: z / 0 * 0, "NaN or infinite outputs"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_network_that_cannot_be_attacked_is_named_before_anything_is_written(
+    config: Config, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after, said = FAULTS[fault]
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda config, name: Wrapped(load(config, name), after).eval())
+    with pytest.raises(BenchError, match=said):
+        attack.run(config)
+    assert not any(path.exists() for path in outputs(config))
+
+
+def test_other_faults_of_a_network_or_its_images_are_named(config_of_tiny: Config) -> None:
+    network = zoo.load(config_of_tiny, "cnn")
+    run = config_of_tiny.attacks.runs[RUN]
+    clean, images, labels = np.zeros((2, 3), np.float32), np.zeros((2, 1, 4, 4), np.float32), np.array([0, 1])
+    attack.check_network("m", network, clean, images, labels, run)
+    with pytest.raises(BenchError, match=r"not in \[0, 1\]"):
+        attack.check_network("m", network, clean, images + 255, labels, run)
+    dlr = run.model_copy(update={"kind": "apgd-dlr"})
+    with pytest.raises(BenchError, match="knows two classes"):
+        attack.check_network("m", network, clean[:, :2], images, labels, dlr)
+    with pytest.raises(BenchError, match="in training mode"):
+        attack.check_network("m", network.train(), clean, images, labels, run)
+    network.eval()
