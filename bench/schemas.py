@@ -545,11 +545,7 @@ TABLES: dict[str, Table] = {
             "entropy_nats": _float("of the clean answers", low=0),
             "margin": _float("largest logit minus the second", low=0),
             "gradient_norm": _float("Euclidean, of the cross-entropy by the image in [0,1] units", low=0),
-            "null_top2": _share(
-                "chance of a place within 2 for a class drawn by the clean probabilities without the label"
-            ),
-            "null_top3": _share("the same within 3"),
-            "null_top5": _share("the same within 5"),
+            "p": Column("list<float32>", "(K,) probability of every class"),
         },
     ),
     "transfer_pairs": Table(
@@ -578,7 +574,7 @@ TABLES: dict[str, Table] = {
             "count": _count("pairs of different models by which it transfers: T"),
             "n_pairs": _count("ordered pairs of different models"),
             "kind": _str("fragile: T is at least 30/42 of the pairs; hard: at most 5/42; else middle"),
-            "vetted": _bool("recommended: not of the twentieths at the ends of the proxy that foretells T best"),
+            "vetted": _bool("recommended: without the ends of the proxy that recommends; all where none does"),
         },
     ),
     "transfer_sampling": Table(
@@ -587,8 +583,12 @@ TABLES: dict[str, Table] = {
         {
             "dataset": _DATASET,
             "condition": _str("attack:<name>:<eps_255>"),
-            "statistic": _str("rate | l2 | linf: mean over pairs | spread: variance of T"),
+            "statistic": _str(
+                "rate, l2: mean over pairs | pair: rate of the one that ranges most | spread: variance of T"
+            ),
             "value": _double("on all suitable images"),
+            "ci_low": _bound("bootstrap over images; of the rate"),
+            "ci_high": _bound(),
             "lowest": _double("over the draws", nullable=True),
             "highest": _double(nullable=True),
             "range_null_low": _double(
@@ -606,14 +606,16 @@ TABLES: dict[str, Table] = {
         ("dataset", "condition", "proxy"),
         {
             "dataset": _DATASET,
-            "condition": _str("attack:<name>:<eps_255>"),
-            "proxy": _str("mean over models of p_top1 | entropy_nats | margin | gradient_norm | null_top2"),
+            "condition": _str("attack:<name>:<eps_255>; all: T summed over all attacks"),
+            "proxy": _str("mean over models of p_top1 | entropy_nats | margin | gradient_norm | runner_up"),
             "spearman": _double("with T", low=-1, high=1, nullable=True),
             "p_value": _double("permutation", low=0, high=1, nullable=True),
             "auroc": _double("of the fragile ones against all others", low=0, high=1, nullable=True),
-            "range_all_pp": _double("highest - lowest rate over the draws"),
-            "range_vetted_pp": _double("the same, without the twentieths with the lowest and highest value"),
-            "range_random_pp": _double("the same, without as many images at random: the mean"),
+            "n_fragile": _count(),
+            "spread_left": _double("standard deviation of T without the twentieths at its two ends, over that of all"),
+            "ci_low": _bound("bootstrap over images"),
+            "ci_high": _bound(),
+            "recommends": _bool("whether it says which images are vetted (bench/studies/transfer.py)"),
             "n": _count("suitable images"),
         },
     ),
@@ -631,7 +633,10 @@ TABLES: dict[str, Table] = {
             "ci_low": _bound("bootstrap over images"),
             "ci_high": _bound(),
             "chance": _share("any other class alike"),
-            "null": _double("a class drawn by the target's clean probabilities without the label", nullable=True),
+            "null": _share("a class drawn by the target's clean probabilities without the label"),
+            "over_null_pp": _double("share - null"),
+            "over_null_low": _bound("bootstrap over images"),
+            "over_null_high": _bound(),
             "n": _count("images that transferred, each pair of models counted"),
             "n_images": _count("suitable images among them"),
             "n_classes": _count("of the collection"),

@@ -3,9 +3,9 @@
 leave the batch and waiting ones take their place; at equal robust accuracy (within 0.2 points).
 
 ResNet-20 on the digits at 32 x 32, trained here for a minute; one thread, CPU seconds, rounds that alternate. The floor
-is in torch's default memory layout, the engine in its own. foolbox, of the development dependencies, runs the same
-attack beside it, and so do torchattacks and ART where they are importable: their requirements contradict the project's,
-so they are installed apart, and that folder named, e.g.
+and the peers are in torch's default memory layout, the engine in its own. foolbox, of the development dependencies,
+runs the same attack beside it, and so do torchattacks and ART where they are importable: their requirements contradict
+the project's, so they are installed apart, and that folder named, e.g.
 
     pip install --no-deps --target /tmp/peers torchattacks adversarial-robustness-toolbox
     PYTHONPATH=/tmp/peers python -m benchmarks attacks
@@ -64,6 +64,7 @@ def run() -> dict[str, Any]:
         robust = {}
         for _ in range(ROUNDS):
             for name, attack in sides.items():
+                network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
                 start = time.process_time()
                 attacked = attack()
                 seconds[name].append(time.process_time() - start)
@@ -130,11 +131,10 @@ def accuracy(network: nn.Module, images: np.ndarray, labels: np.ndarray, setting
 
 
 def floor(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The passes of the attack and nothing else, in the default layout; the images themselves."""
+    """The passes of the attack and nothing else; the images themselves."""
     import torch
     import torch.nn.functional as F
 
-    network = network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     for start in range(0, len(images), BATCH):
         x = torch.from_numpy(images[start : start + BATCH]).requires_grad_()
         y = torch.from_numpy(labels[start : start + BATCH])

@@ -667,9 +667,9 @@ def transfer_sampling(source: Source, condition: str) -> Frame:
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def transfer_proxies(source: Source, condition: str) -> Frame:
-    """Study 6: what foretells transfers, all columns of table `transfer_proxies`."""
-    return query(source, "SELECT * FROM transfer_proxies WHERE condition = ? ORDER BY ALL", [condition])
+def transfer_proxies(source: Source, dataset: str) -> Frame:
+    """Study 6: what foretells transfers on a set, all columns of table `transfer_proxies`."""
+    return query(source, "SELECT * FROM transfer_proxies WHERE dataset = ? ORDER BY ALL", [dataset])
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -266,7 +266,7 @@ def trust(frame: Frame) -> str:
         "answer differently at eps 0": frame["same_at_zero"] < 1,
         "still are right on some images when any change is allowed": frame["right_at_full"] > 0,
         "are fooled on more than a few images by a search without gradients, where this attack fails": (
-            frame["square_gains"].fillna(0) > MANY
+            frame["square_gains"].astype(float).fillna(0) > MANY
         ),
     }
     said = [
@@ -290,15 +290,17 @@ def transfer(pairs: Frame, sampled: Frame, attack: str) -> str:
     said = f"Of the {n:,} images that all models get right when clean, {attack} turns "
     if len(own):
         said += f"{terms.percent(own['rate'].mean())} on the model that it follows and "
+    rate = sampled.loc[sampled["statistic"] == "rate"]
+    bounds = (float(rate["ci_low"].iloc[0]), float(rate["ci_high"].iloc[0])) if len(rate) else (None, None)
     said += (
-        f"**{terms.percent(between['rate'].mean())} on another one** (mean over {len(between)} pairs, "
+        f"**{terms.percent(between['rate'].mean(), *bounds)} on another one** (mean over {len(between)} pairs, "
         f"{terms.percent(between['rate'].min())} to {terms.percent(between['rate'].max())})."
     )
     spread = sampled.loc[sampled["statistic"] == "spread"]
     if len(spread):
         p = float(spread["p_value"].iloc[0])
-        verdict = "differs between images more than by chance" if p < 0.05 else "differs between images as by chance"
-        said += f" By how many pairs an image transfers {verdict} (permutation, p {_p(p)})."
+        verdict = "are spread wider over images than" if p < 0.05 else "are spread over images as"
+        said += f" Transfers {verdict} if each pair had images of its own (permutation, p {_p(p)})."
     return said
 
 
@@ -312,7 +314,8 @@ def taken_for(rows: Frame, measure: str) -> str:
         f"{terms.percent(one['share'], one['ci_low'], one['ci_high'])} of these {int(one['n']):,} transfers are taken "
         "for "
         f"the class that the same model held for second when the image was clean; by chance it would be "
-        f"{terms.percent(one['chance'])}, by its clean probabilities {terms.percent(one['null'])}."
+        f"{terms.percent(one['chance'])}, by its clean probabilities {terms.percent(one['null'])}: "
+        f"{terms.points(one['over_null_pp'], one['over_null_low'], one['over_null_high'], sign=True)} over these."
     )
 
 

@@ -145,16 +145,20 @@ THREATS = {
 }
 """Sections of the page Attacks."""
 SOURCE_IMAGES = {
-    "fragile": "Fragile: transfer by at least 30 of 42 pairs of models",
-    "hard": "Hard: transfer by at most 5 of 42",
+    "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
+    "hard": "Hard: transfer by at most 12 % (5 of 42 in the paper)",
 }
-SAMPLED = {"rate": "transfer rate, %", "l2": "L2 of transfers", "linf": "L∞ of transfers, /255"}
+SAMPLED = {
+    "rate": "Transfer rate, mean over pairs, %",
+    "pair": "Transfer rate of the pair that ranges most, %",
+    "l2": "Mean L2 of transfers",
+}
 PROXY = {
     "p_top1": "Highest probability",
     "entropy_nats": "Entropy",
     "margin": "Margin of the first two logits",
     "gradient_norm": "Norm of the gradient",
-    "null_top2": "Share of the runner-up among other classes",
+    "runner_up": "Share of the runner-up among other classes",
 }
 """Clean figure of an image -> its name."""
 TAKEN = {
@@ -245,8 +249,9 @@ HELP |= {
     "answer the doing of the attack. On the diagonal, the model that the images were made on.",
     "transfer_count": "T: by how many ordered pairs of different models an image transfers.",
     "proxy": "Figures of the clean image, the mean over models. Which ones the paper tried is not known: these are "
-    "this benchmark's own. The range of the rate over draws without the twentieths of the images with the lowest and "
-    "the highest value, beside that without as many at random.",
+    "this benchmark's own. Spread: the standard deviation of T without the twentieths of the images with the lowest "
+    "and "
+    "the highest value, over that of all; any range over draws is that much narrower.",
     "taken_for": "The place of the class that is answered, in the order in which the same model held the classes for "
     "likely when the image was clean; the label is first.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "

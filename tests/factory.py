@@ -695,9 +695,7 @@ def _source_images(
             "entropy_nats": _entropy(p),
             "margin": 1 - ease,
             "gradient_norm": 0.1,
-            "null_top2": 0.5,
-            "null_top3": 0.7,
-            "null_top5": 0.9,
+            "p": list(p.astype(np.float32)),
         }
     )
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from bench import compute
 from bench.attacks import norms
 from bench.attacks.engine import Found, Images, Loss, State, counted, kept, run
-from bench.attacks.losses import best_other
 from bench.attacks.projections import l2_ball
 from bench.attacks.steps import unit_l2
 from bench.config import Compute
@@ -49,12 +48,11 @@ def attack(
     eps: float,
     iterations: int,
     start: Images,
-    leave: bool = True,
 ) -> Found:
     """Images (N, C, H, W) within `eps` of `clean` in `norm`, and within [0, 1]: one that is answered wrongly where that
     was found, else the one of the largest `loss`; and the number of steps.
 
-    start: (N, C, H, W), as a share of eps (`norms.start_in`). leave: an image that is answered wrongly is finished.
+    start: (N, C, H, W), as a share of eps (`norms.start_in`). An image that is answered wrongly is finished.
     """
     network = compute.placed(network, compute.device_of(settings))
     limit = eps if norm == "linf" else float(np.sqrt(np.prod(clean.shape[1:])))  # any: the box is that of [0, 1]
@@ -75,7 +73,7 @@ def attack(
         values = loss(logits, state["labels"])
         (gradient,) = torch.autograd.grad(values.sum(), x)
         x, logits, values = x.detach(), logits.detach(), values.detach()
-        wrong = best_other(logits, state["labels"]) >= logits.gather(1, state["labels"][:, None]).squeeze(1)
+        wrong = logits.argmax(dim=1) != state["labels"]
 
         best, best_x, best_gradient = kept(state, "best", values), kept(state, "best_x", x), kept(state, "gradient", x)
         before, last, size = kept(state, "before", values), kept(state, "last", x), kept(state, "size", values)
@@ -118,8 +116,7 @@ def attack(
         last.copy_(x)
         state["images"] = moved
         taken += 1
-        finished = taken > iterations
-        return finished | found if leave else finished
+        return found | (taken > iterations)
 
     found = run(arrays, settings, advance, ("answer", "passes"))
     return Found(found["answer"], found["passes"] - 1)

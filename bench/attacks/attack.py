@@ -21,8 +21,6 @@ from bench.store import tables
 if TYPE_CHECKING:
     from torch import nn
 
-WITHIN = (2, 3, 5)
-"""Places among the clean answers of a model that the class of an adversarial image is looked for within."""
 CHECKED = 100
 """Images on which an attack is checked."""
 
@@ -31,7 +29,7 @@ def run(config: Config) -> dict[str, int]:
     """Write results/{attacks,attack_predictions,attack_trust,transfers,source_images}.parquet; answers are those to the
     float images.
 
-    BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`check_network`).
+    BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`_clean`).
     """
     from bench.models import zoo
 
@@ -42,9 +40,8 @@ def run(config: Config) -> dict[str, int]:
         data = every.rows(compute.declared(every.ids, attack.n_images))
         start = starts(config, name, data)
         networks = {model: zoo.load(config, model) for model in config.attack_pool(attack.dataset)}
-        clean = {model: compute.forward(network, data.images, config.compute) for model, network in networks.items()}
+        clean = {model: _clean(model, network, data, attack, config) for model, network in networks.items()}
         for model, network in networks.items():
-            check_network(model, network, clean[model], data.images, data.labels, attack)
             if (model, attack.dataset) not in sources:
                 sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
         for model in progress.bar([attack.source] if attack.source else list(networks), name):
@@ -125,11 +122,7 @@ def _source_images(
     from bench.attacks import engine
 
     p = stored.softmax(clean).astype(np.float64)
-    rest = p.copy()
-    rest[np.arange(len(p)), data.labels] = 0
-    rest /= np.maximum(rest.sum(axis=1, keepdims=True), 1e-300)
     order = np.argsort(-clean, axis=1, kind="stable")
-    ranked = np.take_along_axis(rest, order, axis=1).cumsum(axis=1)
     return pd.DataFrame(
         {
             "model": model,
@@ -140,7 +133,7 @@ def _source_images(
             "entropy_nats": -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1),
             "margin": -np.diff(np.take_along_axis(clean, order[:, :2], axis=1), axis=1)[:, 0],
             "gradient_norm": engine.gradient_norms(network, data.images, data.labels, config.compute),
-            **{f"null_top{k}": ranked[:, min(k, p.shape[1]) - 1] for k in WITHIN},
+            "p": list(p.astype(np.float32)),
         }
     )
 
@@ -176,37 +169,36 @@ def made(
     return images
 
 
-def check_network(
-    name: str, network: nn.Module, clean: np.ndarray, images: np.ndarray, labels: np.ndarray, attack: Attack
-) -> None:
-    """BenchError where a network cannot be attacked as it is, from its logits (N, K) of clean images (N, C, H, W).
-
-    NaN and infinite logits are found by `compute.forward` before.
-    """
+def _clean(name: str, network: nn.Module, data: Samples, attack: Attack, config: Config) -> np.ndarray:
+    """The logits (N, K) of the clean images. BenchError where the network cannot be attacked as it is."""
     where = f"model {name}"
-    if images.min() < 0 or images.max() > 1:
+    if data.images.min() < 0 or data.images.max() > 1:
         raise BenchError("its images are not in [0, 1].", where=where, remedy="Normalise inside the model.")
     if any(module.training for module in network.modules()):
         raise BenchError("is in training mode.", where=where, remedy="Call `eval()` on it, with all of its parts.")
-    if labels.max() >= clean.shape[1]:
+    logits = compute.forward(network, data.images, config.compute)
+    if data.labels.max() >= logits.shape[1]:
         raise BenchError(
-            f"knows {clean.shape[1]} classes, and there is a label {labels.max()}.", where=where, remedy="Exclude it."
+            f"knows {logits.shape[1]} classes, and there is a label {data.labels.max()}.",
+            where=where,
+            remedy="Leave it out of `attacks.pool`.",
         )
-    if (clean >= 0).all() and np.allclose(clean.sum(axis=1), 1, atol=1e-4):
+    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-4):
         raise BenchError(
             "gives probabilities, not logits: their gradient vanishes where it is sure.",
             where=where,
             remedy="Take the softmax out of the model.",
         )
-    if attack.kind == "apgd-dlr" and clean.shape[1] < 3:
+    if attack.kind == "apgd-dlr" and logits.shape[1] < 3:
         raise BenchError("knows two classes: the DLR needs three.", where=where, remedy="Use `apgd-ce`.")
+    return logits
 
 
 def trust(
     network: nn.Module, fast: nn.Module, data: Samples, start: np.ndarray, attack: Attack, config: Config
 ) -> dict[str, object]:
     """What tells a robust network from an attack that does not work: columns of table `attack_trust`, of the first 100
-    images at most. `fast`: the network as it is attacked.
+    images at most; Square at the smallest eps. `fast`: the network as it is attacked.
 
     Source: the checklist of Carlini et al. 2019 (arXiv 1902.06705), sections 4.3 and 5.
     """
@@ -223,7 +215,7 @@ def trust(
 
     gained = None
     if kind.gradient and kind.norm == "linf" and attack.squares:
-        eps = max(attack.eps_255) / 255
+        eps = min(attack.eps_255) / 255
         square = attack.model_copy(update={"kind": "square", "steps": attack.squares})
         gained = float(((answers(eps, square) != data.labels) & (answers(eps) == data.labels)).mean())
     return {

@@ -30,7 +30,7 @@ def attack(
     candidates: int = 10,
 ) -> Found:
     """Images (N, C, H, W) in [0, 1] near `clean` by the Euclidean norm, each finished when it is answered wrongly, and
-    the number of steps. The boundaries are those to the `candidates` classes that the clean image is nearest to.
+    the number of steps. Boundaries are those to the classes of the `candidates` largest clean logits, the label too.
 
     As algorithm 2 does, the sum of all steps is lengthened by `overshoot` when it is added to the clean image.
     """
@@ -56,9 +56,7 @@ def attack(
             far = torch.where((other == state["labels"]) | (size <= VANISHED), torch.inf, apart.detach().abs() / size)
             nearer = far < near
             near = torch.where(nearer, far, near)
-            along = (apart.detach().abs() + PAST) / (size**2).clamp_min(
-                VANISHED
-            )  # the authors' 1e-4: past it, not on it
+            along = (far + PAST) / size.clamp_min(VANISHED)
             step = torch.where(nearer[:, None, None, None], along[:, None, None, None] * gradient, step)
         total = kept(state, "total", x.detach())
         moving = ~wrong & near.isfinite()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench import compute
 from bench.config import Compute
+from bench.errors import BenchError
 
 Images = npt.NDArray[np.float32]
 State = dict[str, Tensor]
@@ -34,7 +35,8 @@ Project = Callable[[Tensor, State], Tensor]
 
 @dataclass(frozen=True)
 class Found:
-    """images (N, C, H, W) float32; iterations (N,): steps taken until the image stopped, or all of them."""
+    """images (N, C, H, W) float32; iterations (N,): steps taken until the image stopped, or all of them (which says
+    nothing of the last image: nobody has asked the network about it)."""
 
     images: Images
     iterations: npt.NDArray[np.int64]
@@ -51,6 +53,8 @@ def run(
     """
     device, size = compute.device_of(settings), settings.batch_size
     n = len(next(iter(arrays.values())))
+    if not n:
+        raise BenchError("there are no images to attack.", where="attack", remedy="Check the dataset.")
     waiting = deque(range(n))
     rows = np.array([waiting.popleft() if waiting else -1 for _ in range(size)])
     state: State = {name: _padded(array[rows[rows >= 0]], size, device) for name, array in arrays.items()}

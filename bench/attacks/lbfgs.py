@@ -34,7 +34,7 @@ def attack(
     first: float = 1.0,
 ) -> Found:
     """Images (N, C, H, W) in [0, 1]: of those that are answered as `targets` (N,), the one nearest to `clean`; `clean`
-    where none was found. iterations: evaluations of the network and its gradient.
+    where none was found; and for each the evaluations of the network and its gradient. `iterations`: steps of a search.
 
     Minimised is |x - clean|^2 + c * cross-entropy(x, target); `rounds` weights c are tried, from `first`: ten times the
     last one until the target is reached, then half-way between the largest that failed and the smallest that did not.

@@ -20,6 +20,7 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
     be folded, and a convolution whose output is used elsewhere too is found out by the answers.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(False)
+    example = example.to(next((p.device for p in plain.parameters()), example.device))
     once = copy.deepcopy(plain)
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []

@@ -22,12 +22,15 @@ def l2_ball(eps: float) -> Project:
 
 
 def l0_limited(share: float) -> Project:
-    """The nearest images that differ from `clean` in at most `share` of the positions (in any channel)."""
+    """The nearest images that differ from `clean` in at most `share` of the positions (in any channel).
+
+    For steps whose length tells positions apart: after a sign step all changes are alike, and which stay is arbitrary.
+    """
 
     def project(x: Tensor, state: State) -> Tensor:
         change = x - state["clean"]
         size = (change**2).sum(dim=1).flatten(1)
-        k = int(share * size.shape[1])
+        k = int(share * size.shape[1] + 1e-9)
         if k == 0:
             return state["clean"].clone()
         kept = torch.zeros_like(size).scatter_(1, size.topk(k, dim=1).indices, 1.0)

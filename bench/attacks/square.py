@@ -79,8 +79,9 @@ def attack(
         taken = counted(state)
         fresh = taken == 0
         with torch.inference_mode():
-            values = margin(network(state["images"]), state["labels"])
-        values = values.clone()
+            logits = network(state["images"])
+        logits = logits.clone()  # out of inference mode
+        values, wrong = margin(logits, state["labels"]), logits.argmax(dim=1) != state["labels"]
         best = kept(state, "best", values)
         better = fresh | (values > best)
         best.copy_(torch.where(better, values, best))
@@ -97,7 +98,7 @@ def attack(
         change = 2 * eps * state["signs"][at, query][:, :, None, None] * covered[:, None]
         state["images"] = torch.minimum(torch.maximum(state["answer"] + change, state["low"]), state["high"])
         taken += 1
-        return (best > 0) | (taken > queries)
+        return kept(state, "wrong", wrong).logical_or_(wrong) | (taken > queries)
 
     found = run(arrays, settings, advance, ("answer", "passes"))
     return Found(found["answer"], found["passes"] - 1)

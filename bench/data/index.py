@@ -248,19 +248,21 @@ def _shrunk(encoded: bytes) -> bytes:
 
 
 def _write_hashes(config: Config, suite: str, train: str | None) -> None:
-    """results/index/{train,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated on, and
-    by what it is evaluated where the suite says so (`evaluations`, `noisy_labels`).
+    """results/index/{train,probe,evaluate}/<suite>.json: hashes of what a model of the suite is trained and evaluated
+    on, and by what its features are probed and its answers evaluated, where the suite says so.
 
     A model's stages depend on these alone: another suite's data, a label source or a role re-runs none of them.
     """
-    for use, names in {"train": [train] if train else [], "evaluate": config.datasets_of(suite)}.items():
+    own = config.evaluations.get(suite)
+    for use, names in {"train": [train] if train else [], "probe": [], "evaluate": config.datasets_of(suite)}.items():
         known: dict[str, Any] = {
             name: {file: tables.sha256(config.folder(name) / file) for file in (samples.META, samples.SAMPLES)}
             for name in names
         }
-        if use == "evaluate" and suite in config.evaluations:
-            known["evaluation"] = config.evaluations[suite].model_dump(mode="json", include={"probes", "corruptions"})
-        if use == "evaluate" and config.noisy_labels_of(suite):
+        if use == "probe":
+            known["probes"] = None if own is None or own.probes is None else own.probes.model_dump(mode="json")
             known["noisy_labels"] = {name: config.noisy_labels[name].sha256 for name in config.noisy_labels_of(suite)}
+        if use == "evaluate" and own is not None:
+            known["evaluation"] = own.model_dump(mode="json", include={"corruptions"})
         with tables.replacing(config.results / "index" / use / f"{suite}.json") as temporary:
             temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 
 from bench import compute, stats
-from bench.config import Config
+from bench.config import Config, Statistics
 from bench.errors import BenchError
 from bench.store import tables
 from bench.studies import transfer
@@ -45,8 +45,7 @@ def run(config: Config) -> dict[str, int]:
         labels = samples.loc[rows["sample_id"]].to_numpy(np.int64)
         known = names[str(spaces[dataset])]
         rng = compute.rng(config.seed, "misclassification", dataset, condition)
-        named = collections(str(spaces[dataset]), known)
-        found = shares(rows, labels, named, len(known), rng, config.statistics.bootstrap)
+        found = shares(rows, labels, collections(str(spaces[dataset]), known), len(known), rng, config.statistics)
         frames.append(found.assign(dataset=dataset, condition=condition))
     path = config.results / "misclassifications.parquet"
     return {"rows": len(tables.write("misclassifications", tables.stacked("misclassifications", frames), path))}
@@ -74,11 +73,10 @@ def transferred(
     attacks: pd.DataFrame, transfers: pd.DataFrame, images: pd.DataFrame
 ) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Dataset, condition, and a row for each image and pair of models by which it transferred: `sample_id`, `pred`,
-    `rank_clean`, and of the target on that image `null_top2` and so on."""
-    columns = ["target_model", "sample_id", *(f"null_top{k}" for k in PLACES)]
-    nulls = images.rename(columns={"model": "target_model"}).loc[:, columns]
+    `rank_clean`, and `p`, the target's probabilities of all classes for the clean image."""
+    known = images.rename(columns={"model": "target_model"}).loc[:, ["target_model", "sample_id", "p"]]
     for rows in transfer.on_suitable(attacks, transfers, images):
-        mine = rows.loc[rows["success"]].merge(nulls, on=["target_model", "sample_id"])
+        mine = rows.loc[rows["success"]].merge(known, on=["target_model", "sample_id"])
         if len(mine):
             yield str(mine["dataset"].iloc[0]), str(mine["condition"].iloc[0]), mine
 
@@ -89,23 +87,36 @@ def shares(
     groups: Mapping[str, Sequence[int]],
     n_classes: int,
     rng: np.random.Generator,
-    draws: int,
+    settings: Statistics,
 ) -> pd.DataFrame:
     """Rows of table `misclassifications` from rows of `transferred` and their labels (R,)."""
+    others = transfer.without_label(np.array(rows["p"].tolist(), float), labels)
+    # The label is first in the clean order of a suitable image; others of the same probability share a place.
+    ranked = -np.sort(-others, axis=1)
+    within = {f"top{k}": ranked[:, : k - 1].sum(axis=1) for k in PLACES if k < n_classes}
     out = []
     for name, members in {ALL: list(range(n_classes)), **groups}.items():
         mine = np.isin(labels, list(members))
         if not mine.any():
             continue
         some = rows.loc[mine]
-        measures = {f"top{k}": (some["rank_clean"] <= k).to_numpy() for k in PLACES if k < n_classes}
-        chance = {f"top{k}": (k - 1) / (n_classes - 1) for k in PLACES}
-        null: dict[str, float | None] = {f"top{k}": float(some[f"null_top{k}"].mean()) for k in PLACES}
+        cells = {
+            measure: ((some["rank_clean"] <= int(measure[3:])).to_numpy(), null[mine], (int(measure[3:]) - 1))
+            for measure, null in within.items()
+        }
         if name != ALL:
-            measures["inside"] = np.isin(some["pred"], list(members))
-            chance["inside"], null["inside"] = (len(members) - 1) / (n_classes - 1), None
-        for measure, flags in measures.items():
-            low, high = stats.bootstrap_mean(flags, rng, draws=draws, clusters=some["sample_id"].to_numpy())
+            inside = np.isin(some["pred"], list(members))
+            cells["inside"] = inside, others[mine][:, list(members)].sum(axis=1), len(members) - 1
+        for measure, (flags, null, n_alike) in cells.items():
+            low, high = _interval(flags, some["sample_id"].to_numpy(), rng, settings)
+            over = 100 * (flags - null)
+            over_low, over_high = stats.bootstrap_mean(
+                over,
+                rng,
+                draws=settings.bootstrap,
+                confidence=settings.confidence,
+                clusters=some["sample_id"].to_numpy(),
+            )
             out.append(
                 {
                     "collection": name,
@@ -113,11 +124,25 @@ def shares(
                     "share": flags.mean(),
                     "ci_low": low,
                     "ci_high": high,
-                    "chance": chance[measure],
-                    "null": null[measure],
+                    "chance": n_alike / (n_classes - 1),
+                    "null": null.mean(),
+                    "over_null_pp": over.mean(),
+                    "over_null_low": over_low,
+                    "over_null_high": over_high,
                     "n": len(some),
                     "n_images": some["sample_id"].nunique(),
                     "n_classes": len(members),
                 }
             )
     return pd.DataFrame(out)
+
+
+def _interval(
+    flags: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, settings: Statistics
+) -> stats.Interval:
+    """Of a share, over images; Wilson's of as many images where all flags are alike: a bootstrap sees no variation."""
+    if flags.all() or not flags.any():
+        n = len(np.unique(clusters))
+        low, high = stats.wilson(n * flags.mean(), n, settings.confidence)
+        return float(low), float(high)
+    return stats.bootstrap_mean(flags, rng, draws=settings.bootstrap, confidence=settings.confidence, clusters=clusters)

@@ -128,13 +128,16 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
         "made "
         f"on {catalogue.model_name(via)} are answered wrongly by {catalogue.model_name(onto)}."
     )
-    pictures(source, catalogue, view, db.transferred(source, condition, via, onto), f"pair:{via}:{onto}")
+    rows = db.transferred(source, condition, via, onto)
+    pictures(source, catalogue, view, condition, rows, f"pair:{via}:{onto}")
 
 
-def pictures(source: db.Source, catalogue: db.Catalogue, view: state.View, rows: Frame, key: str) -> None:
+def pictures(
+    source: db.Source, catalogue: db.Catalogue, view: state.View, condition: str, rows: Frame, key: str
+) -> None:
     """Clean images, with what each model makes of the attacked ones."""
-    if not db.has_images(source):
-        st.caption("This snapshot holds no rows of single images.")
+    if db.transfer_images(source, condition).empty:
+        st.caption("This snapshot holds no rows of single images under this attack.")
         return
     if rows.empty:
         st.caption("No image transfers.")
@@ -182,7 +185,7 @@ def images(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
     pairs = db.transfer_pairs(source, view.dataset)
     between = pairs.loc[(pairs["condition"] == condition) & (pairs["source_model"] != pairs["target_model"])]
     if counts.empty:
-        st.caption("This snapshot holds no rows of single images.")
+        st.caption("This snapshot holds no rows of single images under this attack.")
     else:
         expected = stats.poisson_binomial(between["rate"].to_numpy(float))
         parts.figure(
@@ -192,10 +195,12 @@ def images(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
             "Number of pairs of models by which images transfer",
         )
         st.caption(
-            "The line: what would be seen if each pair of models transferred as often as it does, on images at random."
+            "The line: what would be seen if each pair of models transferred as often as it does, on images of its "
+            "own. "
+            "Relatives agree, and one image is shown to all targets, so some of the difference is the models'."
         )
     spread(sampled)
-    proxies(source, condition)
+    proxies(source, view.dataset, condition)
     if counts.empty:
         return
     names = catalogue.class_names(view.dataset)
@@ -219,14 +224,32 @@ def images(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
             kind,
             parts.instead_of(catalogue, view.dataset, some["label"]),
         )
+    recommended(source, view, condition, counts)
+
+
+def recommended(source: db.Source, view: state.View, condition: str, counts: Frame) -> None:
+    """Which images to try attacks on, and by what they are chosen."""
     st.markdown("**Recommended source images**")
+    told = db.transfer_proxies(source, view.dataset)
+    best = told.loc[(told["condition"] == "all") & told["recommends"]]
     kept = counts.loc[counts["vetted"], ["sample_id"]]
-    st.caption(
-        f"{len(kept):,} of {len(counts):,} suitable images: without the twentieths at the two ends of the clean figure "
-        "that "
-        "foretells transfers best. Take these, or all suitable ones, and say which; a draw of a few is not comparable "
-        "with another draw."
-    )
+    if best.empty:
+        st.caption(
+            f"All {len(kept):,} suitable ones: no clean figure is known whose extremes, left out, narrow the spread of "
+            "T. "
+            "A draw of a few is not comparable with another draw."
+        )
+    else:
+        one = best.iloc[0]
+        name = terms.PROXY[str(one["proxy"])].lower()
+        st.caption(
+            f"{len(kept):,} of {len(counts):,} suitable images: without the twentieths with the lowest and the highest "
+            f"{name}, over all attacks together. That leaves "
+            f"{terms.percent(one['spread_left'], one['ci_low'], one['ci_high'])} "
+            "of the spread of T, and as much of any range over draws. Say which images were taken: a draw of a few is "
+            "not "
+            "comparable with another draw."
+        )
     parts.downloads(kept, f"source-images-{condition.replace(':', '-')}")
 
 
@@ -235,10 +258,11 @@ def spread(sampled: Frame) -> None:
     rows = sampled.loc[sampled["statistic"].isin(list(terms.SAMPLED))]
     if rows.empty:
         return
-    unit = rows["statistic"].map({"rate": 100.0, "linf": 255.0}).fillna(1.0)
+    rows = rows.sort_values("statistic", key=lambda c: c.map(list(terms.SAMPLED).index))
+    unit = rows["statistic"].map({"rate": 100.0, "pair": 100.0}).fillna(1.0)
     shown = pd.DataFrame(
         {
-            "Mean over pairs of": rows["statistic"].map(terms.SAMPLED),
+            "Figure": rows["statistic"].map(terms.SAMPLED),
             "All suitable images": (unit * rows["value"]).round(2),
             "Lowest draw": (unit * rows["lowest"]).round(2),
             "Highest draw": (unit * rows["highest"]).round(2),
@@ -259,9 +283,10 @@ def spread(sampled: Frame) -> None:
     parts.table(shown, "transfer-sampling", alt="Range of figures over draws of images")
 
 
-def proxies(source: db.Source, condition: str) -> None:
+def proxies(source: db.Source, dataset: str, condition: str) -> None:
     """How well clean figures of an image foretell how it transfers."""
-    frame = db.transfer_proxies(source, condition)
+    frame = db.transfer_proxies(source, dataset)
+    frame = frame.loc[frame["condition"] == condition]
     if frame.empty:
         return
     st.subheader("What foretells it?", anchor=False, help=terms.HELP["proxy"])
@@ -270,10 +295,10 @@ def proxies(source: db.Source, condition: str) -> None:
             "Clean figure, mean over models": frame["proxy"].map(terms.PROXY).fillna(frame["proxy"]),
             "Rank correlation": frame["spearman"].round(2),
             "p": frame["p_value"].round(3),
-            "AUROC of the fragile": frame["auroc"].round(2),
-            "Range without its ends, pp": frame["range_vetted_pp"].round(1),
-            "Without as many at random, pp": frame["range_random_pp"].round(1),
-            "Of all, pp": frame["range_all_pp"].round(1),
+            f"AUROC of the {int(frame['n_fragile'].iloc[0])} fragile": frame["auroc"].round(2),
+            "Spread without its ends": [
+                terms.percent(row.spread_left, row.ci_low, row.ci_high) for row in records(frame)
+            ],
             "n": frame["n"],
         }
     ).sort_values("Rank correlation", key=lambda c: -c.abs(), kind="stable")
@@ -320,6 +345,10 @@ def classes(taken: Frame) -> None:
             "Share": [terms.percent(row.share, row.ci_low, row.ci_high) for row in records(rows)],
             "By chance, %": (100 * rows["chance"]).round(1),
             "By clean probabilities, %": (100 * rows["null"].astype(float)).round(1),
+            "Over that, pp": [
+                terms.points(row.over_null_pp, row.over_null_low, row.over_null_high, sign=True)
+                for row in records(rows)
+            ],
             "Lift over chance": (rows["share"] / rows["chance"]).round(2),
             "Transfers": rows["n"],
             "Images": rows["n_images"],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import duckdb
 import pandas as pd
 import pytest
 
 from bench.config import Config
-from bench.store import tables
+from bench.store import database, tables
 from dashboard import db, findings
 from tests.dashboard.conftest import Open, text
 
@@ -68,20 +72,35 @@ def pairs() -> pd.DataFrame:
     return pd.DataFrame([{"source_model": s, "target_model": t, "rate": r, "n": 40} for (s, t), r in rates.items()])
 
 
-@pytest.mark.parametrize(("p", "said"), [(0.005, "more than by chance"), (0.4, "between images as by")])
+@pytest.mark.parametrize(("p", "said"), [(0.005, "are spread wider over images than"), (0.4, "over images as if each")])
 def test_the_finding_says_what_its_figures_support(p: float, said: str) -> None:
-    sampled = pd.DataFrame([{"statistic": "spread", "p_value": p}, {"statistic": "rate", "p_value": 0.9}])
+    rate = {"statistic": "rate", "p_value": 0.9, "ci_low": 0.2, "ci_high": 0.4}
+    sampled = pd.DataFrame([rate, {"statistic": "spread", "p_value": p}])
     found = findings.transfer(pairs(), sampled, "PGD, 8/255")
-    assert "90.0 % on the model that it follows and **30.0 % on another one**" in found
+    assert "90.0 % on the model that it follows and **30.0 % [20.0, 40.0] on another one**" in found
     assert "(mean over 2 pairs, 10.0 % to 50.0 %)" in found
     assert said in found
-    assert "differ" not in findings.transfer(pairs(), sampled.iloc[1:], "PGD")
+    assert "spread" not in findings.transfer(pairs(), sampled.iloc[:1], "PGD")
 
 
 def test_what_transfers_are_taken_for_stands_beside_both_levels() -> None:
     row = {"collection": "all", "measure": "top2", "share": 0.6, "ci_low": 0.5, "ci_high": 0.7, "chance": 1 / 9}
-    frame = pd.DataFrame([row | {"null": 0.55, "n": 1234}])
-    found = findings.taken_for(frame, "top2")
+    row |= {"null": 0.55, "over_null_pp": 5.0, "over_null_low": -1.0, "over_null_high": 11.0, "n": 1234}
+    found = findings.taken_for(pd.DataFrame([row]), "top2")
     assert "60.0 % [50.0, 70.0] of these 1,234 transfers" in found
-    assert "by chance it would be 11.1 %, by its clean probabilities 55.0 %" in found
-    assert findings.taken_for(frame, "inside") == ""
+    assert "by chance it would be 11.1 %, by its clean probabilities 55.0 %: +5.0 pp [-1.0, 11.0] over these." in found
+    assert findings.taken_for(pd.DataFrame([row]), "inside") == ""
+
+
+def test_a_snapshot_without_single_images_of_an_attack_says_so(config: Config, open_app: Open, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    shutil.copy(config.root / "params.yaml", tmp_path)
+    for name in (database.FILE, database.HASHES):
+        shutil.copy(config.results / name, tmp_path / "results")
+    with duckdb.connect(str(tmp_path / "results" / database.FILE)) as connection:
+        connection.execute("DELETE FROM transfer_images WHERE condition = ?", [CONDITION])
+    for section in ("pairs", "images"):
+        app = open_app(tmp_path, "attacks", threat=CONDITION, threats=section)
+        assert not app.exception
+        assert "no rows of single images under this attack" in text(app)
+        assert "No image transfers" not in text(app)

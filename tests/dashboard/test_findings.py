@@ -151,9 +151,12 @@ def test_contrast_without_rows_says_nothing() -> None:
 
 def test_trust_names_what_speaks_against_an_attack() -> None:
     good = {"zero_gradient": 0.0, "repeat_difference": 0.0, "same_at_zero": 1.0, "right_at_full": 0.0}
+    good |= {"square_gains": None}
     frame = pd.DataFrame([{"name": "A", **good}, {"name": "B", **good, "zero_gradient": 0.2}])
     assert findings.trust(frame.iloc[:1]) == "Checks of the attack: nothing speaks against it."
     said = findings.trust(frame)
     assert "1 of 2 have no gradient on some images" in said
     assert "such as B" in said
     assert "asked again" not in said
+    square = pd.DataFrame([{"name": "A", **good, "square_gains": 0.01}, {"name": "B", **good, "square_gains": 0.1}])
+    assert "1 of 2 are fooled on more than a few images by a search without gradients" in findings.trust(square)

@@ -170,8 +170,10 @@ def test_the_first_fetch_pins_and_models_are_evaluated_by_it(
     bench("preset", "add", "cifar10", "--from", "../cifar10/source")
     before = (root / "params.yaml").read_bytes()
     index.run(load())
-    file = root / "results" / "index" / "evaluate" / "cifar10.json"
-    assert "noisy_labels" not in file.read_text()
+    file = root / "results" / "index" / "probe" / "cifar10.json"
+    assert json.loads(file.read_text())["noisy_labels"] == {}
+    others = root / "results" / "index" / "evaluate" / "cifar10.json"
+    answered = others.read_bytes()
 
     with pytest.raises(BenchError, match=r"pinned by what it fetches.*bench data fetch cifar10n"):
         merge.add(root / "params.yaml", "cifar10n")
@@ -184,6 +186,9 @@ def test_the_first_fetch_pins_and_models_are_evaluated_by_it(
     index.run(config)
     pins = {name: held.sha256 for name, held in config.noisy_labels.items()}
     assert json.loads(file.read_text())["noisy_labels"] == pins
+    assert (root / "results" / "index" / "evaluate" / "cifar10.json").read_bytes() == answered, (
+        "no answer depends on it"
+    )
 
     paths["cifar10n-worst"].write_bytes(b"")
     assert "all 5 files are as params.yaml pins them" in bench("data", "fetch", "cifar10n", "--from", "../source")

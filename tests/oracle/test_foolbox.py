@@ -120,6 +120,21 @@ def test_carlini_wagner_is_at_least_as_near_as_foolbox(network: zoo.Network, dat
     assert mine <= norms.sizes(deepfool.attack(network, *data, SETTINGS).images, data[0]).l2.mean()
 
 
+def test_carlini_wagner_moves_pixels_that_are_black_or_white(network: zoo.Network) -> None:
+    images, labels = tiny.pictures(36, seed=4)
+    clean = np.where(images > 100, 1.0, 0.0)[:, None].astype(np.float32)
+    right = compute.forward(network, clean, SETTINGS).argmax(axis=1) == labels
+    data = clean[right], labels[right]
+    found = carlini_wagner.attack(network, *data, SETTINGS, rounds=6)
+    assert len(data[0]) > 20
+    assert accuracy(network, found.images, data[1]) == 0
+    moved = np.abs(found.images - data[0]) > 1e-3
+    assert moved[data[0] == 0].mean() > 0.1
+    assert moved[data[0] == 1].mean() > 0.1
+    nearest = deepfool.attack(network, *data, SETTINGS)
+    assert norms.sizes(found.images, data[0]).l2.mean() < norms.sizes(nearest.images, data[0]).l2.mean()
+
+
 @pytest.mark.parametrize("norm", EPS)
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.dlr])
 def test_apgd_is_at_least_as_strong_as_pgd(

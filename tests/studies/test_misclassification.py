@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from bench import stats
+from bench.config import Statistics
 from bench.data import cifar10
 from bench.errors import BenchError
 from bench.studies import misclassification as study
 
+SETTINGS = Statistics(bootstrap=500)
 GROUPS = {"low": [0, 1, 2], "high": [6, 7]}
 
 
@@ -23,18 +26,20 @@ def rows() -> pd.DataFrame:
             "sample_id": ["d/0", "d/0", "d/0", "d/1", "d/2", "d/3", "d/3"],
             "pred": [1, 1, 7, 2, 5, 7, 0],
             "rank_clean": [2, 2, 6, 3, 4, 2, 8],
-            "null_top2": [0.5, 0.5, 0.5, 0.25, 0.25, 0.75, 0.75],
-            "null_top3": 0.75,
-            "null_top5": 1.0,
+            "p": [*[P] * 4, Q, *[P] * 2],
         }
     )
+
+
+P = [0.6, 0.2, 0.1, 0.05, 0.05, 0, 0, 0, 0, 0]
+Q = [0.1, 0.8, 0.05, 0.05, 0, 0, 0, 0, 0, 0]
 
 
 LABELS = np.array([0, 0, 0, 0, 1, 6, 6])
 
 
 def shares(n_classes: int = 10) -> pd.DataFrame:
-    found = study.shares(rows(), LABELS, GROUPS, n_classes, np.random.default_rng(0), 500)
+    found = study.shares(rows(), LABELS, GROUPS, n_classes, np.random.default_rng(0), SETTINGS)
     return found.set_index(["collection", "measure"])
 
 
@@ -43,13 +48,17 @@ def test_by_hand() -> None:
     every = found.loc["all"]
     assert every["share"].to_dict() == pytest.approx({"top2": 3 / 7, "top3": 4 / 7, "top5": 5 / 7})
     assert every["chance"].to_dict() == pytest.approx({"top2": 1 / 9, "top3": 2 / 9, "top5": 4 / 9})
-    assert every["null"]["top2"] == pytest.approx(0.5)
+    # Without the label: of P for 0 the runner-up has 0.2 / 0.4, of Q for 1 it has 0.1 / 0.2, of P for 6 it has 0.6.
+    assert every["null"]["top2"] == pytest.approx((4 * 0.5 + 0.5 + 2 * 0.6) / 7)
+    assert every["null"]["top3"] == pytest.approx((4 * 0.75 + 0.75 + 2 * 0.8) / 7)
+    assert every["over_null_pp"]["top2"] == pytest.approx(100 * (3 / 7 - 3.7 / 7))
+    assert (every["over_null_low"] <= every["over_null_pp"]).all()
     assert every["n"].unique().tolist() == [7]
     assert every["n_images"].unique().tolist() == [4]
     low = found.loc["low"]
     assert low["share"].to_dict() == pytest.approx({"top2": 2 / 5, "top3": 3 / 5, "top5": 4 / 5, "inside": 3 / 5})
     assert low["chance"]["inside"] == pytest.approx(2 / 9)
-    assert pd.isna(low["null"]["inside"])
+    assert low["null"]["inside"] == pytest.approx((4 * 0.3 / 0.4 + 0.15 / 0.2) / 5)
     assert low["n_classes"].unique().tolist() == [3]
     high = found.loc["high"]
     assert high["share"]["inside"] == 0.5
@@ -60,13 +69,22 @@ def test_by_hand() -> None:
 def test_many_transfers_of_one_image_are_no_more_images() -> None:
     """The interval of a share is as wide with every transfer repeated."""
     twice = pd.concat([rows()] * 20, ignore_index=True)
-    found = study.shares(twice, np.tile(LABELS, 20), {}, 10, np.random.default_rng(0), 500)
+    found = study.shares(twice, np.tile(LABELS, 20), {}, 10, np.random.default_rng(0), SETTINGS)
     widths = [(frame["ci_high"] - frame["ci_low"]).to_numpy() for frame in (shares().loc["all"], found)]
     np.testing.assert_allclose(*widths, atol=0.05)
 
 
 def test_places_that_all_classes_have_are_left_out() -> None:
-    assert "top5" not in shares(5).loc["all"].index
+    five = rows().assign(p=[one[:5] for one in rows()["p"]], pred=1).iloc[:5]
+    found = study.shares(five, LABELS[:5], {}, 5, np.random.default_rng(0), SETTINGS)
+    assert found["measure"].tolist() == ["top2", "top3"]
+
+
+def test_an_interval_of_flags_that_are_all_alike_is_no_point() -> None:
+    found = study.shares(rows().iloc[:2], LABELS[:2], {}, 10, np.random.default_rng(0), SETTINGS)
+    one = found.set_index("measure").loc["top2"]
+    assert (one["share"], one["ci_high"], one["n_images"]) == (1.0, 1.0, 1)
+    assert one["ci_low"] == pytest.approx(float(stats.wilson(1, 1)[0]))
 
 
 def test_only_transfers_on_suitable_images_count() -> None:
@@ -93,7 +111,7 @@ def test_only_transfers_on_suitable_images_count() -> None:
     images = pd.DataFrame(
         [
             {"model": m, "dataset": "d", "sample_id": f"d/{i}", "right": (m, i) != ("a", 1)}
-            | {f"null_top{k}": 0.1 * k + 0.01 * (m == "c") for k in study.PLACES}
+            | {"p": [0.5, 0.5] if m == "c" else [0.9, 0.1]}
             for m in "abc"
             for i in range(2)
         ]
@@ -101,7 +119,7 @@ def test_only_transfers_on_suitable_images_count() -> None:
     (found,) = study.transferred(attacks, transfers, images)
     assert found[:2] == ("d", "attack:pgd:8")
     assert found[2]["target_model"].tolist() == ["b", "c"]
-    assert found[2]["null_top2"].tolist() == pytest.approx([0.2, 0.21]), "those of the target"
+    assert found[2]["p"].tolist() == [[0.9, 0.1], [0.5, 0.5]], "those of the target"
 
 
 def test_collections_are_of_classes_that_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 from scipy.stats import hypergeom
 from sklearn.metrics import roc_auc_score
 
+from bench.config import Statistics
 from bench.studies import transfer
 
 CONDITION = "attack:pgd:8"
+SETTINGS = Statistics(bootstrap=200)
 MODELS = ("a", "b", "c")
 
 
@@ -90,8 +92,7 @@ def test_the_matrix_by_hand() -> None:
 
 
 def test_images_by_how_many_pairs_they_transfer() -> None:
-    kept = np.array([True, True, False, True])
-    found = transfer.counts(one()).assign(vetted=kept)
+    found = transfer.counts(one())
     assert found["count"].tolist() == [5, 2, 0, 2]
     assert (found["n_pairs"] == 6).all()
     t = np.array([0, 5, 6, 29, 30, 42])
@@ -108,7 +109,7 @@ def shown(success: np.ndarray) -> transfer.Shown:
 
 def test_images_that_are_alike_are_within_the_null_and_others_are_not() -> None:
     rng = np.random.default_rng(0)
-    alike = transfer.sampling(shown(rng.random((12, 200)) < 0.4), 0).set_index("statistic")
+    alike = transfer.sampling(shown(rng.random((12, 200)) < 0.4), SETTINGS, 0).set_index("statistic")
     assert alike["p_value"]["rate"] > 0.05
     assert alike["p_value"]["spread"] > 0.05
     assert (
@@ -116,7 +117,9 @@ def test_images_that_are_alike_are_within_the_null_and_others_are_not() -> None:
         <= np.ptp(alike.loc["rate", ["lowest", "highest"]])
         <= alike["range_null_high"]["rate"]
     )
-    apart = transfer.sampling(shown(rng.random((12, 200)) < rng.beta(0.5, 0.8, 200)), 0).set_index("statistic")
+    apart = transfer.sampling(shown(rng.random((12, 200)) < rng.beta(0.5, 0.8, 200)), SETTINGS, 0).set_index(
+        "statistic"
+    )
     assert apart["p_value"]["spread"] == pytest.approx(1 / (1 + transfer.NULLS))
     assert np.ptp(apart.loc["rate", ["lowest", "highest"]]) > apart["range_null_high"]["rate"]
     assert apart["n_drawn"]["rate"] == 50
@@ -128,44 +131,94 @@ def test_draws_of_one_pair_are_hypergeometric() -> None:
     drawn = transfer._draws(80, 20, np.random.default_rng(0)) @ success[0].astype(float)
     assert drawn.mean() == pytest.approx(hypergeom(80, 32, 20).mean(), abs=0.15)
     assert drawn.var() == pytest.approx(hypergeom(80, 32, 20).var(), rel=0.1)
-    low, high = transfer.sampling(shown(success), 0).set_index("statistic").loc["rate", ["lowest", "highest"]]
+    low, high = transfer.sampling(shown(success), SETTINGS, 0).set_index("statistic").loc["rate", ["lowest", "highest"]]
     assert hypergeom(80, 32, 20).cdf(20 * low) < 0.01
     assert hypergeom(80, 32, 20).sf(20 * high - 1) < 0.01
 
 
 def test_sizes_are_those_of_the_transfers() -> None:
-    found = transfer.sampling(one(), 0).set_index("statistic")
+    found = transfer.sampling(one(), SETTINGS, 0).set_index("statistic")
     lengths = [1, 2, 1, 11, 12, 14, 11, 14, 21]
     assert found["value"]["l2"] == pytest.approx(np.mean(lengths))
     assert found["value"]["rate"] == pytest.approx(9 / 24)
-    nothing = transfer.sampling(shown(np.zeros((2, 8), bool)), 0)
-    assert set(nothing["statistic"]) == {"rate", "spread"}
+    assert found["ci_low"]["rate"] <= 9 / 24 <= found["ci_high"]["rate"]
+    assert found["value"]["pair"] in {len(images) / 4 for images in HAND.values()}
+    nothing = transfer.sampling(shown(np.zeros((2, 8), bool)), SETTINGS, 0)
+    assert set(nothing["statistic"]) == {"rate", "pair", "spread"}
 
 
-def test_a_proxy_that_knows_narrows_the_range_and_one_that_does_not_does_not() -> None:
+def foretold(t: transfer.Shown, proxies: pd.DataFrame) -> pd.DataFrame:
+    return transfer.foretold(t, proxies, SETTINGS, 0).set_index("proxy")
+
+
+def test_a_proxy_that_knows_narrows_the_spread_and_recommends_and_others_do_neither() -> None:
     rng = np.random.default_rng(0)
     ease = np.where(rng.random(400) < 0.05, rng.uniform(0.8, 1.0, 400), rng.uniform(0.0, 0.2, 400))
     t = shown(rng.random((12, 400)) < ease)
     proxies = pd.DataFrame(
         {name: rng.random(400) for name in transfer.PROXIES} | {"margin": -ease, "entropy_nats": 1.0}, index=t.ids
     )
-    found = transfer.foretold(t, proxies, 0).set_index("proxy")
+    found = foretold(t, proxies)
     assert found["spearman"]["margin"] < -0.5
     assert found["p_value"]["margin"] == pytest.approx(0.001)
     assert abs(found["spearman"]["p_top1"]) < 0.15
     assert pd.isna(found["spearman"]["entropy_nats"]), "it says the same of all"
     assert found["auroc"]["entropy_nats"] == 0.5
     fragile = (transfer.counts(t)["kind"] == "fragile").to_numpy()
+    assert found["n_fragile"].eq(fragile.sum()).all()
     assert found["auroc"]["p_top1"] == pytest.approx(roc_auc_score(fragile, proxies["p_top1"]))
-    assert found["range_vetted_pp"]["margin"] < 0.9 * found["range_all_pp"]["margin"]
-    assert found["range_vetted_pp"]["p_top1"] > 0.8 * found["range_all_pp"]["margin"]
-    assert found["range_random_pp"].nunique() == 1
-    assert found["range_random_pp"]["margin"] == pytest.approx(found["range_all_pp"]["margin"], rel=0.2)
-    best, kept = transfer.vetted(t, proxies, found.reset_index())
-    assert best == "margin"
-    assert (kept.sum(), kept[ease > 0.7].sum()) == (360, (ease > 0.7).sum() - min(20, (ease > 0.7).sum()))
+    counts = t.success.sum(axis=0)
+    inner = np.argsort(-ease, kind="stable")[20:380]
+    assert found["spread_left"]["margin"] == pytest.approx(counts[inner].std() / counts.std())
+    assert found["ci_high"]["margin"] < 0.8
+    assert found["spread_left"]["p_top1"] > 0.9
+    assert found.index[found["recommends"]].tolist() == ["margin"]
+    kept = transfer.vetted(proxies, found.reset_index())
+    assert np.flatnonzero(kept).tolist() == sorted(inner.tolist())
+
+
+def test_where_no_proxy_knows_all_images_are_kept() -> None:
+    rng = np.random.default_rng(1)
+    alike = shown(rng.random((12, 200)) < rng.beta(1, 2, 200))
+    proxies = pd.DataFrame({name: rng.random(200) for name in transfer.PROXIES}, index=alike.ids)
+    found = foretold(alike, proxies)
+    assert not found["recommends"].any()
+    assert transfer.vetted(proxies, found.reset_index()).all()
     nothing = shown(np.zeros((2, 8), bool))
-    proxies = proxies.iloc[:8].set_axis(nothing.ids)
-    best, kept = transfer.vetted(nothing, proxies, transfer.foretold(nothing, proxies, 0))
-    assert best is None
-    assert kept.all(), "nothing is known to be extreme"
+    found = foretold(nothing, proxies.iloc[:8].set_axis(nothing.ids))
+    assert found["spread_left"].isna().all()
+    assert not found["recommends"].any()
+
+
+def test_the_spread_over_draws_is_what_the_spread_of_counts_says() -> None:
+    """The closed form that makes `spread_left` the factor of any range."""
+    rng = np.random.default_rng(0)
+    t = shown(rng.random((12, 200)) < rng.beta(0.5, 0.8, 200)).success.sum(axis=0)
+    rates = transfer._draws(200, 50, rng) @ t / (50 * 12)
+    assert rates.std() == pytest.approx(t.std(ddof=1) / 12 * np.sqrt((1 - 50 / 200) / 50), rel=0.06)
+
+
+def test_all_attacks_on_a_set_together() -> None:
+    a, b = shown(np.eye(4, dtype=bool)), shown(np.ones((2, 4), bool))
+    (both,) = transfer.together([a, b])
+    assert both.condition == "all"
+    assert both.success.sum(axis=0).tolist() == [3, 3, 3, 3]
+    assert len(both.sources) == 6
+
+
+def test_proxies_are_means_over_models_of_what_is_known_of_the_clean_image() -> None:
+    rows = pd.DataFrame(
+        {
+            "sample_id": ["d/0", "d/0", "d/1"],
+            "p": [[0.7, 0.2, 0.1], [0.5, 0.5, 0.0], [0.25, 0.25, 0.5]],
+            "p_top1": [0.7, 0.5, 0.5],
+            "entropy_nats": [1.0, 2.0, 3.0],
+            "margin": [1.0, 0.0, 0.5],
+            "gradient_norm": [4.0, 6.0, 1.0],
+        }
+    )
+    found = transfer.proxies_of(rows, np.array([0, 0, 2]))
+    assert found.loc["d/0"].to_dict() == pytest.approx(
+        {"p_top1": 0.6, "entropy_nats": 1.5, "margin": 0.5, "gradient_norm": 5.0, "runner_up": (2 / 3 + 1.0) / 2}
+    )
+    assert found.loc["d/1", "runner_up"] == pytest.approx(0.5)
