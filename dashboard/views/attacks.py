@@ -243,9 +243,8 @@ def recommended(source: db.Source, view: state.View, condition: str, counts: Fra
         one = best.iloc[0]
         name = terms.PROXY[str(one["proxy"])].lower()
         st.caption(
-            f"{len(kept):,} of {len(counts):,} suitable images: without the twentieths with the lowest and the highest "
-            f"{name}, over all attacks together. That leaves "
-            f"{terms.percent(one['spread_left'], one['ci_low'], one['ci_high'])} "
+            f"{len(kept):,} of {len(counts):,} suitable images: without the twentieths at the two ends of the {name}, "
+            f"over all attacks. That leaves {terms.percent(one['spread_left'], one['ci_low'], one['ci_high'])} "
             "of the spread of T, and as much of any range over draws. Say which images were taken: a draw of a few is "
             "not "
             "comparable with another draw."
@@ -276,9 +275,8 @@ def spread(sampled: Frame) -> None:
     one = rows.iloc[0]
     st.caption(
         f"{int(one['draws']):,} draws of {int(one['n_drawn']):,} of the {int(one['n']):,} suitable images. A range "
-        "over draws "
-        "grows with their number, and alike images have one too: by chance means that transfers fall on images at "
-        "random."
+        "grows with the number of draws, and images that are alike have one too: by chance means that the transfers of "
+        "each pair fall on images at random. A single pair ranges as by chance, always."
     )
     parts.table(shown, "transfer-sampling", alt="Range of figures over draws of images")
 
