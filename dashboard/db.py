@@ -290,8 +290,7 @@ def catalogue(source: Source) -> Catalogue:
     models = models.iloc[np.lexsort((models["model"], models["family"].map(order)))].reset_index(drop=True)
     rows = records(models[["model", "method", "arch", "source"]])
     names = [r.model if r.source == "imported" else terms.model_name(r.model, r.method, r.arch) for r in rows]
-    repeated = pd.Series(names).duplicated(keep=False).to_numpy()
-    models["name"] = np.where(repeated, models["model"], names)
+    models["name"] = terms.told_apart(names, models["model"].tolist())
     datasets = query(source, "SELECT * REPLACE (coalesce(replicates, '') AS replicates) FROM datasets")
     ranks = {role: i for i, role in enumerate(schemas.ROLES)}
     datasets = datasets.iloc[np.lexsort((datasets["dataset"], datasets["role"].map(ranks)))].set_index("dataset")

@@ -346,6 +346,8 @@ def _conditions(table: Mapping[tuple[str, str], Any]) -> list[str]:
         last = ""
         for condition in sorted(found, key=lambda one: float(one.split(":")[2])):
             row = table[condition, "both_right"]
+            if row.ci_low == row.ci_high == 0:  # nothing is left right of either side: there is nothing to compare
+                continue
             if (says := verdict(row.ci_low, row.ci_high)) != last:
                 out.append(condition)
             last = says

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 FAMILY = {
     "supervised": "Supervised",
@@ -273,6 +273,22 @@ def model_name(model: str, method: str, arch: str) -> str:
     if method == "ensemble":
         return f"{model.removeprefix('ensemble-').replace('-', ' ').capitalize()} ensemble"
     return f"{METHOD[method]} {ARCH.get(arch, arch.partition(':')[2])}".strip()
+
+
+def told_apart(names: Sequence[str], models: Sequence[str]) -> list[str]:
+    """Names of which no two are alike: where several models have one name, with what their own names end in besides."""
+    alike: dict[str, list[str]] = {}
+    for name, model in zip(names, models, strict=True):
+        alike.setdefault(name, []).append(model)
+    out = []
+    for name, model in zip(names, models, strict=True):
+        parts = [one.split("-") for one in alike[name]]
+        common = next(
+            (i for i, words in enumerate(zip(*parts, strict=False)) if len(set(words)) > 1), min(map(len, parts))
+        )
+        rest = " ".join(model.split("-")[common:])
+        out.append(f"{name}, {rest}" if rest and len(parts) > 1 else name)
+    return out if len(set(out)) == len(out) else list(models)
 
 
 def tags(role: str, synthetic: str) -> str:

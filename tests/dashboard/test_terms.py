@@ -50,3 +50,21 @@ def test_numbers_for_people() -> None:
     assert terms.points(3.24, 1, 5.36) == "3.2 pp [1.0, 5.4]"
     assert terms.points(3.24, sign=True) == "+3.2 pp"
     assert terms.subset_name("certain-50") == "Most certain 50 %"
+
+
+def test_models_of_one_name_are_told_apart_by_what_their_own_names_end_in() -> None:
+    zoo = {
+        "cifar10-supervised": "Supervised ResNet-10",
+        "cifar10-supervised-views": "Supervised ResNet-10",
+        "cifar10-supervised-views-2": "Supervised ResNet-10",
+        "cifar10-simclr": "SimCLR ResNet-10",
+    }
+    assert terms.told_apart(list(zoo.values()), list(zoo)) == [
+        "Supervised ResNet-10",
+        "Supervised ResNet-10, views",
+        "Supervised ResNet-10, views 2",
+        "SimCLR ResNet-10",
+    ]
+    assert terms.told_apart(["A", "A", "A, b"], ["x", "x-b", "y"]) == ["x", "x-b", "y"], "never two alike"
+    assert terms.told_apart(["A", "A"], ["x", "z"]) == ["A, x", "A, z"]
+    assert terms.told_apart([], []) == []
