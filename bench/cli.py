@@ -325,6 +325,14 @@ def transfer_study() -> None:
 
 
 @app.command()
+def objectives() -> None:
+    """Which objective moves images to a target class with the fewest steps (study 9)?"""
+    from bench.studies import objectives as stage
+
+    _run("objectives", stage.run)
+
+
+@app.command()
 def misclassification() -> None:
     """What are images taken for that an attack carries over to another model (study 5)?"""
     from bench.studies import misclassification as stage

@@ -366,6 +366,23 @@ class Attacks(Frozen):
     runs: dict[Name, Attack] = {}
 
 
+class Objectives(Frozen):
+    """Study 9 on one dataset: its models move the first `n_images` test images that they get right to a class drawn by
+    id, in at most `iterations` steps of each length `step_l2` (units of [0, 1], over all channels)."""
+
+    dataset: Name
+    models: Annotated[list[Name], Field(min_length=1)]
+    n_images: Positive = 100
+    iterations: Positive = 300
+    step_l2: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.1]
+
+
+class ObjectiveRuns(Frozen):
+    """Study 9 (bench/studies/objectives.py)."""
+
+    runs: dict[Name, Objectives] = {}
+
+
 class Subsets(Frozen):
     """Sets of test images that metrics are also computed on; `all` and `suitable` exist without being named."""
 
@@ -491,6 +508,7 @@ class Config(Frozen):
     corruptions: Corruptions = Corruptions()
     uncertainty: Uncertainty = Uncertainty()
     attacks: Attacks = Attacks()
+    objectives: ObjectiveRuns = ObjectiveRuns()
     evaluations: dict[Name, Evaluation] = {}
     noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()
@@ -650,6 +668,11 @@ class Config(Frozen):
                 if name in seen:
                     raise ValueError(f"{where}.{name}: another attack has this name")
                 seen.add(name)
+        for name, run in self.objectives.runs.items():
+            known(run.dataset, self.datasets, f"objectives.runs.{name}.dataset")
+            suite = self.datasets[run.dataset].suite
+            here = [model for model, one in self.models.items() if one.suite == suite]
+            known(run.models, here, f"objectives.runs.{name}.models")
         reference = [*self.models, *self.uncertainty.ensembles]
         known(self.subsets.reference_model, reference, "subsets.reference_model")
         known(self.protocol.references, [*reference, *self.imported], "protocol.references")

@@ -64,6 +64,10 @@ NEEDED = (
     "transfer_sampling",
     "transfer_proxies",
     "misclassifications",
+    "objectives",
+    "objective_gradients",
+    "objective_curves",
+    "objective_summary",
     "ssl_models",
     "ssl_pairs",
     "ssl_families",
@@ -676,6 +680,20 @@ def misclassifications(source: Source, condition: str) -> Frame:
     """Study 5: all columns of table `misclassifications`, all classes first, then the largest groups."""
     sql = "SELECT * FROM misclassifications WHERE condition = ? ORDER BY n_classes DESC, collection, measure"
     return query(source, sql, [condition])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def objective_summary(source: Source, dataset: str) -> Frame:
+    """Study 9 on a set: all columns of table `objective_summary`, and those of the model."""
+    frame = query(source, "SELECT * FROM objective_summary WHERE dataset = ? ORDER BY ALL", [dataset])
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def objective_curves(source: Source, dataset: str, model: str) -> Frame:
+    """Study 9 on a set and of a model: all columns of table `objective_curves`."""
+    sql = "SELECT * FROM objective_curves WHERE dataset = ? AND model = ? ORDER BY ALL"
+    return query(source, sql, [dataset, model])
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

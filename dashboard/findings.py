@@ -319,6 +319,24 @@ def taken_for(rows: Frame, measure: str) -> str:
     )
 
 
+def objectives(rows: Frame) -> str:
+    """Which objective needs most steps: rows of table `objective_summary` with steps of one length."""
+    said = []
+    for name, mine in rows.groupby("name", sort=False):
+        by = {row.objective: row for row in mine.itertuples()}
+        if "sign" not in by or "logit" not in by:
+            continue
+        sign, logit = by["sign"], by["logit"]
+        predicted = f", {sign.predicted:.2f} predicted" if sign.predicted == sign.predicted else ""
+        said.append(
+            f"**{name}**: along the sign {sign.ratio:.2f} times as many [{sign.ci_low:.2f}, "
+            f"{sign.ci_high:.2f}]{predicted}, "
+            f"by the difference of logits {logit.ratio:.2f} times [{logit.ci_low:.2f}, {logit.ci_high:.2f}] "
+            f"(n = {int(sign.n_common)})"
+        )
+    return f"Steps of one length to the target, beside those by the cross-entropy. {'; '.join(said)}." if said else ""
+
+
 def _number(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 

@@ -43,6 +43,7 @@ RANKED = 150
 """Models above which a figure names none of them on its axis, but sorts them along it."""
 POINTS = 3000
 """Points above which a figure is drawn by WebGL."""
+DASHES = ("solid", "dash", "dot")
 BARS = 60
 """Bars above which a histogram joins neighbours."""
 
@@ -310,6 +311,26 @@ def transfer_counts(counts: np.ndarray, expected: np.ndarray) -> go.Figure:
     line |= {"line": {"color": GREY, "width": 2}, "hoverinfo": "skip"}
     x = {"title": "Pairs of models by which an image transfers (T)", "zeroline": False}
     return _figure([bars, line], 320, x, {"title": "Images"}, bargap=0.15)
+
+
+def objective_curves(frame: Frame) -> go.Figure:
+    """Mean probability of the target by the number of steps (name, iteration, p_target, n), a line an objective."""
+    traces: list[Trace] = []
+    for (name, rows), colour, dash in zip(
+        frame.groupby("name", sort=False), (COLOUR["supervised"], COLOUR["ssl"], COLOUR["random"]), DASHES, strict=False
+    ):
+        says = [
+            _hover(
+                str(name), f"after {row.iteration} steps: {terms.percent(row.p_target)}", f"{row.n:,} images still move"
+            )
+            for row in records(rows)
+        ]
+        line: Trace = {"type": "scatter", "mode": "lines", "name": str(name), "x": rows["iteration"].to_numpy()}
+        line |= {"y": 100 * rows["p_target"].to_numpy(float), "line": {"color": colour, "width": 2, "dash": dash}}
+        traces.append(line | {"text": says, "hoverinfo": "text"})
+    x = {"title": "Steps", "zeroline": False}
+    y = {"title": "Probability of the target, images that still move", "ticksuffix": " %", "rangemode": "tozero"}
+    return _figure(traces, 340, x, y)
 
 
 def taken_for(frame: Frame, axis: str) -> go.Figure:

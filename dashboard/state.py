@@ -72,6 +72,7 @@ class View:
     via: str = ""
     onto: str = ""
     taken: str = ""
+    climber: str = ""
     page: int = 1
     sample: str = ""
 
@@ -237,6 +238,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "via": catalogue.models["model"].tolist(),
         "onto": catalogue.models["model"].tolist(),
         "taken": list(terms.TAKEN),
+        "climber": catalogue.models["model"].tolist(),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -141,9 +141,16 @@ THREATS = {
     "pairs": "From model to model",
     "images": "Source images",
     "classes": "What they are taken for",
+    "objectives": "Objectives",
     "checks": "Checks",
 }
 """Sections of the page Attacks."""
+OBJECTIVE = {
+    "ce": "Cross-entropy",
+    "sign": "Cross-entropy, sign of the gradient",
+    "logit": "Difference of logits",
+}
+VARIANT = {"equal": "Steps of one length", "raw": "Steps as long as the gradient"}
 SOURCE_IMAGES = {
     "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
     "hard": "Hard: transfer by at most 12 % (5 of 42 in the paper)",
@@ -250,8 +257,10 @@ HELP |= {
     "transfer_count": "T: by how many ordered pairs of different models an image transfers.",
     "proxy": "Figures of the clean image, the mean over models. Which ones the paper tried is not known: these are "
     "this benchmark's own. Spread: the standard deviation of T without the twentieths of the images with the lowest "
-    "and "
-    "the highest value, over that of all; any range over draws is that much narrower.",
+    "and the highest value, over that of all; any range over draws is that much narrower.",
+    "objectives": "Every image that a network gets right is moved to a class drawn by its id until that is answered. "
+    "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
+    "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",
     "taken_for": "The place of the class that is answered, in the order in which the same model held the classes for "
     "likely when the image was clean; the label is first.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "

@@ -677,8 +677,38 @@ def _write_attacks(
     tables.write("attack_trust", trust, config.results / "attack_trust.parquet")
     tables.write("transfers", pd.concat(shown), config.results / "transfers.parquet")
     tables.write("source_images", pd.concat(images), config.results / "source_images.parquet")
+    _write_objectives(config, subset)
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
+
+
+def _write_objectives(config: Config, subset: pd.DataFrame) -> None:
+    """Two networks on which sign steps take a third more than others."""
+    from bench.studies import objectives as study
+
+    own, ids = np.random.default_rng(config.seed), subset["sample_id"].to_numpy()
+    found, gradients, curves, summary = [], [], [], []
+    for model in ("supervised-cnn", "simclr-cnn"):
+        shared = {"model": model, "dataset": "digits"}
+        about = {"sample_id": ids, "target": (subset["label"].to_numpy() + 1) % N_CLASSES}
+        efficiency = own.uniform(0.7, 0.8, len(ids))
+        known = {"norm_ce": 2.0, "norm_logit": 2.5, "cosine": 0.9, "sign_efficiency": efficiency}
+        gradients.append(pd.DataFrame({**shared, **about, **known}))
+        base, rows = own.integers(10, 40, len(ids)), []
+        for variant, objectives in study.VARIANTS.items():
+            for objective in objectives:
+                case = {**shared, "objective": objective, "variant": variant, "step_l2": 0.1}
+                n_steps = np.round(base * (1.33 if objective == "sign" else 1.0)).astype(int)
+                sizes = {"iterations": n_steps, "reached": True, "l2": 0.1 * n_steps, "linf": 0.2}
+                rows.append(pd.DataFrame({**case, **about, **sizes}))
+                at = np.arange(30)
+                line = {"iteration": at, "p_target": at / 30, "gradient_norm": 1.0, "n": 30 - at}
+                curves.append(pd.DataFrame({**case, **line}))
+        found += rows
+        summary.append(study.summed(pd.concat(rows), gradients[-1], config.statistics, config.seed))
+    written = {"objectives": found, "objective_gradients": gradients, "objective_curves": curves}
+    for name, frames in {**written, "objective_summary": summary}.items():
+        tables.write(name, pd.concat(frames), config.results / f"{name}.parquet")
 
 
 def _source_images(

@@ -40,6 +40,8 @@ SINGLE_IMAGES = (
     "labels",
     "map_neighbours",
     "maps",
+    "objective_gradients",
+    "objectives",
     "predictions",
     "samples",
     "source_images",

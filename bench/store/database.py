@@ -61,6 +61,10 @@ SINGLE = (
     "metrics",
     "misclassifications",
     "neighbours",
+    "objective_curves",
+    "objective_gradients",
+    "objective_summary",
+    "objectives",
     "proposal_recall",
     "proposals",
     "queue",
@@ -108,8 +112,8 @@ PER_IMAGE = (
     "proposals",
     "queue",
 )
-PER_IMAGE += ("samples", "source_images", "subset_members", "training", "transfer_images", "transfers", "uncertainty")
-PER_IMAGE += ("valid", "votes")
+PER_IMAGE += ("objective_gradients", "objectives", "samples", "source_images", "subset_members", "training")
+PER_IMAGE += ("transfer_images", "transfers", "uncertainty", "valid", "votes")
 """Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 
 

@@ -62,6 +62,8 @@ def main() -> None:
             images(source, catalogue, view, condition, sampled)
         case "classes":
             classes(taken)
+        case "objectives":
+            objectives(source, catalogue, view)
         case "checks":
             checks(source, catalogue, view)
         case _:
@@ -354,6 +356,46 @@ def classes(taken: Frame) -> None:
         }
     )
     parts.table(shown, "taken-for", alt="What images that transfer are taken for")
+
+
+def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
+    """Study 9: how many steps each objective takes to a target class."""
+    st.subheader("Which objective gets there first?", anchor=False, help=terms.HELP["objectives"])
+    frame = db.objective_summary(source, view.dataset)
+    if frame.empty:
+        st.caption("No network was moved to targets on this set (`objectives` in params.yaml).")
+        return
+    st.markdown(findings.objectives(frame.loc[frame["variant"] == "equal"]))
+    shown = pd.DataFrame(
+        {
+            "Model": frame["name"],
+            "Objective": frame["objective"].map(terms.OBJECTIVE),
+            "Steps": frame["variant"].map(terms.VARIANT),
+            "Length": frame["step_l2"],
+            "Arrive, %": (100 * frame["reached"]).round(1),
+            "Median steps": frame["iterations"],
+            "Over those of cross-entropy": [
+                f"{row.ratio:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in records(frame)
+            ],
+            "L2": frame["l2"].round(2),
+            "Linf, /255": (255 * frame["linf"]).round(1),
+            "n": frame["n_common"],
+        }
+    )
+    parts.table(shown, "objectives", alt="Steps and sizes by objective")
+    models = frame["model"].drop_duplicates().tolist()
+    state.bound(st.selectbox, "Model", "climber", value=models[0], options=models, format_func=catalogue.model_name)
+    model = view.climber if view.climber in models else models[0]
+    curves = db.objective_curves(source, view.dataset, model)
+    curves = curves.loc[(curves["variant"] == "equal") & (curves["step_l2"] == curves["step_l2"].min())]
+    curves = curves.assign(name=curves["objective"].map(terms.OBJECTIVE))
+    parts.figure(
+        plots.objective_curves(curves),
+        curves,
+        "objective-curves",
+        "Probability of the target by the number of steps",
+    )
+    st.caption("Steps of one length. An image that has arrived is no more part of a line, so it ends with the slowest.")
 
 
 def checks(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:

@@ -49,7 +49,7 @@ def test_a_pair_is_chosen_and_its_images_are_shown(config: Config, open_app: Ope
     assert PAIR[1] not in app.selectbox(key="w:onto").options, "not onto itself"
 
 
-@pytest.mark.parametrize("section", ["pairs", "images", "classes", "checks"])
+@pytest.mark.parametrize("section", ["pairs", "images", "classes", "objectives", "checks"])
 def test_every_section_says_something_of_every_attack(config: Config, open_app: Open, section: str) -> None:
     app = open_app(config.root, "attacks", threats=section)
     for condition in ("attack:pgd-linf:8", CONDITION):
@@ -104,3 +104,17 @@ def test_a_snapshot_without_single_images_of_an_attack_says_so(config: Config, o
         assert not app.exception
         assert "no rows of single images under this attack" in text(app)
         assert "No image transfers" not in text(app)
+
+
+def test_objectives_are_held_against_the_cross_entropy(config: Config, open_app: Open) -> None:
+    app = open_app(config.root, "attacks", threats="objectives", climber="simclr-cnn")
+    assert not app.exception
+    assert "along the sign 1.3" in text(app)
+    assert app.selectbox(key="w:climber").value == "simclr-cnn"
+    assert findings.objectives(db.objective_summary(source_of(config), "digits").iloc[:0]) == ""
+
+
+def source_of(config: Config) -> db.Source:
+    found = db.source_of(config.results / database.FILE)
+    assert found is not None
+    return found

@@ -163,6 +163,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         },
         "uncertainty": {"ensembles": {"ensemble-supervised": ["supervised-cnn"]}},
         "attacks": {"pool": [], "runs": {"pgd-linf": attack}},
+        "objectives": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 8}}},
         "neighbours": {"model": "simclr-cnn", "k": 2},
         "maps": {"n_images": 8, "n_neighbors": 4, "epochs": 5, "k": 2},
         "statistics": {"bootstrap": 20},

@@ -19,7 +19,16 @@ from tests.pipeline.project import MODELS, Project, environment
 pytestmark = pytest.mark.pipeline
 
 JUDGED = ["consensus", "subsets", "metrics", "replication", "label_study", "ssl_study", "comparisons", "database"]
-AGGREGATES = ["uncertainty", "attack", "maps", "proposals", *JUDGED]
+AGGREGATES = [
+    "uncertainty",
+    "attack",
+    "transfer_study",
+    "misclassification",
+    "objectives",
+    "maps",
+    "proposals",
+    *JUDGED,
+]
 
 
 def test_a_first_repro_writes_every_table(built: Project) -> None:

@@ -28,6 +28,7 @@ MODULES = {
     "attack": "bench/attacks/attack.py",
     "transfer_study": "bench/studies/transfer.py",
     "misclassification": "bench/studies/misclassification.py",
+    "objectives": "bench/studies/objectives.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "maps": "bench/evaluate/maps.py",
     "proposals": "bench/relabel/proposals.py",
