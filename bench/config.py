@@ -367,8 +367,8 @@ class Attacks(Frozen):
 
 
 class Objectives(Frozen):
-    """Study 9 on one dataset: its models move the first `n_images` test images that they get right to a class drawn by
-    id, in at most `iterations` steps of each length `step_l2` (units of [0, 1], over all channels)."""
+    """Study 9 on one dataset: its models move those of the first `n_images` test images that they get right to a class
+    drawn by id, in at most `iterations` steps of each length `step_l2` (units of [0, 1], over all channels)."""
 
     dataset: Name
     models: Annotated[list[Name], Field(min_length=1)]
@@ -668,6 +668,9 @@ class Config(Frozen):
                 if name in seen:
                     raise ValueError(f"{where}.{name}: another attack has this name")
                 seen.add(name)
+        moved = [run.dataset for run in self.objectives.runs.values()]
+        if len(set(moved)) < len(moved):
+            raise ValueError("objectives.runs: a dataset is named twice")
         for name, run in self.objectives.runs.items():
             known(run.dataset, self.datasets, f"objectives.runs.{name}.dataset")
             suite = self.datasets[run.dataset].suite

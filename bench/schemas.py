@@ -635,7 +635,7 @@ TABLES: dict[str, Table] = {
             "chance": _share("any other class alike"),
             "null": _share("a class drawn by the target's clean probabilities without the label"),
             "over_null_pp": _double("share - null"),
-            "over_null_low": _bound("bootstrap over images"),
+            "over_null_low": _bound("bootstrap over images; NULL where all transfers are alike"),
             "over_null_high": _bound(),
             "n": _count("images that transferred, each pair of models counted"),
             "n_images": _count("suitable images among them"),
@@ -672,7 +672,9 @@ TABLES: dict[str, Table] = {
             "norm_ce": _float("of the cross-entropy's", low=0),
             "norm_logit": _float("of the margin's", low=0),
             "cosine": _float("between them"),
-            "sign_efficiency": _float("|g|_1 / (sqrt(n) |g|_2) of the cross-entropy's", low=0),
+            "sign_efficiency": _float(
+                "|g|_1 / (sqrt(m) |g|_2) of the cross-entropy's, m its values that are not 0", low=0
+            ),
         },
     ),
     "objective_summary": Table(
@@ -685,19 +687,24 @@ TABLES: dict[str, Table] = {
             "variant": _str(allowed=("equal", "raw")),
             "step_l2": _double(low=0),
             "reached": _share("images that were moved to their targets"),
-            "iterations": _double("median, of the images that all objectives of the variant moved there", low=0),
-            "l2": _double("mean over these", low=0),
-            "linf": _double("mean over these", low=0),
-            "ratio": _double("steps over those of ce, summed over these", low=0),
-            "ci_low": _bound("bootstrap over images"),
-            "ci_high": _bound(),
-            "predicted": _double("of sign: mean of 1 / sign_efficiency at the clean images", nullable=True, low=0),
+            "iterations": _double("median, of the images that all objectives moved there", nullable=True, low=0),
+            "l2": _double("mean over these", nullable=True, low=0),
+            "linf": _double("mean over these", nullable=True, low=0),
+            "over_ce": _double("steps over those of ce, summed over these", nullable=True, low=0),
+            "ce_low": _bound("bootstrap over images"),
+            "ce_high": _bound(),
+            "over_logit": _double("the same over those of logit", nullable=True, low=0),
+            "logit_low": _bound(),
+            "logit_high": _bound(),
+            "predicted": _double(
+                "of sign over ce: by 1 / sign_efficiency, weighted by the steps", nullable=True, low=0
+            ),
             "n": _count("images"),
             "n_common": _count("images that all objectives of the variant moved there"),
         },
     ),
     "objective_curves": Table(
-        "the images that are still moving after some steps (study 9)",
+        "the images that had not arrived before some number of steps (study 9)",
         ("model", "dataset", "objective", "variant", "step_l2", "iteration"),
         {
             "model": _MODEL,
@@ -708,7 +715,7 @@ TABLES: dict[str, Table] = {
             "iteration": _count("steps taken"),
             "p_target": _double("mean probability of the target", low=0, high=1),
             "gradient_norm": _double("mean, Euclidean", low=0),
-            "n": _count("images that are still moving"),
+            "n": _count("images that had not arrived before"),
         },
     ),
     "layers": Table(

@@ -322,19 +322,23 @@ def taken_for(rows: Frame, measure: str) -> str:
 def objectives(rows: Frame) -> str:
     """Which objective needs most steps: rows of table `objective_summary` with steps of one length."""
     said = []
-    for name, mine in rows.groupby("name", sort=False):
+    for name, mine in rows.loc[rows["n_common"] > 0].groupby("name", sort=False):
         by = {row.objective: row for row in mine.itertuples()}
-        if "sign" not in by or "logit" not in by:
-            continue
-        sign, logit = by["sign"], by["logit"]
-        predicted = f", {sign.predicted:.2f} predicted" if sign.predicted == sign.predicted else ""
-        said.append(
-            f"**{name}**: along the sign {sign.ratio:.2f} times as many [{sign.ci_low:.2f}, "
-            f"{sign.ci_high:.2f}]{predicted}, "
-            f"by the difference of logits {logit.ratio:.2f} times [{logit.ci_low:.2f}, {logit.ci_high:.2f}] "
-            f"(n = {int(sign.n_common)})"
-        )
-    return f"Steps of one length to the target, beside those by the cross-entropy. {'; '.join(said)}." if said else ""
+        if "sign" in by and "logit" in by:
+            sign, logit = by["sign"], by["logit"]
+            said.append(
+                f"**{name}**: along the sign {_times(sign.over_ce, sign.ce_low, sign.ce_high)} those by the "
+                "cross-entropy, "
+                f"{sign.predicted:.2f} predicted, and {_times(sign.over_logit, sign.logit_low, sign.logit_high)} those "
+                "by "
+                f"the difference of logits, which are {_times(logit.over_ce, logit.ce_low, logit.ce_high)} the first "
+                f"(n = {int(sign.n_common)})"
+            )
+    return f"Steps to the target, all of one length. {'; '.join(said)}." if said else ""
+
+
+def _times(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} times [{low:.2f}, {high:.2f}]"
 
 
 def _number(n: int, what: str) -> str:

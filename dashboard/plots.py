@@ -329,7 +329,7 @@ def objective_curves(frame: Frame) -> go.Figure:
         line |= {"y": 100 * rows["p_target"].to_numpy(float), "line": {"color": colour, "width": 2, "dash": dash}}
         traces.append(line | {"text": says, "hoverinfo": "text"})
     x = {"title": "Steps", "zeroline": False}
-    y = {"title": "Probability of the target, images that still move", "ticksuffix": " %", "rangemode": "tozero"}
+    y = {"title": "Probability of the target, images on their way", "ticksuffix": " %", "rangemode": "tozero"}
     return _figure(traces, 340, x, y)
 
 

@@ -257,7 +257,7 @@ HELP |= {
     "transfer_count": "T: by how many ordered pairs of different models an image transfers.",
     "proxy": "Figures of the clean image, the mean over models. Which ones the paper tried is not known: these are "
     "this benchmark's own. Spread: the standard deviation of T without the twentieths of the images with the lowest "
-    "and the highest value, over that of all; any range over draws is that much narrower.",
+    "and the highest value, over that of all; ranges of the mean rate are that much narrower.",
     "objectives": "Every image that a network gets right is moved to a class drawn by its id until that is answered. "
     "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",

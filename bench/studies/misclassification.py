@@ -110,13 +110,15 @@ def shares(
         for measure, (flags, null, n_alike) in cells.items():
             low, high = _interval(flags, some["sample_id"].to_numpy(), rng, settings)
             over = 100 * (flags - null)
-            over_low, over_high = stats.bootstrap_mean(
-                over,
-                rng,
-                draws=settings.bootstrap,
-                confidence=settings.confidence,
-                clusters=some["sample_id"].to_numpy(),
-            )
+            over_low, over_high = None, None  # where all flags are alike, a bootstrap sees nothing but the null vary
+            if flags.any() and not flags.all():
+                over_low, over_high = stats.bootstrap_mean(
+                    over,
+                    rng,
+                    draws=settings.bootstrap,
+                    confidence=settings.confidence,
+                    clusters=some["sample_id"].to_numpy(),
+                )
             out.append(
                 {
                     "collection": name,

@@ -10,12 +10,14 @@ network gets right is moved to a class drawn by its id, within [0, 1] and else w
 | sign | the same | along the sign of the gradient (IFGS) |
 | logit | logit of the target minus the largest other one (C&W's loss) | along the gradient |
 
-`equal`: every step has the same length, so that a comparison of objectives is none of step sizes. `raw`: the length
-times the gradient itself, so that steps are as long as the gradient (not of `sign`, which has no length of its own).
+`equal`: every step has the same length before it is cut off at 0 and 1, so that a comparison of objectives is none of
+step sizes. `raw`: the length times the gradient itself, so that steps are as long as the gradient (not of `sign`, which
+has no length of its own).
 
-A sign step of length d goes as far along the gradient g as a step of d times eta = |g|_1 / (sqrt(n) |g|_2) would: so at
-equal length it should need 1 / eta times as many steps. Where one class has nearly all the probability, the gradient of
-`ce` is that of `logit` between it and the target, and their cosine is 1.
+A sign step of length d goes as far along the gradient g as a step of d times eta = |g|_1 / (sqrt(m) |g|_2) would, m
+the number of values of g that are not 0: so at equal length, and without the edges of [0, 1], it should need 1 / eta
+times as many steps. Where one class has nearly all the probability, the gradient of `ce` is that of `logit` between it
+and the target, and their cosine is 1.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ LOSSES: dict[str, Loss] = {
     "logit": losses.to_margin,
 }
 LENGTHS = {"ce": steps.l2, "sign": steps.sign_l2, "logit": steps.l2}
+UNKNOWN = ("iterations", "l2", "linf", "predicted", "over_ce", "ce_low", "ce_high")
+UNKNOWN += ("over_logit", "logit_low", "logit_high")
+"""What is not known of an objective where no image was moved by all of its variant."""
 VARIANTS = {"equal": ("ce", "sign", "logit"), "raw": ("ce", "logit")}
 """How long steps are -> the objectives for which that is tried."""
 
@@ -95,6 +100,8 @@ def run(config: Config) -> dict[str, int]:
             network = zoo.load(config, model)
             logits = compute.forward(network, data.images, config.compute)
             mine = data.rows(np.flatnonzero(logits.argmax(axis=1) == data.labels))
+            if not len(mine.ids):
+                continue
             targets = targets_of(config.seed, mine, logits.shape[1])
             shared = {"model": model, "dataset": settings.dataset}
             about = {"sample_id": mine.ids, "target": targets}
@@ -132,38 +139,40 @@ def run(config: Config) -> dict[str, int]:
 
 def summed(rows: pd.DataFrame, gradients: pd.DataFrame, settings: Statistics, seed: int) -> pd.DataFrame:
     """Rows of table `objective_summary` of one model: steps and sizes of each objective over the images that all of its
-    variant moved to their targets, and its steps over those of `ce` on these, with a bootstrap over images."""
+    variant moved to their targets, and its steps over those of `ce` and `logit` on these, with bootstraps over images.
+
+    Nothing but the share that arrived is known where no image was moved by all of them.
+    """
     out = []
     efficiency = gradients.set_index("sample_id")["sign_efficiency"]
     for (variant, length), mine in rows.groupby(["variant", "step_l2"]):  # pyright: ignore[reportGeneralTypeIssues]
-        steps_of = mine.pivot(index="sample_id", columns="objective", values="iterations").astype(float)
+        taken = mine.pivot(index="sample_id", columns="objective", values="iterations").astype(float)
         arrived = mine.pivot(index="sample_id", columns="objective", values="reached").astype(bool).all(axis=1)
-        steps_of = steps_of.loc[arrived]
+        taken = taken.loc[arrived]
         for objective, ours in mine.groupby("objective"):
-            common = ours.loc[ours["sample_id"].isin(steps_of.index.tolist())]
-            pair = steps_of[[objective, "ce"]].to_numpy()
-            rng = compute.rng(seed, "objectives", ours["model"].iloc[0], variant, length, objective)
-            drawn = stats.resampled_sums(pair, rng, settings.bootstrap)
-            low, high = stats.percentile_interval(drawn[:, 0] / drawn[:, 1], settings.confidence)
-            predicted = 1 / efficiency.loc[steps_of.index] if (variant, objective) == ("equal", "sign") else None
-            out.append(
-                {
-                    "variant": variant,
-                    "step_l2": length,
-                    "objective": objective,
-                    "reached": ours["reached"].mean(),
-                    "iterations": common["iterations"].median(),
-                    "l2": common["l2"].mean(),
-                    "linf": common["linf"].mean(),
-                    "ratio": pair[:, 0].sum() / pair[:, 1].sum(),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "predicted": None if predicted is None else float(predicted.mean()),
-                    "n": len(ours),
-                    "n_common": len(common),
-                }
-            )
+            row: dict[str, object] = {"variant": variant, "step_l2": length, "objective": objective}
+            row |= dict.fromkeys(UNKNOWN, np.nan)
+            row |= {"reached": ours["reached"].mean(), "n": len(ours), "n_common": len(taken)}
+            if len(taken):
+                common = ours.loc[ours["sample_id"].isin(taken.index.tolist())]
+                row |= {"iterations": common["iterations"].median()}
+                row |= {"l2": common["l2"].mean(), "linf": common["linf"].mean()}
+                for other in ("ce", "logit"):
+                    rng = compute.rng(seed, "objectives", ours["model"].iloc[0], variant, length, objective, other)
+                    ends = _ratio(taken[[objective, other]].to_numpy(), rng, settings)
+                    row |= dict(zip((f"over_{other}", f"{other}_low", f"{other}_high"), ends, strict=True))
+                if (variant, objective) == ("equal", "sign"):
+                    weights = taken["ce"].to_numpy()
+                    row["predicted"] = float((weights / efficiency.loc[taken.index].to_numpy()).sum() / weights.sum())
+            out.append(row)
     return pd.DataFrame(out).assign(model=rows["model"].iloc[0], dataset=rows["dataset"].iloc[0])
+
+
+def _ratio(pair: npt.NDArray[np.float64], rng: np.random.Generator, settings: Statistics) -> tuple[float, ...]:
+    """The sum of the first column (N, 2) over that of the second, low and high."""
+    drawn = stats.resampled_sums(pair, rng, settings.bootstrap)
+    low, high = stats.percentile_interval(drawn[:, 0] / drawn[:, 1], settings.confidence)
+    return float(pair[:, 0].sum() / pair[:, 1].sum()), low, high
 
 
 def tried(settings: Objectives) -> list[tuple[str, str, float]]:
@@ -243,7 +252,7 @@ def first_gradients(
         state["norm_ce"], state["norm_logit"] = ce.norm(dim=1), logit.norm(dim=1)
         lengths = (state["norm_ce"] * state["norm_logit"]).clamp_min(steps.VANISHED)
         state["cosine"] = (ce * logit).sum(dim=1) / lengths
-        whole = (np.sqrt(ce.shape[1]) * state["norm_ce"]).clamp_min(steps.VANISHED)
+        whole = ((ce != 0).sum(dim=1).sqrt() * state["norm_ce"]).clamp_min(steps.VANISHED)
         state["sign_efficiency"] = ce.abs().sum(dim=1) / whole
         return torch.ones_like(state["labels"], dtype=torch.bool)
 

@@ -242,14 +242,17 @@ def recommended(source: db.Source, view: state.View, condition: str, counts: Fra
             "A draw of a few is not comparable with another draw."
         )
     else:
-        one = best.iloc[0]
-        name = terms.PROXY[str(one["proxy"])].lower()
+        proxy = str(best["proxy"].iloc[0])
+        here = told.loc[told["proxy"] == proxy].set_index("condition")
+        every, one = (
+            terms.percent(*here.loc[name, ["spread_left", "ci_low", "ci_high"]]) for name in ("all", condition)
+        )
         st.caption(
-            f"{len(kept):,} of {len(counts):,} suitable images: without the twentieths at the two ends of the {name}, "
-            f"over all attacks. That leaves {terms.percent(one['spread_left'], one['ci_low'], one['ci_high'])} "
-            "of the spread of T, and as much of any range over draws. Say which images were taken: a draw of a few is "
-            "not "
-            "comparable with another draw."
+            f"{len(kept):,} of {len(counts):,} suitable images: without the twentieths at the two ends of the "
+            f"{terms.PROXY[proxy].lower()}. That leaves {every} of the spread of T over all attacks together, of which "
+            f"strong ones weigh most, and {one} under this one; ranges of the mean rate are that much narrower. Say "
+            "which "
+            "images were taken: a draw of a few is not comparable with another draw."
         )
     parts.downloads(kept, f"source-images-{condition.replace(':', '-')}")
 
@@ -365,7 +368,8 @@ def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> 
     if frame.empty:
         st.caption("No network was moved to targets on this set (`objectives` in params.yaml).")
         return
-    st.markdown(findings.objectives(frame.loc[frame["variant"] == "equal"]))
+    first = frame.loc[(frame["variant"] == "equal") & (frame["step_l2"] == frame["step_l2"].min())]
+    st.markdown(findings.objectives(first))
     shown = pd.DataFrame(
         {
             "Model": frame["name"],
@@ -375,7 +379,8 @@ def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> 
             "Arrive, %": (100 * frame["reached"]).round(1),
             "Median steps": frame["iterations"],
             "Over those of cross-entropy": [
-                f"{row.ratio:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in records(frame)
+                f"{row.over_ce:.2f} [{row.ce_low:.2f}, {row.ce_high:.2f}]" if row.n_common else "–"
+                for row in records(frame)
             ],
             "L2": frame["l2"].round(2),
             "Linf, /255": (255 * frame["linf"]).round(1),
@@ -395,7 +400,9 @@ def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> 
         "objective-curves",
         "Probability of the target by the number of steps",
     )
-    st.caption("Steps of one length. An image that has arrived is no more part of a line, so it ends with the slowest.")
+    st.caption(
+        "Steps of one length. An image that has arrived is no more part of a line, so a line ends with the slowest."
+    )
 
 
 def checks(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:

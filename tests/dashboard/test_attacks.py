@@ -110,6 +110,7 @@ def test_objectives_are_held_against_the_cross_entropy(config: Config, open_app:
     app = open_app(config.root, "attacks", threats="objectives", climber="simclr-cnn")
     assert not app.exception
     assert "along the sign 1.3" in text(app)
+    assert "those by the difference of logits" in text(app)
     assert app.selectbox(key="w:climber").value == "simclr-cnn"
     assert findings.objectives(db.objective_summary(source_of(config), "digits").iloc[:0]) == ""
 

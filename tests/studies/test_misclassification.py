@@ -53,6 +53,7 @@ def test_by_hand() -> None:
     assert every["null"]["top3"] == pytest.approx((4 * 0.75 + 0.75 + 2 * 0.8) / 7)
     assert every["over_null_pp"]["top2"] == pytest.approx(100 * (3 / 7 - 3.7 / 7))
     assert (every["over_null_low"] <= every["over_null_pp"]).all()
+    assert (every["over_null_pp"] <= every["over_null_high"]).all()
     assert every["n"].unique().tolist() == [7]
     assert every["n_images"].unique().tolist() == [4]
     low = found.loc["low"]
@@ -85,6 +86,7 @@ def test_an_interval_of_flags_that_are_all_alike_is_no_point() -> None:
     one = found.set_index("measure").loc["top2"]
     assert (one["share"], one["ci_high"], one["n_images"]) == (1.0, 1.0, 1)
     assert one["ci_low"] == pytest.approx(float(stats.wilson(1, 1)[0]))
+    assert pd.isna(one["over_null_low"]), "nothing but the null would vary"
 
 
 def test_only_transfers_on_suitable_images_count() -> None:

@@ -43,8 +43,7 @@ class Linear(torch.nn.Module):
 
 
 def test_steps_to_a_boundary_are_those_of_its_distance() -> None:
-    """z = 3 a - 4 b is -0.9 at the start: 0.18 from the boundary, 4 steps of 0.05 along the gradient; a sign step gains
-    7 / sqrt(2) a unit instead of 5, so it needs ceil(0.9 / (0.05 * 7 / sqrt(2))) = 4, and raw steps of 0.05 less."""
+    """z = 3 a - 4 b is -0.9 at the start, 0.18 from the boundary: 4 steps of 0.05 along the gradient."""
     clean = np.float32([[[[0.1, 0.3], [0.5, 0.5]]]])
     network, target = Linear([3.0, -4.0, 0.0, 0.0]), np.array([1])
     for loss in (losses.to_cross_entropy, losses.to_margin):
@@ -90,7 +89,7 @@ def test_first_gradients_by_hand() -> None:
     assert found["norm_logit"].tolist() == pytest.approx([5.0])
     assert found["norm_ce"].tolist() == pytest.approx([5 * (1 - p)], rel=1e-6)
     assert found["cosine"].tolist() == pytest.approx([1.0])
-    assert found["sign_efficiency"].tolist() == pytest.approx([7 / (2 * 5)])
+    assert found["sign_efficiency"].tolist() == pytest.approx([7 / (np.sqrt(2) * 5)])
 
 
 def test_targets_are_other_classes_and_belong_to_the_image() -> None:
@@ -143,7 +142,11 @@ def test_the_stage_moves_what_is_right_and_says_the_same_again(config_of_tiny: C
 
 def test_steps_are_compared_on_the_images_that_all_objectives_moved() -> None:
     rows = []
-    for objective, taken, arrived in (("ce", [10, 20, 30], [1, 1, 0]), ("sign", [15, 25, 9], [1, 1, 1])):
+    for objective, taken, arrived in (
+        ("ce", [10, 20, 30], [1, 1, 0]),
+        ("logit", [20, 40, 9], [1, 1, 1]),
+        ("sign", [15, 25, 9], [1, 1, 1]),
+    ):
         for i, (n, ok) in enumerate(zip(taken, arrived, strict=True)):
             rows.append(
                 {"model": "m", "dataset": "d", "objective": objective, "variant": "equal", "step_l2": 0.1}
@@ -153,10 +156,15 @@ def test_steps_are_compared_on_the_images_that_all_objectives_moved() -> None:
     found = study.summed(pd.DataFrame(rows), gradients, Statistics(bootstrap=300), 0).set_index("objective")
     assert found["n"].eq(3).all()
     assert found["n_common"].eq(2).all()
-    assert found.loc["sign", ["ratio", "iterations", "l2"]].tolist() == pytest.approx([40 / 30, 20, 2.0])
-    assert found["ratio"]["ce"] == 1
-    assert found["ci_low"]["sign"] == pytest.approx(25 / 20)
-    assert found["ci_high"]["sign"] == pytest.approx(15 / 10)
-    assert found["predicted"]["sign"] == pytest.approx((1 / 0.5 + 1 / 0.8) / 2)
+    assert found.loc["sign", ["over_ce", "iterations", "l2"]].tolist() == pytest.approx([40 / 30, 20, 2.0])
+    assert found["over_ce"]["ce"] == found["over_logit"]["logit"] == 1
+    assert found["over_logit"]["sign"] == pytest.approx(40 / 60)
+    assert found["ce_low"]["sign"] == pytest.approx(25 / 20)
+    assert found["ce_high"]["sign"] == pytest.approx(15 / 10)
+    assert found["predicted"]["sign"] == pytest.approx((10 / 0.5 + 20 / 0.8) / 30)
     assert pd.isna(found["predicted"]["ce"])
-    assert found["reached"].tolist() == pytest.approx([2 / 3, 1.0])
+    assert found.loc[["ce", "sign"], "reached"].tolist() == pytest.approx([2 / 3, 1.0])
+    nothing = study.summed(pd.DataFrame(rows).assign(reached=False), gradients, Statistics(), 0)
+    assert nothing["n_common"].eq(0).all()
+    assert nothing["over_ce"].isna().all()
+    assert set(nothing) == set(found.reset_index())

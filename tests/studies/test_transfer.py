@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -200,10 +202,12 @@ def test_the_spread_over_draws_is_what_the_spread_of_counts_says() -> None:
 
 def test_all_attacks_on_a_set_together() -> None:
     a, b = shown(np.eye(4, dtype=bool)), shown(np.ones((2, 4), bool))
-    (both,) = transfer.together([a, b])
+    of_one = dataclasses.replace(b, sources=("0", "0"))
+    (both,) = transfer.together([a, b, of_one])
     assert both.condition == "all"
     assert both.success.sum(axis=0).tolist() == [3, 3, 3, 3]
     assert len(both.sources) == 6
+    assert next(transfer.together([of_one])).success.sum() == 8, "where there is no other"
 
 
 def test_proxies_are_means_over_models_of_what_is_known_of_the_clean_image() -> None:
