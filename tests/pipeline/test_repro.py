@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench import config as configuration
+from bench import schemas
 from bench.store import database, tables
 from tests.pipeline.project import MODELS, Project, environment
 
@@ -35,8 +36,10 @@ def test_a_first_repro_writes_every_table(built: Project) -> None:
     assert built.status() == set()
     config = configuration.load(built.root / "params.yaml")
     assert database.stale(config) is not None  # the commit of dvc.lock came after
+    may_be_empty = {"misclassifications", *(name for name in schemas.TABLES if name.startswith("transfer_"))}
     for table, paths in database.sources(config).items():
-        assert sum(len(tables.read(table, path)) for path in paths) > 0, table
+        rows = sum(len(tables.read(table, path)) for path in paths)
+        assert rows > 0 or table in may_be_empty, f"{table}: networks of seconds may have no image that both get right"
     stored = database.read_snapshot(config.results / database.FILE)
     assert stored is not None
     assert set(stored["count:models"]) == {str(len(MODELS) + 1)}
