@@ -123,7 +123,7 @@ def test_ssl_follows_the_corruption(config: Config, open_app: Open) -> None:
         ("backbones", "The same backbone, trained with and without labels"),
         ("attack", "nothing speaks against it"),
         ("few", "What the features are worth"),
-        ("wrong", "A share of the labels of train is replaced at random"),
+        ("wrong", "Simulated: a share of the labels of train is replaced at random"),
         ("calibration", "The temperature is fitted on images of train that were kept back"),
         ("training", "What choosing an epoch would have given"),
     ],
@@ -154,9 +154,14 @@ def test_ssl_says_where_there_is_no_contrast(config: Config, open_app: Open) -> 
 
 
 def test_wrong_labels_cost_what_the_tables_say(config: Config, open_app: Open) -> None:
-    table = open_app(config.root, "ssl", ssl="wrong").dataframe[0].value.set_index("Model")
-    assert "Supervised CNN" not in table.index, "its features have seen the labels as they are"
-    assert table.loc["SimCLR CNN", "Cost, pp"] == pytest.approx(4)
+    app = open_app(config.root, "ssl", ssl="wrong")
+    table = app.dataframe[0].value.set_index(["Model", "Labels"])
+    assert "Supervised CNN" not in table.index.get_level_values("Model"), (
+        "its features have seen the labels as they are"
+    )
+    assert table.loc[("SimCLR CNN", "simulated"), "Cost, pp"] == pytest.approx(4)
+    assert table.loc[("SimCLR CNN", "people"), "Cost, pp"] == pytest.approx(2)
+    assert "people: what people said of the same images" in text(app)
 
 
 def test_samples_filters_are_in_the_address(config: Config, open_app: Open) -> None:

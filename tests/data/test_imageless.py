@@ -96,7 +96,8 @@ def test_every_suite_has_hash_files(raw: dict) -> None:
     made = {
         path.relative_to(raw["root"] / "results").as_posix() for path in (raw["root"] / "results/index").rglob("*.json")
     }
-    assert made == {f"index/{use}/{suite}.json" for use in ("train", "evaluate") for suite in ("digits", "imagenet")}
+    uses = ("train", "probe", "evaluate")
+    assert made == {f"index/{use}/{suite}.json" for use in uses for suite in ("digits", "imagenet")}
 
 
 def test_without_any_training_there_is_nothing_to_train_on_and_no_picture(raw: dict) -> None:

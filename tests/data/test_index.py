@@ -102,7 +102,7 @@ def test_equal_data_gives_equal_bytes(two: Config) -> None:
     before = files()
     index.run(two)
     assert files() == before
-    assert len(before) == 8
+    assert len(before) == 9
 
 
 LABEL_FAULTS: dict[str, tuple[dict[str, list], str]] = {
