@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bench.config import Compute
 
 ROUNDS = 5
-N_IMAGES, BATCH, STEPS, EPS, STEP = 256, 64, 10, 0.2, 0.05
+N_IMAGES, BATCH, STEPS, EPS, STEP = 256, 64, 10, 0.03, 0.0075
 SIDE = 32
 EQUAL_PP = 0.2
 TARGETS = {"plain": 1.02, "prepared": 0.65, "leaving": 0.5}
