@@ -280,8 +280,8 @@ RIGHT = 85
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "imagenet_samples"
 
 
-# The sample images may not be passed on, so they are no part of this repository: where they are not at hand this one
-# test cannot run. What it joins is tested above on made-up files of the same formats.
+# Skipped on purpose, and only here: the sample images may not be passed on, so they are no part of this repository, and
+# without them there is nothing to run. What this test joins is tested above on made-up files of the same formats.
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the sample images (shared/data/imagenet_samples) are not here")
 def test_the_real_network_sees_what_is_on_the_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the first 100 of the 1,000 classes, to be quick."""

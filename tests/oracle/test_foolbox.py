@@ -20,6 +20,7 @@ from bench.presets import preset as presets
 from tests import tiny
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
+# Skipped on purpose where they are not: these images may not be passed on. The same is tested above on a small network.
 real = pytest.mark.skipif(
     not all((SHARED / name).is_dir() for name in ("cifar10", "cifar10_resnets")),
     reason="CIFAR-10 and the published networks (shared/data) are not here",

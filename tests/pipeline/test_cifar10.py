@@ -24,8 +24,6 @@ pytestmark = pytest.mark.pipeline
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 N_TRAIN, N_TEST = 200, 200
 KEPT = "cifar10-resnet20"
-# CIFAR-10 may not be passed on, so it is no part of this repository: where it is not at hand this one test cannot run.
-# What it joins is tested everywhere on made-up files of the same formats (tests/data/test_cifar10*.py).
 LACKING = [name for name in ("cifar10", "cifar10h", "cifar10_resnets") if not (SHARED / name).is_dir()]
 
 
@@ -56,6 +54,9 @@ def pinned(name: str, source: Path, out: Path) -> Preset:
     return found.model_copy(update={"models": models})
 
 
+# Skipped on purpose, and only here: CIFAR-10 may not be passed on, so it is no part of this repository, and without it
+# there is nothing to run. What this test joins is tested everywhere on made-up files of the same formats
+# (tests/data/test_cifar10*.py).
 @pytest.mark.skipif(bool(LACKING), reason=f"not in shared/data: {', '.join(LACKING)}")
 def test_repro_after_adding_the_presets_runs_from_data_to_database(
     project: Project, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
