@@ -358,13 +358,16 @@ def _more(row: Any, adjective: str) -> str:
 
 def _conditions(table: Mapping[tuple[str, str], Any]) -> list[str]:
     """Of the conditions of a table those that a sentence is about: all corruptions, and each attack at each eps that
-    changes the verdict, from weak to strong."""
+    changes the verdict, from weak to strong; not an attack all of whose eps an attack with more of them has too."""
     attacks: dict[str, list[str]] = {}
     for condition, measure in table:
         if condition.startswith("attack:") and measure == "both_right":
             attacks.setdefault(condition.split(":")[1], []).append(condition)
     out = ["corruption"] if ("corruption", "both_right") in table else []
-    for found in attacks.values():
+    reach = {name: {one.split(":")[2] for one in found} for name, found in attacks.items()}
+    for name, found in attacks.items():
+        if any(reach[name] < other for other in reach.values()):
+            continue
         last = ""
         for condition in sorted(found, key=lambda one: float(one.split(":")[2])):
             row = table[condition, "both_right"]

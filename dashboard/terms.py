@@ -138,19 +138,19 @@ VIEWS = {
 """What the images of a training bear."""
 
 THREATS = {
-    "pairs": "From model to model",
+    "pairs": "Pairs of models",
     "images": "Source images",
-    "classes": "What they are taken for",
+    "classes": "Taken for",
     "objectives": "Objectives",
     "checks": "Checks",
 }
 """Sections of the page Attacks."""
 OBJECTIVE = {
     "ce": "Cross-entropy",
-    "sign": "Cross-entropy, sign of the gradient",
+    "sign": "Cross-entropy, sign",
     "logit": "Difference of logits",
 }
-VARIANT = {"equal": "Steps of one length", "raw": "Steps as long as the gradient"}
+VARIANT = {"equal": "Of one length", "raw": "As the gradient"}
 SOURCE_IMAGES = {
     "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
     "hard": "Hard: transfer by at most 12 % (5 of 42 in the paper)",

@@ -375,15 +375,15 @@ def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> 
             "Model": frame["name"],
             "Objective": frame["objective"].map(terms.OBJECTIVE),
             "Steps": frame["variant"].map(terms.VARIANT),
-            "Length": frame["step_l2"],
             "Arrive, %": (100 * frame["reached"]).round(1),
             "Median steps": frame["iterations"],
-            "Over those of cross-entropy": [
+            "× cross-entropy": [
                 f"{row.over_ce:.2f} [{row.ce_low:.2f}, {row.ce_high:.2f}]" if row.n_common else "–"
                 for row in records(frame)
             ],
             "L2": frame["l2"].round(2),
             "Linf, /255": (255 * frame["linf"]).round(1),
+            "Length": frame["step_l2"],
             "n": frame["n_common"],
         }
     )

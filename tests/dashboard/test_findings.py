@@ -143,6 +143,11 @@ def test_contrast_says_where_the_verdict_turns_with_eps() -> None:
         "more robust under PGD at 2; at equal clean accuracy **5.0 pp** [1.0, 9.0] less robust under PGD at 8" in said
     )
     assert "PGD at 16" not in said
+    narrower = rows.iloc[[1]].assign(condition="attack:apgd:8", delta_pp=7.0)
+    said = findings.contrast(
+        pd.concat([same, turned, rows, narrower]), "CIFAR-10", "", names | {"attack:apgd:8": "APGD"}
+    )
+    assert "APGD" not in said, "PGD tells of this eps and of others"
     gone = rows.iloc[[1]].assign(condition="attack:pgd:16", delta_pp=0.0, ci_low=0.0, ci_high=0.0)
     said = findings.contrast(pd.concat([gone, rows]), "CIFAR-10", "", names)
     assert "PGD at 16" not in said, "where nothing is left right of either, there is nothing to compare"
