@@ -94,9 +94,13 @@ def run(config: Config) -> dict[str, int]:
 
 def proxies_of(images: pd.DataFrame, labels: npt.NDArray[np.int64]) -> pd.DataFrame:
     """The mean over models of each proxy, a row an image: from table `source_images` and its labels (R,)."""
-    others = without_label(np.array(images["p"].tolist(), float), labels)
-    known = images.assign(runner_up=others.max(axis=1))
-    return known.pivot_table(index="sample_id", values=list(PROXIES), aggfunc="mean").loc[:, list(PROXIES)]
+    parts = []
+    for dataset in images["dataset"].unique():  # each has its own number of classes
+        mine = (images["dataset"] == dataset).to_numpy()
+        others = without_label(np.array(images.loc[mine, "p"].tolist(), float), labels[mine])
+        known = images.loc[mine].assign(runner_up=others.max(axis=1))
+        parts.append(known.pivot_table(index="sample_id", values=list(PROXIES), aggfunc="mean").loc[:, list(PROXIES)])
+    return pd.concat(parts) if parts else pd.DataFrame(columns=list(PROXIES))
 
 
 def without_label(p: Floats, labels: npt.NDArray[np.int64]) -> Floats:

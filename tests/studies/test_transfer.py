@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from scipy.stats import hypergeom
 from sklearn.metrics import roc_auc_score
 
 from bench.config import Statistics
-from bench.studies import transfer
+from bench.store import tables
+from bench.studies import misclassification, transfer
+from tests import factory
 
 CONDITION = "attack:pgd:8"
 SETTINGS = Statistics(bootstrap=200)
@@ -213,6 +216,7 @@ def test_all_attacks_on_a_set_together() -> None:
 def test_proxies_are_means_over_models_of_what_is_known_of_the_clean_image() -> None:
     rows = pd.DataFrame(
         {
+            "dataset": "d",
             "sample_id": ["d/0", "d/0", "d/1"],
             "p": [[0.7, 0.2, 0.1], [0.5, 0.5, 0.0], [0.25, 0.25, 0.5]],
             "p_top1": [0.7, 0.5, 0.5],
@@ -226,3 +230,15 @@ def test_proxies_are_means_over_models_of_what_is_known_of_the_clean_image() -> 
         {"p_top1": 0.6, "entropy_nats": 1.5, "margin": 0.5, "gradient_norm": 5.0, "runner_up": (2 / 3 + 1.0) / 2}
     )
     assert found.loc["d/1", "runner_up"] == pytest.approx(0.5)
+    more = rows.iloc[:1].assign(dataset="e", sample_id="e/0", p=[[0.8, 0.1, 0.06, 0.04]])
+    both = transfer.proxies_of(pd.concat([rows, more], ignore_index=True), np.array([0, 0, 2, 0]))
+    assert both.loc["e/0", "runner_up"] == pytest.approx(0.5), "another set may have another number of classes"
+    assert both.loc["d/0"].to_dict() == found.loc["d/0"].to_dict()
+
+
+def test_without_attacks_the_stages_write_empty_tables(tmp_path: Path) -> None:
+    config = factory.make_results(tmp_path)
+    for name in ("attacks", "transfers", "source_images"):
+        tables.write(name, tables.stacked(name, []), config.results / f"{name}.parquet")
+    assert set(transfer.run(config).values()) == {0}
+    assert misclassification.run(config) == {"rows": 0}
