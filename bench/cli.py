@@ -325,6 +325,14 @@ def transfer_study() -> None:
 
 
 @app.command()
+def regional() -> None:
+    """Do attacks on a part of an image still transfer, and are they smaller (study 8)?"""
+    from bench.studies import regional as stage
+
+    _run("regional", stage.run)
+
+
+@app.command()
 def objectives() -> None:
     """Which objective moves images to a target class with the fewest steps (study 9)?"""
     from bench.studies import objectives as stage

@@ -383,6 +383,49 @@ class ObjectiveRuns(Frozen):
     runs: dict[Name, Objectives] = {}
 
 
+class Regional(Frozen):
+    """Study 8 on one dataset: each of `models` attacks the first `n_images` test images that all of them get right, in
+    steps of `step_255` in at most `iterations`, on the whole image and on each region (bench/attacks/masks.py).
+
+    `fixed`: steps after which targets are asked without being asked before. `drawn`: regions by name as rows of signs,
+    `.` where the image stays.
+    """
+
+    dataset: Name
+    models: Annotated[list[Name], Field(min_length=2)]
+    n_images: Positive = 100
+    iterations: Positive = 120
+    fixed: Positive = 30
+    step_255: Annotated[float, Field(gt=0)] = 1.0
+    regions: list[str] = []
+    drawn: dict[Name, Annotated[list[str], Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> Regional:
+        from bench.attacks.masks import NAMED
+
+        for region in self.regions:
+            match = NAMED.fullmatch(region)
+            if match is None or (match[1] in ("random", "gradcam") and int(match[2]) > 100):
+                raise ValueError(f"regions: {region!r} is none; say centre-90, corner-120, frame-17 or random-28")
+        for name, rows in self.drawn.items():
+            if len({len(row) for row in rows}) > 1 or not rows[0]:
+                raise ValueError(f"drawn.{name}: rows are of one length")
+            if not set("".join(rows)) - {"."}:
+                raise ValueError(f"drawn.{name}: no position may change")
+            if name in (*self.regions, "full"):
+                raise ValueError(f"drawn.{name}: another region has this name")
+        if self.fixed > self.iterations:
+            raise ValueError("fixed: more than iterations")
+        return self
+
+
+class RegionalRuns(Frozen):
+    """Study 8 (bench/studies/regional.py)."""
+
+    runs: dict[Name, Regional] = {}
+
+
 class Subsets(Frozen):
     """Sets of test images that metrics are also computed on; `all` and `suitable` exist without being named."""
 
@@ -509,6 +552,7 @@ class Config(Frozen):
     uncertainty: Uncertainty = Uncertainty()
     attacks: Attacks = Attacks()
     objectives: ObjectiveRuns = ObjectiveRuns()
+    regional: RegionalRuns = RegionalRuns()
     evaluations: dict[Name, Evaluation] = {}
     noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()
@@ -668,14 +712,15 @@ class Config(Frozen):
                 if name in seen:
                     raise ValueError(f"{where}.{name}: another attack has this name")
                 seen.add(name)
-        moved = [run.dataset for run in self.objectives.runs.values()]
-        if len(set(moved)) < len(moved):
-            raise ValueError("objectives.runs: a dataset is named twice")
-        for name, run in self.objectives.runs.items():
-            known(run.dataset, self.datasets, f"objectives.runs.{name}.dataset")
-            suite = self.datasets[run.dataset].suite
-            here = [model for model, one in self.models.items() if one.suite == suite]
-            known(run.models, here, f"objectives.runs.{name}.models")
+        for section, runs in (("objectives", self.objectives.runs), ("regional", self.regional.runs)):
+            moved = [run.dataset for run in runs.values()]
+            if len(set(moved)) < len(moved):
+                raise ValueError(f"{section}.runs: a dataset is named twice")
+            for name, run in runs.items():
+                known(run.dataset, self.datasets, f"{section}.runs.{name}.dataset")
+                suite = self.datasets[run.dataset].suite
+                here = [model for model, one in self.models.items() if one.suite == suite]
+                known(run.models, here, f"{section}.runs.{name}.models")
         reference = [*self.models, *self.uncertainty.ensembles]
         known(self.subsets.reference_model, reference, "subsets.reference_model")
         known(self.protocol.references, [*reference, *self.imported], "protocol.references")

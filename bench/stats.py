@@ -128,6 +128,24 @@ def bootstrap_mean(
     return percentile_interval(drawn[:, 0] / drawn[:, 1], confidence)
 
 
+def bootstrap_share(
+    flags: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """`bootstrap_mean` of flags (N,) over clusters (N,); Wilson's interval of as many where all flags are alike: there
+    a bootstrap sees no variation."""
+    flags = np.asarray(flags, bool)
+    if flags.all() or not flags.any():
+        n = len(np.unique(clusters))
+        low, high = wilson(n * flags.mean(), n, confidence)
+        return float(low), float(high)
+    return bootstrap_mean(flags, rng, draws=draws, confidence=confidence, clusters=clusters)
+
+
 def bootstrap_paired(
     a: npt.ArrayLike,
     b: npt.ArrayLike,

@@ -68,6 +68,8 @@ NEEDED = (
     "objective_gradients",
     "objective_curves",
     "objective_summary",
+    "regional",
+    "regional_summary",
     "ssl_models",
     "ssl_pairs",
     "ssl_families",

@@ -42,6 +42,7 @@ SINGLE_IMAGES = (
     "maps",
     "objective_gradients",
     "objectives",
+    "regional",
     "predictions",
     "samples",
     "source_images",

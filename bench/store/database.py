@@ -65,6 +65,8 @@ SINGLE = (
     "objective_gradients",
     "objective_summary",
     "objectives",
+    "regional",
+    "regional_summary",
     "proposal_recall",
     "proposals",
     "queue",
@@ -112,7 +114,7 @@ PER_IMAGE = (
     "proposals",
     "queue",
 )
-PER_IMAGE += ("objective_gradients", "objectives", "samples", "source_images", "subset_members", "training")
+PER_IMAGE += ("objective_gradients", "objectives", "regional", "samples", "source_images", "subset_members", "training")
 PER_IMAGE += ("transfer_images", "transfers", "uncertainty", "valid", "votes")
 """Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 

@@ -108,7 +108,9 @@ def shares(
             inside = np.isin(some["pred"], list(members))
             cells["inside"] = inside, others[mine][:, list(members)].sum(axis=1), len(members) - 1
         for measure, (flags, null, n_alike) in cells.items():
-            low, high = _interval(flags, some["sample_id"].to_numpy(), rng, settings)
+            low, high = stats.bootstrap_share(
+                flags, some["sample_id"], rng, draws=settings.bootstrap, confidence=settings.confidence
+            )
             over = 100 * (flags - null)
             over_low, over_high = None, None  # where all flags are alike, a bootstrap sees nothing but the null vary
             if flags.any() and not flags.all():
@@ -137,14 +139,3 @@ def shares(
                 }
             )
     return pd.DataFrame(out)
-
-
-def _interval(
-    flags: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, settings: Statistics
-) -> stats.Interval:
-    """Of a share, over images; Wilson's of as many images where all flags are alike: a bootstrap sees no variation."""
-    if flags.all() or not flags.any():
-        n = len(np.unique(clusters))
-        low, high = stats.wilson(n * flags.mean(), n, settings.confidence)
-        return float(low), float(high)
-    return stats.bootstrap_mean(flags, rng, draws=settings.bootstrap, confidence=settings.confidence, clusters=clusters)
