@@ -692,6 +692,14 @@ def objective_summary(source: Source, dataset: str) -> Frame:
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
+def regional_summary(source: Source, dataset: str) -> Frame:
+    """Study 8 on a set: all columns of table `regional_summary`, by kind and size of the region."""
+    sql = """SELECT * FROM regional_summary WHERE dataset = ?
+             ORDER BY split_part(region, '-', 1), share, region, source_model, target_model"""
+    return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
 def objective_curves(source: Source, dataset: str, model: str) -> Frame:
     """Study 9 on a set and of a model: all columns of table `objective_curves`."""
     sql = "SELECT * FROM objective_curves WHERE dataset = ? AND model = ? ORDER BY ALL"

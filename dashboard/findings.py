@@ -337,6 +337,30 @@ def objectives(rows: Frame) -> str:
     return f"Steps to the target, all of one length. {'; '.join(said)}." if said else ""
 
 
+def regional(rows: Frame) -> str:
+    """What regions keep of transfers and whether their perturbations are smaller: rows of table `regional_summary` over
+    all pairs. The paper's claims are 76 % kept, and smaller L0, L2 and Linf."""
+    known = rows.loc[(rows["region"] != "full") & rows["n_common"].gt(0)]
+    if known.empty:
+        return "No region keeps a transfer."
+    low, high = known["maintain"].min(), known["maintain"].max()
+    mean = known["maintain"].mean()
+    said = [
+        f"Regions keep **{terms.percent(low)} to {terms.percent(high)}** of the transfers of the whole image, "
+        f"{terms.percent(mean)} as a mean over {len(known)} regions (n = {int(known['n_whole'].max())}; the paper's: "
+        "76 %)."
+    ]
+    for size, name in (("l0", "L0"), ("l2", "L2"), ("linf", "Linf")):
+        over = known[f"{size}_over"]
+        smaller, larger = int((known[f"{size}_high"] < 1).sum()), int((known[f"{size}_low"] > 1).sum())
+        verdict = "confirmed" if smaller == len(known) else "not confirmed" if smaller == 0 else "depends on the region"
+        said.append(
+            f"That {name} is smaller on the transfers of both: **{verdict}**, smaller in {smaller}, larger in "
+            f"{larger} of {len(known)} regions ({over.min():.2f} to {over.max():.2f} times)."
+        )
+    return " ".join(said)
+
+
 def _times(value: float, low: float, high: float) -> str:
     return f"{value:.2f} times [{low:.2f}, {high:.2f}]"
 

@@ -7,6 +7,7 @@ checks once when the figure is made: that is most of the time that a page with m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -311,6 +312,50 @@ def transfer_counts(counts: np.ndarray, expected: np.ndarray) -> go.Figure:
     line |= {"line": {"color": GREY, "width": 2}, "hoverinfo": "skip"}
     x = {"title": "Pairs of models by which an image transfers (T)", "zeroline": False}
     return _figure([bars, line], 320, x, {"title": "Images"}, bargap=0.15)
+
+
+def regions(frame: Frame) -> go.Figure:
+    """Shares of transfers that regions keep (name, kind, share, maintain, maintain_low, maintain_high, n_whole) by
+    their share of the image, a mark a kind."""
+    traces: list[Trace] = []
+    for (kind, rows), mark, colour in zip(
+        frame.dropna(subset=["maintain"]).groupby("kind", sort=False),
+        itertools.cycle(MARKS),
+        itertools.cycle(COLOUR.values()),
+        strict=False,
+    ):
+        at = 100 * rows["maintain"].to_numpy(float)
+        says = [
+            _hover(
+                row.name,
+                f"{terms.percent(row.share)} of the image",
+                f"keeps {terms.percent(row.maintain, row.maintain_low, row.maintain_high)}",
+                f"of {row.n_whole:,} transfers",
+            )
+            for row in records(rows)
+        ]
+        trace: Trace = {"type": "scatter", "mode": "markers", "name": terms.REGION.get(str(kind), str(kind)), "y": at}
+        trace |= {"x": 100 * rows["share"].to_numpy(float), "marker": {"symbol": mark, "size": 10, "color": colour}}
+        low, high = (100 * rows[f"maintain_{end}"].to_numpy(float) for end in ("low", "high"))
+        traces.append(trace | {"error_y": _bars(at, low, high), "text": says, "hoverinfo": "text"})
+    x = {"title": "Positions that may change", "ticksuffix": " %", "range": [0, 100], "zeroline": False}
+    y = {"title": "Transfers kept", "ticksuffix": " %", "range": [0, 102], "zeroline": False}
+    return _figure(traces, 380, x, y)
+
+
+def canvas(side: int) -> go.Figure:
+    """A grid of `side` x `side` positions to select some of: x and y of a point are its column and row."""
+    at = np.arange(side * side)
+    marker = {"symbol": "square", "size": 13, "color": GREY, "opacity": 0.45}
+    trace: Trace = {"type": "scatter", "mode": "markers", "x": at % side, "y": at // side, "marker": marker}
+    trace |= {
+        "selected": {"marker": {"color": COLOUR["ssl"], "opacity": 1}},
+        "unselected": {"marker": {"opacity": 0.3}},
+    }
+    trace |= {"hoverinfo": "skip"}
+    x = {"visible": False, "range": [-0.7, side - 0.3], "fixedrange": True}
+    y = {"visible": False, "range": [side - 0.3, -0.7], "fixedrange": True, "scaleanchor": "x"}
+    return _figure([trace], 340, x, y, dragmode="select", showlegend=False)
 
 
 def objective_curves(frame: Frame) -> go.Figure:

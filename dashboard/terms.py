@@ -142,9 +142,18 @@ THREATS = {
     "images": "Source images",
     "classes": "Taken for",
     "objectives": "Objectives",
+    "regions": "Regions",
     "checks": "Checks",
 }
 """Sections of the page Attacks."""
+REGION = {
+    "centre": "Square in the middle",
+    "corner": "Square in a corner",
+    "frame": "Frame",
+    "random": "Scattered positions",
+    "gradcam": "Where the source looks (Grad-CAM)",
+}
+"""Kinds of regions (bench/attacks/masks.py)."""
 OBJECTIVE = {
     "ce": "Cross-entropy",
     "sign": "Cross-entropy, sign",
@@ -261,6 +270,14 @@ HELP |= {
     "objectives": "Every image that a network gets right is moved to a class drawn by its id until that is answered. "
     "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",
+    "regional": "Images that all models get right are attacked from one model, towards a class drawn by its id, "
+    "by steps of the sign, on the whole image and on regions alone, until another model answers wrongly. Squares and "
+    "frames are the paper's, scaled; those in corners and by Grad-CAM are this benchmark's own.",
+    "regional_sizes": "Means over the images and pairs of models by which both the region and the whole transfer, "
+    "each when the target first falls; intervals resample images.",
+    "regional_budgets": "Transfers as shares of all suitable images and pairs. Equal steps: after a fixed number, "
+    "without a query of the target. Equal L2: within that at which half of the transfers of the whole image have happened.",
+    "drawn": "Drag over positions to select them. The attack is then run on them alone, with the networks in results/.",
     "taken_for": "The place of the class that is answered, in the order in which the same model held the classes for "
     "likely when the image was clean; the label is first.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "
@@ -370,6 +387,14 @@ def plain_html(text: str) -> str:
 def level(confidence: float) -> str:
     """A level of confidence as `95 %`."""
     return f"{100 * confidence:g} %"
+
+
+def region(name: str) -> str:
+    """The name of a region for people: `centre-90` is a square in the middle, of 90 of 224 pixels a side."""
+    kind, _, size = name.partition("-")
+    if kind not in REGION or not size.isdigit():
+        return name
+    return f"{REGION[kind]}, {size} %" if kind in ("random", "gradcam") else f"{REGION[kind]}, {size} of 224 px"
 
 
 def points(value: float, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:

@@ -678,6 +678,7 @@ def _write_attacks(
     tables.write("transfers", pd.concat(shown), config.results / "transfers.parquet")
     tables.write("source_images", pd.concat(images), config.results / "source_images.parquet")
     _write_objectives(config, subset)
+    _write_regional(config, subset)
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 
@@ -709,6 +710,27 @@ def _write_objectives(config: Config, subset: pd.DataFrame) -> None:
     written = {"objectives": found, "objective_gradients": gradients, "objective_curves": curves}
     for name, frames in {**written, "objective_summary": summary}.items():
         tables.write(name, pd.concat(frames), config.results / f"{name}.parquet")
+
+
+def _write_regional(config: Config, subset: pd.DataFrame) -> None:
+    """Two networks on which a square keeps three transfers in four, at four fifths of the L2 and twice the Linf."""
+    from bench.studies import regional as study
+
+    own, ids, rows = np.random.default_rng(config.seed), subset["sample_id"].to_numpy(), []
+    for source, target in (("supervised-cnn", "simclr-cnn"), ("simclr-cnn", "supervised-cnn")):
+        steps = own.integers(10, 60, len(ids))
+        for region, share, scale, linf in (("full", 1.0, 1.0, 1.0), ("centre-120", 0.29, 0.8, 2.0)):
+            falls = np.ones(len(ids), bool) if region == "full" else np.arange(len(ids)) % 4 > 0
+            sizes = {"l0": 0.8 * share, "l2": 0.05 * scale * steps, "linf": linf * steps / 255}
+            fixed = {"fixed_success": falls & (steps < 20), "fixed_l2": scale, "fixed_linf": 0.1}
+            about = {"region": region, "source_model": source, "target_model": target, "sample_id": ids, "share": share}
+            about |= {"towards": (subset["label"].to_numpy() + 1) % N_CLASSES, "iterations": steps, "success": falls}
+            about |= {"success_u8": falls, "pred": (subset["label"].to_numpy() + falls) % N_CLASSES}
+            rows.append(pd.DataFrame({**about, **sizes, **fixed, "dataset": "digits"}))
+    frame = pd.concat(rows)
+    tables.write("regional", frame, config.results / "regional.parquet")
+    summary = study.summed(frame, config.statistics, config.seed).assign(dataset="digits")
+    tables.write("regional_summary", summary, config.results / "regional_summary.parquet")
 
 
 def _source_images(

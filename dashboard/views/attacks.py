@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import stats
-from dashboard import db, findings, parts, plots, state, terms
+from dashboard import db, findings, parts, plots, regions, state, terms
 from dashboard.frames import Frame, records
 
 QUESTION = "Does an attack on one model work on another, and on which images?"
@@ -64,6 +64,8 @@ def main() -> None:
             classes(taken)
         case "objectives":
             objectives(source, catalogue, view)
+        case "regions":
+            regions.section(source, catalogue, view)
         case "checks":
             checks(source, catalogue, view)
         case _:

@@ -37,3 +37,19 @@ def test_a_pair_of_models_leads_to_images_and_a_link_restores_it(address: str, b
     page.wait_for_url("**/samples?*", timeout=WAIT_MS)
     settle(page)
     assert "sample=digits" in page.url
+
+
+def test_a_region_is_drawn_and_given_as_parameters(address: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 2600})
+    page.goto(f"{address}/attacks?threats=regions")
+    settle(page)
+    box = page.locator('[class*="st-key-region-canvas"] .nsewdrag').first.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.7 * box["height"], steps=5)
+    page.mouse.up()
+    page.get_by_text("of the image may change").wait_for(timeout=WAIT_MS)
+    page.get_by_text("As a region of params.yaml").click()
+    page.get_by_text("drawn:").first.wait_for(timeout=WAIT_MS)
+    assert page.get_by_role("button", name="Try it on").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 900

@@ -150,6 +150,13 @@ def _annotate(folder: Path) -> None:
 def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
     """The repository's own params.yaml, cut down to what runs in seconds."""
     attack = {"kind": "pgd-linf", "dataset": "digits", "eps_255": [32], "steps": 2, "n_images": 10}
+    region = {
+        "dataset": "digits",
+        "models": ["supervised-cnn", "simclr-cnn"],
+        "n_images": 4,
+        "iterations": 3,
+        "fixed": 2,
+    }
     probes = {"c_grid": [1.0], "folds": 2, "labels_per_class": [2], "seeds": [0], "knn_k": [3]}
     return parameters | {
         "compute": parameters["compute"] | {"threads": 1, "batch_size": 32},
@@ -164,6 +171,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         "uncertainty": {"ensembles": {"ensemble-supervised": ["supervised-cnn"]}},
         "attacks": {"pool": [], "runs": {"pgd-linf": attack}},
         "objectives": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 8}}},
+        "regional": {"runs": {"digits": region}},
         "neighbours": {"model": "simclr-cnn", "k": 2},
         "maps": {"n_images": 8, "n_neighbors": 4, "epochs": 5, "k": 2},
         "statistics": {"bootstrap": 20},

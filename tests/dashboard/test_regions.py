@@ -1,0 +1,64 @@
+"""The section Regions of the page Attacks: what it says, and a drawn region that is tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.config import Config, Regional, RegionalRuns
+from bench.errors import BenchError
+from bench.store import tables
+from dashboard import findings, regions, terms
+from tests import tiny
+from tests.dashboard.conftest import Open, text
+
+
+def test_the_section_says_what_holds_of_the_claims(config: Config, open_app: Open) -> None:
+    app = open_app(config.root, "attacks", threats="regions")
+    assert not app.exception
+    said = text(app).replace("**", "")
+    kept = stored(config)["maintain"].iloc[0]
+    assert f"Regions keep {100 * kept:.1f} % to {100 * kept:.1f} %" in said
+    assert "That L0 is smaller on the transfers of both: confirmed" in said
+    assert "That Linf is smaller on the transfers of both: not confirmed" in said
+    assert "Drag over the grid" in said
+
+
+def stored(config: Config) -> pd.DataFrame:
+    frame = tables.read("regional_summary", config.results / "regional_summary.parquet")
+    return frame.loc[(frame["region"] == "centre-120") & (frame["source_model"] == "all")]
+
+
+def test_no_region_that_transfers_is_said() -> None:
+    rows = pd.DataFrame({"region": ["full", "centre-90"], "n_common": [3, 0]})
+    assert findings.regional(rows) == "No region keeps a transfer."
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("centre-90", "Square in the middle, 90 of 224 px"),
+        ("random-17", "Scattered positions, 17 %"),
+        ("mine", "mine"),
+        ("frame-mine", "frame-mine"),
+    ],
+)
+def test_names_of_regions(name: str, said: str) -> None:
+    assert terms.region(name) == said
+
+
+def test_a_drawn_region_is_held_against_the_whole_image(tmp_path: Path) -> None:
+    run = Regional(dataset="blocks", models=["cnn", "linear"], n_images=9, iterations=60, fixed=5, step_255=4)
+    config = tiny.make(tmp_path).model_copy(update={"regional": RegionalRuns(runs={"one": run})})
+    found = regions.tried.__wrapped__(config, "blocks", "cnn", "linear", ("##", ".."))
+    assert found["Region"].tolist() == ["Whole image", "Drawn"]
+    assert (found["n"] == found["n"].iloc[0]).all()
+    if found["Common"].iloc[0]:
+        assert found["L0, %"].iloc[1] <= 50
+    whole = regions.tried.__wrapped__(config, "blocks", "cnn", "linear", ("##", "##"))
+    assert whole["Region"].tolist() == ["Whole image"], "what is all of it is not tried twice"
+    (config.results / "checkpoints" / "cnn.safetensors").unlink()
+    with pytest.raises(BenchError, match="train@cnn"):
+        regions.tried.__wrapped__(config, "blocks", "cnn", "linear", ("#.", ".."))
