@@ -276,7 +276,7 @@ HELP |= {
     "regional_sizes": "Means over the images and pairs of models by which both the region and the whole transfer, "
     "each when the target first falls; intervals resample images.",
     "regional_budgets": "Transfers as shares of all suitable images and pairs. Equal steps: after a fixed number, "
-    "without a query of the target. Equal L2: within that at which half of the transfers of the whole image have happened.",
+    "without a query of the target. Equal L2: within that at which half of the transfers of the whole image happened.",
     "drawn": "Drag over positions to select them. The attack is then run on them alone, with the networks in results/.",
     "taken_for": "The place of the class that is answered, in the order in which the same model held the classes for "
     "likely when the image was clean; the label is first.",
