@@ -37,7 +37,19 @@ Method = Literal[
     "random",
     "pixels",
 ]
-ARCHS = ("cnn", "resnet", "vit", "mixer", "pixels", "resnet10", "resnet20", "resnet32", "resnet44", "resnet56")
+ARCHS = (
+    "cnn",
+    "resnet",
+    "vit",
+    "mixer",
+    "pixels",
+    "resnet10",
+    "squeezenet",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+)
 TIMM = re.compile(
     r"timm:(?P<name>[A-Za-z0-9_.-]+)|(?P<hub>hf[-_]hub:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+)?)"
 )

@@ -209,6 +209,37 @@ def _resnet10(channels: int, size: int) -> tuple[nn.Module, int]:
     return _CifarResNet(channels, 1, (16, 32, 64, 128)), 128
 
 
+class _Fire(nn.Module):
+    """A 1x1 convolution to few channels, then a 1x1 and a 3x3 one side by side."""
+
+    def __init__(self, n_in: int, n_few: int, n_out: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(n_in, n_few, 1)
+        self.expand1 = nn.Conv2d(n_few, n_out, 1)
+        self.expand3 = nn.Conv2d(n_few, n_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.squeeze(x))
+        return torch.cat([F.relu(self.expand1(x)), F.relu(self.expand3(x))], dim=1)
+
+
+def _squeezenet(channels: int, size: int) -> tuple[nn.Module, int]:
+    """SqueezeNet 1.1 (Iandola et al. 2016, arXiv 1602.07360) up to its last 1x1 convolution; the mean over space.
+
+    That convolution is the head here, as the mean of what it gives is what it gives for the mean. The ReLU that the
+    authors have after it is left out, as in the package that the weights come from (bench/data/imagenet_lite.py): it
+    would leave no gradient to classes below zero.
+    """
+
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    stem = [nn.Conv2d(channels, 64, 3, 2, padding=1), nn.ReLU(inplace=True), pool()]
+    first = [_Fire(64, 16, 64), _Fire(128, 16, 64), pool(), _Fire(128, 32, 128), _Fire(256, 32, 128), pool()]
+    last = [_Fire(256, 48, 192), _Fire(384, 48, 192), _Fire(384, 64, 256), _Fire(512, 64, 256)]
+    return nn.Sequential(*stem, *first, *last, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+
+
 ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
     "cnn": _cnn,
     "resnet": _resnet,
@@ -216,6 +247,7 @@ ARCHITECTURES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
     "mixer": _mixer,
     "pixels": _pixels,
     "resnet10": _resnet10,
+    "squeezenet": _squeezenet,
     **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56)},
 }
 """arch of params.yaml -> function of (channels, input size) that gives the encoder and its number of features."""
