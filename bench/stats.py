@@ -136,11 +136,11 @@ def bootstrap_share(
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> Interval:
-    """`bootstrap_mean` of flags (N,) over clusters (N,); Wilson's interval of as many where all flags are alike: there
-    a bootstrap sees no variation."""
+    """`bootstrap_mean` of flags (N,) over clusters (N,); Wilson's interval of as many where all flags are alike, or
+    there is one cluster: there a bootstrap sees no variation."""
     flags = np.asarray(flags, bool)
-    if flags.all() or not flags.any():
-        n = len(np.unique(clusters))
+    n = len(np.unique(clusters))
+    if flags.all() or not flags.any() or n == 1:
         low, high = wilson(n * flags.mean(), n, confidence)
         return float(low), float(high)
     return bootstrap_mean(flags, rng, draws=draws, confidence=confidence, clusters=clusters)

@@ -64,6 +64,10 @@ NEEDED = (
     "transfer_sampling",
     "transfer_proxies",
     "misclassifications",
+    "misclassification_distances",
+    "misclassification_leaving",
+    "misclassification_flows",
+    "class_groups",
     "objectives",
     "objective_gradients",
     "objective_curves",
@@ -685,6 +689,28 @@ def misclassifications(source: Source, condition: str) -> Frame:
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
+def misclassification(source: Source, table: str, condition: str) -> Frame:
+    """Study 5: all columns of `distances` or `leaving`, all classes first, then the largest groups; or of `flows`."""
+    order = {
+        "distances": "n_classes DESC, collection, measure",
+        "leaving": "collection != 'all', n_classes DESC, collection",
+        "flows": "label, pred",
+    }[table]
+    sql = f"SELECT * FROM misclassification_{table} WHERE condition = ? ORDER BY {order}"
+    return query(source, sql, [condition])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def class_groups(source: Source, dataset: str) -> Frame:
+    """The named groups of the classes of a set: collection, class_id."""
+    sql = """
+        SELECT collection, class_id FROM class_groups JOIN datasets USING (label_space) WHERE dataset = ?
+        ORDER BY collection, class_id
+    """
+    return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
 def objective_summary(source: Source, dataset: str) -> Frame:
     """Study 9 on a set: all columns of table `objective_summary`, and those of the model."""
     frame = query(source, "SELECT * FROM objective_summary WHERE dataset = ? ORDER BY ALL", [dataset])
@@ -719,6 +745,26 @@ def transferred(source: Source, condition: str, via: str, onto: str) -> Frame:
         ORDER BY a.l2, a.sample_id
     """
     return query(source, sql, [condition, onto, via, condition])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def landed(source: Source, condition: str, labels: tuple[int, ...] | None, preds: tuple[int, ...] | None) -> Frame:
+    """Suitable images that transfer from a class of `labels` to one of `preds` (None: any): sample_id, label, pred, and
+    n, the number of pairs of models by which they do; the largest first, each image once."""
+    sql = """
+        WITH found AS (
+          SELECT a.sample_id, s.label, t.pred, count(*) AS n
+          FROM transfers t JOIN attacks a USING (attack_id) JOIN samples s USING (sample_id)
+          JOIN transfer_images i ON i.sample_id = a.sample_id AND i.condition = ?
+          WHERE t.success AND 'attack:' || a.attack || ':' || split_part(t.attack_id, '/', 2) = ?
+            AND coalesce(list_contains(?::INT[], s.label), true) AND coalesce(list_contains(?::INT[], t.pred), true)
+          GROUP BY ALL
+        )
+        SELECT * FROM found QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY n DESC, pred) = 1
+        ORDER BY n DESC, sample_id
+    """
+    lists = [None if one is None else list(one) for one in (labels, preds)]
+    return query(source, sql, [condition, condition, *lists])
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=KEYS)

@@ -72,6 +72,8 @@ class View:
     via: str = ""
     onto: str = ""
     taken: str = ""
+    kin: str = ""
+    land: str = ""
     climber: str = ""
     page: int = 1
     sample: str = ""

@@ -184,6 +184,8 @@ TAKEN = {
     "inside": "Inside the group of the label",
 }
 """What an image is taken for, by the target's clean order or by named groups of classes -> its name."""
+APART = {"steps": "Steps between", "similarity": "Similarity", "depth": "Depth of the deepest kind that holds both"}
+"""How far two classes are apart in WordNet -> its name."""
 
 HELP = {
     "accuracy": "Share of images for which the model's first answer is right: the label itself, or with a label source "
@@ -280,6 +282,14 @@ HELP |= {
     "drawn": "Drag over positions to select them. The attack is then run on them alone, with the networks in results/.",
     "taken_for": "The place of the class that is answered, in the order in which the same model held the classes for "
     "likely when the image was clean; the label is first.",
+    "leaving": "A dog that is taken for another dog is a smaller fault than one that is taken for a bus. Here only "
+    "answers outside the group of the label count: the attack's success, semantically corrected. What is left is the "
+    "share that is answered rightly or with a class of the group.",
+    "apart": "In the hierarchy of WordNet 3.0. Steps: edges on the shortest way over a kind that both classes are of. "
+    "Similarity (Wu and Palmer): twice the depth of the deepest such kind, over the sum of that of both classes; 1 is "
+    "the same class. Depth: of that kind, the most general one has 0.",
+    "rings": "Every transfer between different models, by the groups and the class that it is answered with. Inner "
+    "rings hold outer ones; a click on one opens it, and one on the middle closes it.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "
     "is near to whom. Sizes of clusters, distances between them and the axes mean little, and the maps of two encoders "
     "cannot be laid over each other.",

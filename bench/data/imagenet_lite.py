@@ -244,7 +244,7 @@ class _Arrays(pickle.Unpickler):
     """Of numpy arrays and what Python's own containers hold, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {"_reconstruct": np._core.multiarray._reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
+        known = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
         if module.split(".")[0] != "numpy" or name not in known:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
         return known[name]

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import stats
-from dashboard import db, findings, parts, plots, regions, state, terms
+from dashboard import db, findings, hierarchy, parts, plots, regions, state, terms
 from dashboard.frames import Frame, records
 
 QUESTION = "Does an attack on one model work on another, and on which images?"
@@ -62,6 +62,7 @@ def main() -> None:
             images(source, catalogue, view, condition, sampled)
         case "classes":
             classes(taken)
+            hierarchy.landing(source, catalogue, view, condition)
         case "objectives":
             objectives(source, catalogue, view)
         case "regions":
@@ -117,6 +118,7 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
         "How often images made on one model are answered wrongly by another",
     )
     st.caption("Rows: the model whose gradient the attack follows. Columns: the model that is shown its images.")
+    hierarchy.theirs_of_pairs()
     one, two = st.columns(2)
     first = made[0]
     with one:
@@ -361,6 +363,7 @@ def classes(taken: Frame) -> None:
         }
     )
     parts.table(shown, "taken-for", alt="What images that transfer are taken for")
+    hierarchy.theirs_of_groups(taken)
 
 
 def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:

