@@ -199,7 +199,7 @@ def write(frozen: Mapping[str, object], path: Path = PATH) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     parser = argparse.ArgumentParser(prog="python -m bench.studies.wordnet", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
