@@ -36,12 +36,12 @@ def landing(source: db.Source, catalogue: db.Catalogue, view: state.View, condit
     shown = pd.DataFrame(
         {
             "Group of the label": left["collection"].replace(ALL, "smallest of each image"),
-            "Answered wrongly": [terms.percent(row.rate, row.rate_low, row.rate_high) for row in records(left)],
-            "Outside the group": [
+            "Wrong": [terms.percent(row.rate, row.rate_low, row.rate_high) for row in records(left)],
+            "Outside it": [
                 terms.percent(row.corrected, row.corrected_low, row.corrected_high) for row in records(left)
             ],
-            "By clean probabilities, %": (100 * left["null"]).round(1),
-            "Right or in the group, %": (100 * (1 - left["corrected"])).round(1),
+            "By clean p, %": (100 * left["null"]).round(1),
+            "Right or inside, %": (100 * (1 - left["corrected"])).round(1),
             "Shown": left["n"],
             "Images": left["n_images"],
             "Classes": left["n_classes"],
@@ -49,8 +49,9 @@ def landing(source: db.Source, catalogue: db.Catalogue, view: state.View, condit
     )
     parts.table(shown, "leaving", alt="Transfers that leave the group of the label")
     st.caption(
-        "Of suitable images that were made on one model and shown to another. By clean probabilities: as many "
-        "transfers, each to a class drawn by the target's own clean probabilities without the label."
+        "Of suitable images that were made on one model and shown to another: answered wrongly, and with a class "
+        "outside the group. By clean p: as many transfers, each to a class drawn by the target's own clean "
+        "probabilities without the label."
     )
     if len(far):
         distances(far)
@@ -222,6 +223,7 @@ def sunburst(
             for way in ways
         ],
         "hoverinfo": "text",
+        "insidetextfont": {"color": "#ffffff"},
         "insidetextorientation": "auto",
     }
     return go.Figure({"data": [trace], "layout": {"height": 480, "margin": {"l": 0, "r": 0, "t": 8, "b": 8}}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 FAMILY = {
@@ -408,9 +409,13 @@ def region(name: str) -> str:
 
 
 def points(value: float, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
-    """A difference in percentage points as `3.2 pp [1.0, 5.4]`; with `sign` as `+3.2 pp`."""
+    """A difference in percentage points as `3.2 pp [1.0, 5.4]`; with `sign` as `+3.2 pp`. NaN is no interval."""
     text = f"{value:+.1f} pp" if sign else f"{value:.1f} pp"
-    return text if low is None or high is None else f"{text} [{low:.1f}, {high:.1f}]"
+    return (
+        text
+        if low is None or high is None or math.isnan(low) or math.isnan(high)
+        else f"{text} [{low:.1f}, {high:.1f}]"
+    )
 
 
 SCORING = {"top1": "Top-1", "any_of": "Any-of"}

@@ -49,6 +49,7 @@ def test_numbers_for_people() -> None:
     assert terms.percent(1 / 3) == "33.3 %"
     assert terms.points(3.24, 1, 5.36) == "3.2 pp [1.0, 5.4]"
     assert terms.points(3.24, sign=True) == "+3.2 pp"
+    assert terms.points(3.24, float("nan"), float("nan")) == "3.2 pp"
     assert terms.subset_name("certain-50") == "Most certain 50 %"
 
 
