@@ -95,6 +95,18 @@ def _bound(about: str = "", **more: Any) -> Column:
     return Column("float64", about, nullable=True, bits=BOUND_BITS, **more)
 
 
+def _with_bounds(name: str, column: Column, of: str = "") -> dict[str, Column]:
+    """A column and the ends of its interval, `<of>_low` and `<of>_high` (of: `name`)."""
+    of = of or name
+    return {name: column, f"{of}_low": _bound("bootstrap over images"), f"{of}_high": _bound()}
+
+
+def _beside_whole(name: str, about: str, nullable: bool = True) -> dict[str, Column]:
+    """A mean, and as times that of the whole image, with an interval."""
+    over = _double("the mean over that of the whole image", nullable=True, low=0)
+    return {name: _double(about, nullable=nullable, low=0), **_with_bounds(f"{name}_over", over, of=name)}
+
+
 MAP_BITS = 10
 """Significant bits kept of a place on a map and of what is shown beside it: a place to a thousandth of the map."""
 
@@ -678,54 +690,22 @@ TABLES: dict[str, Table] = {
             "n_images": _count(),
             "n_whole": _count("transfers of the whole image"),
             "n_common": _count("transfers of both"),
-            "success": _share("targets that fall within all steps"),
-            "success_low": _bound("over images"),
-            "success_high": _bound(),
-            "success_u8": _share("that fall to the 8-bit image"),
-            "success_u8_low": _bound("over images"),
-            "success_u8_high": _bound(),
-            "maintain": _share("transfers of the whole image that the region makes too", nullable=True),
-            "maintain_low": _bound("over images"),
-            "maintain_high": _bound(),
-            "fixed": _share("transfers after the fixed number of steps"),
-            "fixed_low": _bound("over images"),
-            "fixed_high": _bound(),
-            "fixed_maintain": _share("of those of the whole image then", nullable=True),
-            "fixed_maintain_low": _bound("over images"),
-            "fixed_maintain_high": _bound(),
-            "equal_l2": _share("transfers within l2_budget"),
-            "equal_l2_low": _bound("over images"),
-            "equal_l2_high": _bound(),
-            "equal_l2_whole": _share("the same of the whole image"),
-            "equal_l2_whole_low": _bound("over images"),
-            "equal_l2_whole_high": _bound(),
+            **_with_bounds("success", _share("targets that fall within all steps")),
+            **_with_bounds("success_u8", _share("that fall to the 8-bit image")),
+            **_with_bounds("maintain", _share("transfers of the whole image that the region makes too", nullable=True)),
+            **_with_bounds("fixed", _share("transfers after the fixed number of steps")),
+            **_with_bounds("fixed_maintain", _share("of those of the whole image then", nullable=True)),
+            **_with_bounds("equal_l2", _share("transfers within l2_budget")),
+            **_with_bounds("equal_l2_whole", _share("the same of the whole image")),
             "l2_budget": _double(
                 "at which half of the transfers of the whole image have happened", nullable=True, low=0
             ),
-            "l0": _double("mean over the common transfers", nullable=True, low=0),
-            "l0_over": _double("the mean over that of the whole image", nullable=True, low=0),
-            "l0_low": _bound("bootstrap over images"),
-            "l0_high": _bound(),
-            "l2": _double("mean over the common transfers", nullable=True, low=0),
-            "l2_over": _double("the mean over that of the whole image", nullable=True, low=0),
-            "l2_low": _bound("bootstrap over images"),
-            "l2_high": _bound(),
-            "linf": _double("mean over the common transfers", nullable=True, low=0),
-            "linf_over": _double("the mean over that of the whole image", nullable=True, low=0),
-            "linf_low": _bound("bootstrap over images"),
-            "linf_high": _bound(),
-            "iterations": _double("mean over the common transfers", nullable=True, low=0),
-            "iterations_over": _double("the mean over that of the whole image", nullable=True, low=0),
-            "iterations_low": _bound("bootstrap over images"),
-            "iterations_high": _bound(),
-            "fixed_l2": _double("mean after the fixed number of steps", low=0),
-            "fixed_l2_over": _double("over that of the whole image", nullable=True, low=0),
-            "fixed_l2_low": _bound("bootstrap over images"),
-            "fixed_l2_high": _bound(),
-            "fixed_linf": _double("mean after the fixed number of steps", low=0),
-            "fixed_linf_over": _double("over that of the whole image", nullable=True, low=0),
-            "fixed_linf_low": _bound("bootstrap over images"),
-            "fixed_linf_high": _bound(),
+            **_beside_whole("l0", "mean over the common transfers"),
+            **_beside_whole("l2", "mean over the common transfers"),
+            **_beside_whole("linf", "mean over the common transfers"),
+            **_beside_whole("iterations", "mean over the common transfers"),
+            **_beside_whole("fixed_l2", "mean after the fixed number of steps", nullable=False),
+            **_beside_whole("fixed_linf", "mean after the fixed number of steps", nullable=False),
         },
     ),
     "misclassification_distances": Table(

@@ -15,6 +15,7 @@ from dashboard import db, parts, plots, state, terms
 from dashboard.frames import Frame, records
 
 ALL = "all"
+ANY = "any group"
 LEVELS = 4
 """Rings of the sunburst that are shown at once; a click on one shows what is below it."""
 LIMIT = 12
@@ -117,14 +118,7 @@ def rings(source: db.Source, catalogue: db.Catalogue, view: state.View, conditio
     known = [name for name, members in groups.items() if flows["label"].isin(members).any()]
     one, two = st.columns(2)
     with one:
-        state.bound(
-            st.selectbox,
-            "Label in",
-            "kin",
-            value=ALL,
-            options=[ALL, *known],
-            format_func=lambda name: "any group" if name == ALL else name,
-        )
+        pick("Label in", "kin", known)
     kin = view.kin if view.kin in known else ALL
     mine = flows if kin == ALL else flows.loc[flows["label"].isin(groups[kin])]
     landed = mine.groupby("pred", as_index=False)["n"].sum()
@@ -136,23 +130,24 @@ def rings(source: db.Source, catalogue: db.Catalogue, view: state.View, conditio
     )
     where = "" if kin == ALL else " Blue: in the group of the label; orange: outside; in between: both."
     st.caption(
-        f"{int(mine['n'].sum()):,} transfers of images with a label in {'any group' if kin == ALL else kin}, by the "
+        f"{int(mine['n'].sum()):,} transfers of images with a label in {ANY if kin == ALL else kin}, by the "
         f"class that is answered. A click on a group shows what is below it.{where} Groups are this benchmark's own; a "
         "class stands in those that hold one another."
     )
     with two:
         lands = [name for name, members in groups.items() if mine["pred"].isin(members).any()]
-        state.bound(
-            st.selectbox,
-            "Landed in",
-            "land",
-            value=ALL,
-            options=[ALL, *lands],
-            format_func=lambda name: "any group" if name == ALL else name,
-        )
+        pick("Landed in", "land", lands)
     land = view.land if view.land in lands else ALL
     labels, preds = (None if one == ALL else tuple(groups[one]) for one in (kin, land))
     images(source, catalogue, view, db.landed(source, condition, labels, preds))
+
+
+def pick(label: str, key: str, groups: Sequence[str]) -> None:
+    """A group of classes, or any, bound to a field of the view."""
+    options = [ALL, *groups]
+    state.bound(
+        st.selectbox, label, key, value=ALL, options=options, format_func=lambda one: ANY if one == ALL else one
+    )
 
 
 def images(source: db.Source, catalogue: db.Catalogue, view: state.View, rows: Frame) -> None:

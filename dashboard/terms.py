@@ -155,6 +155,8 @@ REGION = {
     "gradcam": "Where the source looks (Grad-CAM)",
 }
 """Kinds of regions (bench/attacks/masks.py)."""
+PAPER_REGIONS = ("centre", "frame", "random")
+"""Those of the paper: the others are this benchmark's own."""
 OBJECTIVE = {
     "ce": "Cross-entropy",
     "sign": "Cross-entropy, sign",

@@ -1,4 +1,4 @@
-"""Figures of the papers of studies 5 and 6 that stand beside this benchmark's own: the reader of published.yaml."""
+"""Figures of the papers of studies 5, 6 and 8 that stand beside this benchmark's own: the reader of published.yaml."""
 
 from __future__ import annotations
 
@@ -39,11 +39,19 @@ class Collections(Frozen):
     rows: tuple[Collection, ...]
 
 
+class Regions(Frozen):
+    """Their share of transfers that attacks on regions maintain, %."""
+
+    source: str
+    maintain: float
+
+
 class Published(Frozen):
     """All of published.yaml. `images`: on which the rates of the matrix are."""
 
     images: int
     transferred: int
+    regional: Regions
     matrix: Matrix
     collections: Collections
 

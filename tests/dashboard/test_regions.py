@@ -20,7 +20,8 @@ def test_the_section_says_what_holds_of_the_claims(config: Config, open_app: Ope
     assert not app.exception
     said = text(app).replace("**", "")
     kept = stored(config)["maintain"].iloc[0]
-    assert f"Regions keep {100 * kept:.1f} % to {100 * kept:.1f} %" in said
+    assert f"Attacks on 1 region of the paper's kinds keep {100 * kept:.1f} % to {100 * kept:.1f} %" in said
+    assert "(in the paper 76 %)" in said
     assert "That L0 is smaller on the transfers of both: confirmed" in said
     assert "That Linf is smaller on the transfers of both: not confirmed" in said
     assert "Drag over the grid" in said
@@ -32,8 +33,21 @@ def stored(config: Config) -> pd.DataFrame:
 
 
 def test_no_region_that_transfers_is_said() -> None:
-    rows = pd.DataFrame({"region": ["full", "centre-90"], "n_common": [3, 0]})
-    assert findings.regional(rows) == "No region keeps a transfer."
+    rows = pd.DataFrame({"region": ["full", "centre-90"], "n_common": [3, 0], "n_whole": [3, 3]})
+    assert findings.regional(rows) == "No region of the paper's kinds keeps a transfer."
+
+
+def test_a_region_that_keeps_nothing_counts_and_our_own_kinds_do_not() -> None:
+    sizes = {f"{size}_{part}": 0.5 for size in ("l0", "l2", "linf") for part in ("over", "low", "high")}
+    rows = [
+        {"region": "frame-17", "n_common": 0, "n_whole": 10, "maintain": 0.0},
+        {"region": "centre-90", "n_common": 4, "n_whole": 10, "maintain": 0.4},
+        {"region": "gradcam-28", "n_common": 10, "n_whole": 10, "maintain": 1.0},
+    ]
+    said = findings.regional(pd.DataFrame([row | sizes for row in rows]))
+    assert "Attacks on 2 regions of the paper's kinds keep **0.0 % to 40.0 %** of the 10 transfers" in said
+    assert "20.0 % on average" in said
+    assert "smaller in 1, larger in 0 of 1 regions" in said
 
 
 @pytest.mark.parametrize(
