@@ -219,6 +219,7 @@ def sunburst(
         ],
         "hoverinfo": "text",
         "insidetextfont": {"color": "#ffffff"},
+        "outsidetextfont": {"color": "#ffffff"},  # of the middle
         "insidetextorientation": "auto",
     }
     return go.Figure({"data": [trace], "layout": {"height": 480, "margin": {"l": 0, "r": 0, "t": 8, "b": 8}}})

@@ -74,13 +74,13 @@ def sizes(frame: Frame) -> None:
         pd.DataFrame(
             {
                 "Region": frame["name"],
-                "Of the image, %": (100 * frame["share"]).round(1),
-                "Transfers kept": [_share(row, "maintain") for row in records(frame)],
+                "Image, %": (100 * frame["share"]).round(1),
+                "Kept": [_share(row, "maintain") for row in records(frame)],
                 "L0": [_over(row, "l0") for row in records(frame)],
                 "L2": [_over(row, "l2") for row in records(frame)],
                 "Linf": [_over(row, "linf") for row in records(frame)],
                 "Steps": [_over(row, "iterations") for row in records(frame)],
-                "Common": frame["n_common"],
+                "n": frame["n_common"],
             }
         ),
         "regional",
@@ -157,14 +157,14 @@ def editor(source: db.Source, catalogue: db.Catalogue, view: state.View, every: 
             return
         if not st.button(f"Try it on {TRIED} images", key="region:try", type="primary"):
             return
-        try:
-            with st.spinner("Attacking …"):
-                found = tried(config, view.dataset, str(made), str(shown), tuple(rows))
-        except BenchError as fault:
-            st.error(str(fault))
-            return
-        parts.table(found, "region-tried", alt="The drawn region beside the whole image")
-        st.caption("Norms are means over the images that both fool; the whole image is attacked in the same way.")
+    try:
+        with st.spinner("Attacking …"):
+            found = tried(config, view.dataset, str(made), str(shown), tuple(rows))
+    except BenchError as fault:
+        st.error(str(fault))
+        return
+    parts.table(found, "region-tried", alt="The drawn region beside the whole image")
+    st.caption("Norms are means over the images that both fool; the whole image is attacked in the same way.")
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

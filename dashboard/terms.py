@@ -148,11 +148,11 @@ THREATS = {
 }
 """Sections of the page Attacks."""
 REGION = {
-    "centre": "Square in the middle",
-    "corner": "Square in a corner",
+    "centre": "Middle square",
+    "corner": "Corner square",
     "frame": "Frame",
-    "random": "Scattered positions",
-    "gradcam": "Where the source looks (Grad-CAM)",
+    "random": "Scattered",
+    "gradcam": "Grad-CAM",
 }
 """Kinds of regions (bench/attacks/masks.py)."""
 PAPER_REGIONS = ("centre", "frame", "random")
@@ -277,7 +277,8 @@ HELP |= {
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",
     "regional": "Images that all models get right are attacked from one model, towards a class drawn by its id, "
     "by steps of the sign, on the whole image and on regions alone, until another model answers wrongly. Squares and "
-    "frames are the paper's, scaled; those in corners and by Grad-CAM are this benchmark's own.",
+    "frames are the paper's, of images of 224 pixels and scaled; scattered positions are drawn. Squares in corners "
+    "and positions where the source looks (Grad-CAM), are this benchmark's own.",
     "regional_sizes": "Means over the images and pairs of models by which both the region and the whole transfer, "
     "each when the target first falls; intervals resample images.",
     "regional_budgets": "Transfers as shares of all suitable images and pairs. Equal steps: after a fixed number, "
@@ -403,11 +404,12 @@ def level(confidence: float) -> str:
 
 
 def region(name: str) -> str:
-    """The name of a region for people: `centre-90` is a square in the middle, of 90 of 224 pixels a side."""
+    """The name of a region for people: `centre-90` is a square in the middle, of 90 pixels a side if the image had
+    224."""
     kind, _, size = name.partition("-")
     if kind not in REGION or not size.isdigit():
         return name
-    return f"{REGION[kind]}, {size} %" if kind in ("random", "gradcam") else f"{REGION[kind]}, {size} of 224 px"
+    return f"{REGION[kind]}, {size} %" if kind in ("random", "gradcam") else f"{REGION[kind]}, {size}/224"
 
 
 def points(value: float, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:

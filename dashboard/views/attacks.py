@@ -342,21 +342,20 @@ def classes(taken: Frame) -> None:
     st.caption(
         "Every transfer between different models counts; intervals resample images. Hollow: if any other class were "
         "alike; "
-        "cross: a class drawn by the target's own clean probabilities without the label. The groups of classes are "
-        "this "
-        "benchmark's own."
+        "cross, and by clean p: a class drawn by the target's own clean probabilities without the label. Lift: over "
+        "chance. The groups of classes are this benchmark's own."
     )
     shown = pd.DataFrame(
         {
-            "Group of the label": rows["name"],
+            "Label in": rows["name"],
             "Share": [terms.percent(row.share, row.ci_low, row.ci_high) for row in records(rows)],
             "By chance, %": (100 * rows["chance"]).round(1),
-            "By clean probabilities, %": (100 * rows["null"].astype(float)).round(1),
+            "By clean p, %": (100 * rows["null"].astype(float)).round(1),
             "Over that, pp": [
                 terms.points(row.over_null_pp, row.over_null_low, row.over_null_high, sign=True)
                 for row in records(rows)
             ],
-            "Lift over chance": (rows["share"] / rows["chance"]).round(2),
+            "Lift": (rows["share"] / rows["chance"]).round(2),
             "Transfers": rows["n"],
             "Images": rows["n_images"],
             "Classes": rows["n_classes"],

@@ -53,8 +53,8 @@ def test_a_region_that_keeps_nothing_counts_and_our_own_kinds_do_not() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("centre-90", "Square in the middle, 90 of 224 px"),
-        ("random-17", "Scattered positions, 17 %"),
+        ("centre-90", "Middle square, 90/224"),
+        ("random-17", "Scattered, 17 %"),
         ("mine", "mine"),
         ("frame-mine", "frame-mine"),
     ],
