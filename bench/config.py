@@ -414,19 +414,21 @@ class Regional(Frozen):
 
     @model_validator(mode="after")
     def _known(self) -> Regional:
-        from bench.attacks.masks import NAMED
+        from bench.attacks.masks import FULL, KINDS, NAMED
 
         for region in self.regions:
             match = NAMED.fullmatch(region)
-            if match is None or (match[1] in ("random", "gradcam") and int(match[2]) > 100):
+            if match is None or int(match[2]) > KINDS[match[1]]:
                 raise ValueError(f"regions: {region!r} is none; say centre-90, corner-120, frame-17 or random-28")
+        if len(set(self.models)) < len(self.models):
+            raise ValueError("models: one is named twice")
         for name, rows in self.drawn.items():
             if len({len(row) for row in rows}) > 1 or not rows[0]:
                 raise ValueError(f"drawn.{name}: rows are of one length")
             if not set("".join(rows)) - {"."}:
                 raise ValueError(f"drawn.{name}: no position may change")
-            if name in (*self.regions, "full"):
-                raise ValueError(f"drawn.{name}: another region has this name")
+            if name.split("-")[0] in (*KINDS, FULL):
+                raise ValueError(f"drawn.{name}: regions of another kind have such names")
         if self.fixed > self.iterations:
             raise ValueError("fixed: more than iterations")
         return self

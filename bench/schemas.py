@@ -695,8 +695,8 @@ TABLES: dict[str, Table] = {
             **_with_bounds("maintain", _share("transfers of the whole image that the region makes too", nullable=True)),
             **_with_bounds("fixed", _share("transfers after the fixed number of steps")),
             **_with_bounds("fixed_maintain", _share("of those of the whole image then", nullable=True)),
-            **_with_bounds("equal_l2", _share("transfers within l2_budget")),
-            **_with_bounds("equal_l2_whole", _share("the same of the whole image")),
+            **_with_bounds("equal_l2", _share("transfers within l2_budget", nullable=True)),
+            **_with_bounds("equal_l2_whole", _share("the same of the whole image", nullable=True)),
             "l2_budget": _double(
                 "at which half of the transfers of the whole image have happened", nullable=True, low=0
             ),

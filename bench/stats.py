@@ -129,21 +129,39 @@ def bootstrap_mean(
 
 
 def bootstrap_share(
-    flags: npt.ArrayLike,
-    clusters: npt.ArrayLike,
+    values: npt.ArrayLike,
     rng: np.random.Generator,
     *,
     draws: int = 1000,
     confidence: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
 ) -> Interval:
-    """`bootstrap_mean` of flags (N,) over clusters (N,); Wilson's interval of as many where all flags are alike, or
-    there is one cluster: there a bootstrap sees no variation."""
-    flags = np.asarray(flags, bool)
-    n = len(np.unique(clusters))
-    if flags.all() or not flags.any() or n == 1:
-        low, high = wilson(n * flags.mean(), n, confidence)
+    """`bootstrap_mean` of flags or shares in [0, 1], (N,); Wilson's interval of as many as there are rows, or clusters,
+    where all are 0, all are 1, or there is one: there a bootstrap sees no variation."""
+    values = np.asarray(values, float)
+    n = len(values) if clusters is None else len(np.unique(np.asarray(clusters)))
+    if not values.any() or (values == 1).all() or n == 1:
+        low, high = wilson(n * values.mean(), n, confidence)
         return float(low), float(high)
-    return bootstrap_mean(flags, rng, draws=draws, confidence=confidence, clusters=clusters)
+    return bootstrap_mean(values, rng, draws=draws, confidence=confidence, clusters=clusters)
+
+
+def bootstrap_ratio(
+    over: npt.ArrayLike,
+    under: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
+) -> Interval:
+    """Percentile bootstrap interval of sum(over) / sum(under), both (N,), which are resampled together, or by whole
+    clusters (N,). (NaN, NaN) of one row or cluster: there a bootstrap sees no variation."""
+    sums = np.column_stack([_per_cluster(np.asarray(one, float), clusters)[0] for one in (over, under)])
+    if len(sums) == 1:
+        return np.nan, np.nan
+    drawn = resampled_sums(sums, rng, draws)
+    return percentile_interval(drawn[:, 0] / drawn[:, 1], confidence)
 
 
 def bootstrap_paired(

@@ -343,9 +343,9 @@ def regional(rows: Frame) -> str:
     all pairs, of which those of the paper's kinds count. It claims a share that is kept, and smaller L0, L2 and Linf.
     """
     tried = rows.loc[rows["region"].str.split("-").str[0].isin(terms.PAPER_REGIONS) & rows["n_whole"].gt(0)]
-    known = tried.loc[tried["n_common"] > 0]
+    known = tried.loc[tried["l2_low"].notna()]
     if known.empty:
-        return "No region of the paper's kinds keeps a transfer."
+        return "Too few images transfer to compare a region of the paper's kinds with the whole image."
     low, high, mean = (terms.percent(getattr(tried["maintain"], one)()) for one in ("min", "max", "mean"))
     said = [
         f"Attacks on {_number(len(tried), 'region')} of the paper's kinds keep **{low} to {high}** of the "
@@ -364,7 +364,7 @@ def regional(rows: Frame) -> str:
 
 
 def _times(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} times [{low:.2f}, {high:.2f}]"
+    return f"{terms.number(value, low, high)} times"
 
 
 def _number(n: int, what: str) -> str:

@@ -74,17 +74,12 @@ def left_sentence(left: Frame) -> str:
 def apart_sentence(far: Frame) -> str:
     """How far from the label transfers end: rows of table `misclassification_distances`."""
     one = far.loc[(far["collection"] == ALL) & (far["measure"] == "steps")].iloc[0]
+    mean = terms.number(one["value"], one["ci_low"], one["ci_high"])
+    over = terms.number(one["over_null"], one["over_null_low"], one["over_null_high"], sign=True)
     return (
-        f"In WordNet the class that is answered is {_number(one['value'], one['ci_low'], one['ci_high'])} steps from "
-        f"the label; any other class would be {one['chance']:.1f}, one drawn by the clean probabilities "
-        f"{one['null']:.1f}: "
-        f"{_number(one['over_null'], one['over_null_low'], one['over_null_high'], sign=True)} over that."
+        f"In WordNet the class that is answered is {mean} steps from the label; any other class would be "
+        f"{one['chance']:.1f}, one drawn by the clean probabilities {one['null']:.1f}: {over} over that."
     )
-
-
-def _number(value: float, low: float, high: float, *, sign: bool = False) -> str:
-    form = "+.2f" if sign else ".2f"
-    return f"{value:{form}} [{low:.2f}, {high:.2f}]" if low == low else f"{value:{form}}"
 
 
 def distances(far: Frame) -> None:
@@ -94,11 +89,12 @@ def distances(far: Frame) -> None:
             {
                 "Group of the label": far["collection"].replace(ALL, "all classes"),
                 "In WordNet": far["measure"].map(terms.APART),
-                "Mean": [_number(row.value, row.ci_low, row.ci_high) for row in records(far)],
+                "Mean": [terms.number(row.value, row.ci_low, row.ci_high) for row in records(far)],
                 "By chance": far["chance"].round(2),
                 "By clean probabilities": far["null"].round(2),
                 "Over that": [
-                    _number(row.over_null, row.over_null_low, row.over_null_high, sign=True) for row in records(far)
+                    terms.number(row.over_null, row.over_null_low, row.over_null_high, sign=True)
+                    for row in records(far)
                 ],
                 "Transfers": far["n"],
                 "Images": far["n_images"],
@@ -245,13 +241,14 @@ def theirs_of_pairs() -> None:
         )
 
 
-def theirs_of_groups(taken: Frame) -> None:
-    """The paper's shares beside those of the same, or the nearest, groups here (rows of table `misclassifications`)."""
+def theirs_of_groups(taken: Frame, label_space: str) -> None:
+    """The paper's shares beside those of the same, or the nearest, groups here (rows of table `misclassifications`);
+    nothing where the classes are others than theirs."""
     held = published.load()
+    if label_space != held.collections.label_space:
+        return
     mine = taken.pivot(index="collection", columns="measure", values="share")
     rows = [row for row in held.collections.rows if row.group in mine.index]
-    if len(rows) < 2:  # another label space
-        return
 
     def ours(row: published.Collection, measure: str) -> float:
         return 100 * float(mine.at[row.group, measure]) if measure in mine else float("nan")

@@ -12,7 +12,7 @@ import streamlit as st
 
 from bench import config as configuration
 from bench import stats
-from bench.config import Config
+from bench.config import Config, Regional
 from bench.errors import BenchError
 from bench.store import database
 from dashboard import db, findings, parts, plots, state, terms
@@ -118,7 +118,7 @@ def _share(row: Any, name: str) -> str:
 
 def _over(row: Any, name: str) -> str:
     value, low, high = (getattr(row, f"{name}_{part}") for part in ("over", "low", "high"))
-    return "–" if pd.isna(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return "–" if pd.isna(value) else terms.number(value, low, high)
 
 
 def editor(source: db.Source, catalogue: db.Catalogue, view: state.View, every: Frame) -> None:
@@ -143,15 +143,20 @@ def editor(source: db.Source, catalogue: db.Catalogue, view: state.View, every: 
             return
         st.markdown(f"**{terms.percent(cells.mean())}** of the image may change.")
         rows = ["".join("#" if cell else "." for cell in row) for row in cells]
+        config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
+        runs = {name: run for name, run in config.regional.runs.items() if run.dataset == view.dataset}
+        if not runs:
+            st.caption("params.yaml no longer says how regions of this set are attacked (`regional`).")
+            return
+        name, run = next(iter(runs.items()))
         lines = "".join(f'          - "{row}"\n' for row in rows)
         with st.expander("As a region of params.yaml"):
-            st.code(f"regional:\n  runs:\n    {view.dataset}:\n      drawn:\n        mine:\n{lines}", language="yaml")
+            st.code(f"regional:\n  runs:\n    {name}:\n      drawn:\n        mine:\n{lines}", language="yaml")
         models = every.loc[every["source_model"] != "all", "source_model"].drop_duplicates().tolist()
         one, two = st.columns(2)
         made = one.selectbox("Made on", models, format_func=catalogue.model_name, key="region:source")
         onto = [model for model in models if model != made]
         shown = two.selectbox("Shown to", onto, format_func=catalogue.model_name, key="region:target")
-        config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
         if source.path != str(config.results / database.FILE):
             st.caption("A snapshot holds no networks: regions are tried in the repository itself.")
             return
@@ -159,7 +164,7 @@ def editor(source: db.Source, catalogue: db.Catalogue, view: state.View, every: 
             return
     try:
         with st.spinner("Attacking …"):
-            found = tried(config, view.dataset, str(made), str(shown), tuple(rows))
+            found = tried(source, config, run.model_dump_json(), str(made), str(shown), tuple(rows))
     except BenchError as fault:
         st.error(str(fault))
         return
@@ -168,8 +173,9 @@ def editor(source: db.Source, catalogue: db.Catalogue, view: state.View, every: 
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def tried(_config: Config, dataset: str, made: str, shown: str, rows: tuple[str, ...]) -> Frame:
-    """The norm table of a drawn region (rows of signs) and of the whole image, on images that both models get right.
+def tried(source: db.Source, _config: Config, run_json: str, made: str, shown: str, rows: tuple[str, ...]) -> Frame:
+    """The norm table of a drawn region (rows of signs) and of the whole image, on images that both models get right,
+    attacked as the run (JSON) says.
 
     BenchError where a network or the images are not there.
     """
@@ -178,14 +184,14 @@ def tried(_config: Config, dataset: str, made: str, shown: str, rows: tuple[str,
     from bench.models import zoo
     from bench.studies import regional
 
-    run = next(one for one in _config.regional.runs.values() if one.dataset == dataset)
+    run = Regional.model_validate_json(run_json)
     run = run.model_copy(update={"models": [made, shown], "regions": [], "drawn": {"drawn": list(rows)}})
     run = run.model_copy(update={"n_images": min(TRIED, run.n_images)})
     compute.prepare(_config.compute, _config.seed)
     networks = {model: zoo.load(_config, model) for model in run.models}
-    data = regional.suitable(networks, cache.load(_config, dataset), run.n_images, _config)
+    data = regional.suitable(networks, cache.load(_config, run.dataset), run.n_images, _config)
     if not len(data.ids):
-        raise BenchError("there is no image that both models get right.", where=dataset, remedy="Choose others.")
+        raise BenchError("there is no image that both models get right.", where=run.dataset, remedy="Choose others.")
     found = regional.attacked(made, networks, data, run, _config).set_index("sample_id")
     by = {
         name: found.loc[found["region"] == name] for name in ("full", "drawn") if name in set(found["region"].tolist())

@@ -278,7 +278,8 @@ HELP |= {
     "regional": "Images that all models get right are attacked from one model, towards a class drawn by its id, "
     "by steps of the sign, on the whole image and on regions alone, until another model answers wrongly. Squares and "
     "frames are the paper's, of images of 224 pixels and scaled; scattered positions are drawn. Squares in corners "
-    "and positions where the source looks (Grad-CAM), are this benchmark's own.",
+    "and positions where the source looks (Grad-CAM of its last map; of a transformer the first layer's, as later ones "
+    "have none) are this benchmark's own.",
     "regional_sizes": "Means over the images and pairs of models by which both the region and the whole transfer, "
     "each when the target first falls; intervals resample images.",
     "regional_budgets": "Transfers as shares of all suitable images and pairs. Equal steps: after a fixed number, "
@@ -415,11 +416,14 @@ def region(name: str) -> str:
 def points(value: float, low: float | None = None, high: float | None = None, *, sign: bool = False) -> str:
     """A difference in percentage points as `3.2 pp [1.0, 5.4]`; with `sign` as `+3.2 pp`. NaN is no interval."""
     text = f"{value:+.1f} pp" if sign else f"{value:.1f} pp"
-    return (
-        text
-        if low is None or high is None or math.isnan(low) or math.isnan(high)
-        else f"{text} [{low:.1f}, {high:.1f}]"
-    )
+    known = low is not None and high is not None and not math.isnan(low) and not math.isnan(high)
+    return f"{text} [{low:.1f}, {high:.1f}]" if known else text
+
+
+def number(value: float, low: float, high: float, *, sign: bool = False) -> str:
+    """A number as `1.34 [1.31, 1.37]`; with `sign` as `+1.34`. NaN is no interval."""
+    text = f"{value:+.2f}" if sign else f"{value:.2f}"
+    return text if math.isnan(low) or math.isnan(high) else f"{text} [{low:.2f}, {high:.2f}]"
 
 
 SCORING = {"top1": "Top-1", "any_of": "Any-of"}

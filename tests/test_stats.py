@@ -513,3 +513,24 @@ def test_independent_events_of_one_chance_are_binomial() -> None:
     np.testing.assert_allclose(stats.poisson_binomial(np.full(12, 0.3)), binom(12, 0.3).pmf(np.arange(13)))
     np.testing.assert_allclose(stats.poisson_binomial([1.0, 0.0, 0.5]), [0, 0.5, 0.5, 0])
     assert stats.poisson_binomial([]).tolist() == [1.0]
+
+
+def test_a_share_of_clusters_that_are_alike_has_the_interval_of_their_number() -> None:
+    rng = np.random.default_rng(0)
+    alike = stats.bootstrap_share(np.ones(40), rng, clusters=np.arange(40) // 4)
+    assert alike == pytest.approx([float(one) for one in stats.wilson(10, 10)])
+    single = stats.bootstrap_share([1, 0, 0, 0], rng, clusters=[0, 0, 0, 0])
+    assert single == pytest.approx([float(one) for one in stats.wilson(0.25, 1)])
+    low, high = stats.bootstrap_share(np.arange(100) % 4 == 0, rng)
+    assert low < 0.25 < high
+
+
+def test_a_ratio_is_of_rows_together() -> None:
+    rng = np.random.default_rng(0)
+    under = rng.uniform(1, 5, 60)
+    assert stats.bootstrap_ratio(2 * under, under, rng) == pytest.approx((2, 2)), "one does not vary over the other"
+    low, high = stats.bootstrap_ratio(under + rng.normal(0, 0.5, 60), under, rng)
+    assert low < 1 < high
+    apart = stats.bootstrap_ratio(np.r_[np.ones(30), np.full(30, 3.0)], np.ones(60), rng, clusters=np.arange(60) // 30)
+    assert apart == (1, 3), "two clusters: both of one, or one of each"
+    assert np.isnan(stats.bootstrap_ratio([1, 2], [1, 1], rng, clusters=[0, 0])).all()

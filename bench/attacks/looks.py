@@ -40,16 +40,16 @@ def last_map(network: nn.Module, example: Tensor) -> nn.Module | None:
 
 def grad_cam(
     network: nn.Module, images: Images, labels: npt.NDArray[np.int64], settings: Compute
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float32] | None:
     """How much each position of images (N, C, H, W) speaks for their labels (N,): (N, H, W), at least 0, not scaled.
 
-    Zeros where the network has no map of features, as on raw pixels.
+    None where the network has no map of features, as on raw pixels.
     """
     device, size = compute.device_of(settings), settings.batch_size
     network = compute.placed(network, device)
     layer = last_map(network, compute.padded(images[:1], size, device))
     if layer is None:
-        return np.zeros((len(images), *images.shape[2:]), np.float32)
+        return None
     held: list[Tensor] = []
 
     def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

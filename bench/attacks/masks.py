@@ -8,7 +8,7 @@ study 8 is after: 90, 120, 150; 10, 17, 29; 17, 28, 45.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ Mask = npt.NDArray[np.float32]
 OF = 224
 """Pixels a side of the images whose squares and frames are named."""
 FULL = "full"
-NAMED = re.compile(r"(centre|corner|frame|random|gradcam)-([1-9][0-9]{0,2})")
+KINDS = {"centre": OF, "corner": OF, "frame": OF // 2 - 1, "random": 100, "gradcam": 100}
+"""Kind of a region -> the largest size that it can have."""
+NAMED = re.compile(rf"({'|'.join(KINDS)})-([1-9][0-9]*)")
 
 
 def of(
@@ -27,12 +29,12 @@ def of(
     shape: tuple[int, int],
     seeds: Sequence[object],
     seed: int,
-    maps: Callable[[], npt.NDArray[np.floating]] | None = None,
+    looked: npt.NDArray[np.floating] | None = None,
     drawn: Sequence[str] | None = None,
 ) -> Mask:
     """Masks (N, H, W) of 0 and 1, one for each of `seeds` (sample ids): 1 where the image may change.
 
-    maps: called for `gradcam`, gives what a network looks at, (N, H, W). drawn: the rows of a region by hand,
+    looked: for `gradcam`, how much a network looks at each position, (N, H, W). drawn: the rows of a region by hand,
     `.` where the image stays, any other sign where it may change; scaled to (H, W) by nearest position.
     ValueError where the name is none that is known.
     """
@@ -69,9 +71,9 @@ def of(
         case "random":
             order = np.stack([compute.rng(seed, "mask", key).random(height * width) for key in seeds])
         case _:
-            if maps is None:
-                raise ValueError(f"{name!r} needs a network")
-            found = maps().reshape(len(seeds), -1).astype(np.float64)
+            if looked is None:
+                raise ValueError(f"{name!r} needs to know what is looked at")
+            found = looked.reshape(len(seeds), -1).astype(np.float64)
             ties = np.stack([compute.rng(seed, "mask", key).random(height * width) for key in seeds])
             order = np.lexsort((ties, -found), axis=1).argsort(axis=1)
     return top_share(order, size / 100).reshape(len(seeds), height, width)

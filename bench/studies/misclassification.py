@@ -69,15 +69,18 @@ def run(config: Config) -> dict[str, int]:
             kinds[space] = len(names), hierarchy, collections(space, names, hierarchy)
         n_classes, hierarchy, groups = kinds[space]
         labels = samples.loc[rows["sample_id"]].to_numpy(np.int64)
+        others = transfer.without_label(np.array(rows["p"].tolist(), float), labels)
         rng = compute.rng(config.seed, "misclassification", dataset, condition)
         of_images = samples.loc[shown.index].to_numpy(np.int64)
         found = {
-            "misclassifications": shares(rows, labels, groups, n_classes, rng, settings),
-            "misclassification_leaving": leaving(rows, labels, shown, of_images, groups, n_classes, rng, settings),
+            "misclassifications": shares(rows, labels, others, groups, n_classes, rng, settings),
+            "misclassification_leaving": leaving(
+                rows, labels, others, shown, of_images, groups, n_classes, rng, settings
+            ),
             "misclassification_flows": flows(rows, labels),
         }
         if hierarchy is not None:
-            found["misclassification_distances"] = apart(rows, labels, groups, hierarchy, rng, settings)
+            found["misclassification_distances"] = apart(rows, labels, others, groups, hierarchy, rng, settings)
         for table, frame in found.items():
             written[table].append(frame.assign(dataset=dataset, condition=condition))
     written["class_groups"] = [
@@ -135,13 +138,14 @@ def transferred(
 def shares(
     rows: pd.DataFrame,
     labels: np.ndarray,
+    others: np.ndarray,
     groups: Mapping[str, Sequence[int]],
     n_classes: int,
     rng: np.random.Generator,
     settings: Statistics,
 ) -> pd.DataFrame:
-    """Rows of table `misclassifications` from rows of `transferred` and their labels (R,)."""
-    others = transfer.without_label(np.array(rows["p"].tolist(), float), labels)
+    """Rows of table `misclassifications` from rows of `transferred`, their labels (R,) and what the target gave all
+    `others` (R, K)."""
     # The label is first in the clean order of a suitable image; others of the same probability share a place.
     ranked = -np.sort(-others, axis=1)
     within = {f"top{k}": ranked[:, : k - 1].sum(axis=1) for k in PLACES if k < n_classes}
@@ -160,7 +164,7 @@ def shares(
             cells["inside"] = inside, others[mine][:, list(members)].sum(axis=1), len(members) - 1
         for measure, (flags, null, n_alike) in cells.items():
             low, high = stats.bootstrap_share(
-                flags, some["sample_id"], rng, draws=settings.bootstrap, confidence=settings.confidence
+                flags, rng, draws=settings.bootstrap, confidence=settings.confidence, clusters=some["sample_id"]
             )
             over = 100 * (flags - null)
             over_low, over_high = None, None  # where all flags are alike, a bootstrap sees nothing but the null vary
@@ -195,13 +199,13 @@ def shares(
 def apart(
     rows: pd.DataFrame,
     labels: np.ndarray,
+    others: np.ndarray,
     groups: Mapping[str, Sequence[int]],
     hierarchy: wordnet.Hierarchy,
     rng: np.random.Generator,
     settings: Statistics,
 ) -> pd.DataFrame:
-    """Rows of table `misclassification_distances` from rows of `transferred` and their labels (R,)."""
-    others = transfer.without_label(np.array(rows["p"].tolist(), float), labels)
+    """Rows of table `misclassification_distances`, from what `shares` is given."""
     distinct, place = np.unique(labels, return_inverse=True)
     far = wordnet.distances(hierarchy, distinct.tolist())
     out = []
@@ -247,6 +251,7 @@ def apart(
 def leaving(
     rows: pd.DataFrame,
     labels: np.ndarray,
+    others: np.ndarray,
     shown: pd.Series,
     of_images: np.ndarray,
     groups: Mapping[str, Sequence[int]],
@@ -254,10 +259,9 @@ def leaving(
     rng: np.random.Generator,
     settings: Statistics,
 ) -> pd.DataFrame:
-    """Rows of table `misclassification_leaving` from rows of `transferred`, their labels (R,), and the labels (N,) of
-    the images that were `shown`. Of all images together, the group of one is the smallest that has its label; a class
+    """Rows of table `misclassification_leaving` from what `shares` is given, and the labels (N,) of the images that
+    were `shown`. Of all images together, the group of one is the smallest that has its label; a class
     of no group is one by itself."""
-    others = transfer.without_label(np.array(rows["p"].tolist(), float), labels)
     n_pairs = shown.to_numpy(float)
     out = []
     for name, members in {ALL: list(range(n_classes)), **groups}.items():
@@ -279,7 +283,9 @@ def leaving(
         row: dict[str, object] = {"collection": name, "null": null / n_pairs[held].sum()}
         for measure, counts in (("rate", wrong), ("corrected", left)):
             row[measure] = counts.sum() / n_pairs[held].sum()
-            row[f"{measure}_low"], row[f"{measure}_high"] = _of_images(counts / n_pairs[held], rng, settings)
+            row[f"{measure}_low"], row[f"{measure}_high"] = stats.bootstrap_share(
+                counts / n_pairs[held], rng, draws=settings.bootstrap, confidence=settings.confidence
+            )
         sizes = {"n": int(n_pairs[held].sum()), "n_transfers": int(mine.sum()), "n_images": int(held.sum())}
         out.append(row | sizes | {"n_classes": len(members)})
     return pd.DataFrame(out)
@@ -299,12 +305,3 @@ def flows(rows: pd.DataFrame, labels: np.ndarray) -> pd.DataFrame:
     """Rows of table `misclassification_flows` from rows of `transferred` and their labels (R,)."""
     by = rows.assign(label=labels).groupby(["label", "pred"])["sample_id"]
     return by.agg(n="size", n_images="nunique").reset_index()
-
-
-def _of_images(values: np.ndarray, rng: np.random.Generator, settings: Statistics) -> stats.Interval:
-    """Of the mean over images (N,) in [0, 1]; Wilson's where all are 0 or 1, or there is one: a bootstrap sees no
-    variation."""
-    if (values == 0).all() or (values == 1).all() or len(values) == 1:
-        low, high = stats.wilson(values.sum(), len(values), settings.confidence)
-        return float(low), float(high)
-    return stats.bootstrap_mean(values, rng, draws=settings.bootstrap, confidence=settings.confidence)

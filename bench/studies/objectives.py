@@ -159,20 +159,17 @@ def summed(rows: pd.DataFrame, gradients: pd.DataFrame, settings: Statistics, se
                 row |= {"l2": common["l2"].mean(), "linf": common["linf"].mean()}
                 for other in ("ce", "logit"):
                     rng = compute.rng(seed, "objectives", ours["model"].iloc[0], variant, length, objective, other)
-                    ends = _ratio(taken[[objective, other]].to_numpy(), rng, settings)
+                    over, under = taken[objective].to_numpy(), taken[other].to_numpy()
+                    ends = stats.bootstrap_ratio(
+                        over, under, rng, draws=settings.bootstrap, confidence=settings.confidence
+                    )
+                    ends = over.sum() / under.sum(), *ends
                     row |= dict(zip((f"over_{other}", f"{other}_low", f"{other}_high"), ends, strict=True))
                 if (variant, objective) == ("equal", "sign"):
                     weights = taken["ce"].to_numpy()
                     row["predicted"] = float((weights / efficiency.loc[taken.index].to_numpy()).sum() / weights.sum())
             out.append(row)
     return pd.DataFrame(out).assign(model=rows["model"].iloc[0], dataset=rows["dataset"].iloc[0])
-
-
-def _ratio(pair: npt.NDArray[np.float64], rng: np.random.Generator, settings: Statistics) -> tuple[float, ...]:
-    """The sum of the first column (N, 2) over that of the second, low and high."""
-    drawn = stats.resampled_sums(pair, rng, settings.bootstrap)
-    low, high = stats.percentile_interval(drawn[:, 0] / drawn[:, 1], settings.confidence)
-    return float(pair[:, 0].sum() / pair[:, 1].sum()), low, high
 
 
 def tried(settings: Objectives) -> list[tuple[str, str, float]]:

@@ -33,9 +33,10 @@ class Collection(Frozen):
 
 
 class Collections(Frozen):
-    """Their table."""
+    """Their table, of the classes of one label space."""
 
     source: str
+    label_space: str
     rows: tuple[Collection, ...]
 
 

@@ -138,18 +138,20 @@ def attacked(
 
 def regions_of(network: nn.Module, data: Samples, settings: Regional, config: Config) -> dict[str, masks.Mask]:
     """Masks (N, H, W) of the whole image and of every region of a run; of those that are alike on images of this size
-    the first."""
+    the first, and none by Grad-CAM of a network that has no map of features."""
     from bench.attacks import looks
 
     shape = data.images.shape[2], data.images.shape[3]
 
-    def maps() -> npt.NDArray[np.floating]:
-        return looks.grad_cam(network, data.images, data.labels, config.compute)
-
     named = dict.fromkeys((masks.FULL, *settings.regions)) | settings.drawn
+    looked = None
+    if any(name.startswith("gradcam-") for name in settings.regions):
+        looked = looks.grad_cam(network, data.images, data.labels, config.compute)
     out: dict[str, masks.Mask] = {}
     for name, drawn in named.items():
-        mask = masks.of(name, shape, list(data.ids), config.seed, maps, drawn)
+        if name.startswith("gradcam-") and looked is None:
+            continue
+        mask = masks.of(name, shape, list(data.ids), config.seed, looked, drawn)
         if not any(np.array_equal(mask, other) for other in out.values()):
             out[name] = mask
     return out
@@ -190,6 +192,7 @@ def _row(
         columns[name].astype(bool) for name in ("success", "success_whole", "fixed_success", "fixed_success_whole")
     )
     both, everything = success & whole, np.ones(len(ids), bool)
+    within = everything & whole.any()  # else there is no L2 at which half have happened
     l2, l2_whole = columns["l2"].astype(float), columns["l2_whole"].astype(float)
     budget = float(np.median(l2_whole[whole])) if whole.any() else np.nan
     row: dict[str, object] = {
@@ -206,13 +209,13 @@ def _row(
         ("maintain", success, whole),
         ("fixed", fixed, everything),
         ("fixed_maintain", fixed, fixed_whole),
-        ("equal_l2", success & (l2 <= budget), everything),
-        ("equal_l2_whole", whole & (l2_whole <= budget), everything),
+        ("equal_l2", success & (l2 <= budget), within),
+        ("equal_l2_whole", whole & (l2_whole <= budget), within),
     ):
         found = np.nan, np.nan, np.nan
         if of.any():
             ends = stats.bootstrap_share(
-                flags[of], ids[of], rng, draws=settings.bootstrap, confidence=settings.confidence
+                flags[of], rng, draws=settings.bootstrap, confidence=settings.confidence, clusters=ids[of]
             )
             found = float(flags[of].mean()), *ends
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
@@ -220,21 +223,9 @@ def _row(
         found = np.nan, np.nan, np.nan, np.nan
         if of.any():
             mine, other = columns[size][of].astype(float), columns[f"{size}_whole"][of].astype(float)
-            found = mine.mean(), *_ratio(mine, other, ids[of], rng, settings)
+            ends = stats.bootstrap_ratio(
+                mine, other, rng, draws=settings.bootstrap, confidence=settings.confidence, clusters=ids[of]
+            )
+            found = mine.mean(), mine.sum() / other.sum(), *ends
         row |= dict(zip((size, f"{size}_over", f"{size}_low", f"{size}_high"), found, strict=True))
     return row
-
-
-def _ratio(
-    mine: npt.NDArray[np.float64],
-    other: npt.NDArray[np.float64],
-    ids: npt.NDArray[np.generic],
-    rng: np.random.Generator,
-    settings: Statistics,
-) -> tuple[float, float, float]:
-    """The sum of `mine` (R,) over that of `other`, low and high over images."""
-    _, at = np.unique(ids, return_inverse=True)
-    sums = np.column_stack([np.bincount(at, mine), np.bincount(at, other)])
-    drawn = stats.resampled_sums(sums, rng, settings.bootstrap)
-    low, high = stats.percentile_interval(drawn[:, 0] / drawn[:, 1], settings.confidence)
-    return float(mine.sum() / other.sum()), low, high

@@ -26,8 +26,6 @@ from bench.errors import BenchError
 from bench.store import tables
 
 PATH = Path(__file__).with_suffix(".json")
-ROOT = "n00001740"
-"""entity"""
 CIFAR10 = {
     "airplane": "airplane",
     "automobile": "car",
@@ -65,13 +63,6 @@ class Hierarchy:
             front = [one for one in parents if one not in found]
             found = parents | found
         return found
-
-    def path(self, synset: str) -> list[str]:
-        """From the root down to a synset, by the first kind that each is named to be of."""
-        out = [synset]
-        while self.parents[out[-1]]:
-            out.append(self.parents[out[-1]][0])
-        return out[::-1]
 
 
 @dataclass(frozen=True)

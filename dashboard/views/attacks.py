@@ -61,7 +61,7 @@ def main() -> None:
         case "images":
             images(source, catalogue, view, condition, sampled)
         case "classes":
-            classes(taken)
+            classes(taken, str(catalogue.datasets.at[view.dataset, "label_space"]))
             hierarchy.landing(source, catalogue, view, condition)
         case "objectives":
             objectives(source, catalogue, view)
@@ -312,7 +312,7 @@ def proxies(source: db.Source, dataset: str, condition: str) -> None:
     parts.table(shown, "transfer-proxies", alt="Clean figures that foretell transfers")
 
 
-def classes(taken: Frame) -> None:
+def classes(taken: Frame, label_space: str) -> None:
     """What images that transfer are taken for."""
     st.subheader("What are they taken for?", anchor=False, help=terms.HELP["taken_for"])
     if taken.empty:
@@ -362,7 +362,7 @@ def classes(taken: Frame) -> None:
         }
     )
     parts.table(shown, "taken-for", alt="What images that transfer are taken for")
-    hierarchy.theirs_of_groups(taken)
+    hierarchy.theirs_of_groups(taken, label_space)
 
 
 def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
@@ -382,8 +382,7 @@ def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> 
             "Arrive, %": (100 * frame["reached"]).round(1),
             "Median steps": frame["iterations"],
             "× cross-entropy": [
-                f"{row.over_ce:.2f} [{row.ce_low:.2f}, {row.ce_high:.2f}]" if row.n_common else "–"
-                for row in records(frame)
+                terms.number(row.over_ce, row.ce_low, row.ce_high) if row.n_common else "–" for row in records(frame)
             ],
             "L2": frame["l2"].round(2),
             "Linf, /255": (255 * frame["linf"]).round(1),

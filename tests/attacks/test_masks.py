@@ -62,10 +62,10 @@ def test_scattered_positions_belong_to_the_image() -> None:
 def test_what_is_looked_at_is_chosen_and_ties_are_drawn() -> None:
     looked = np.zeros((2, 4, 4))
     looked[0, 1, :2], looked[0, 3, 3] = 2.0, 1.0
-    found = masks.of("gradcam-19", (4, 4), IDS[:2], 0, lambda: looked)
+    found = masks.of("gradcam-19", (4, 4), IDS[:2], 0, looked)
     assert np.argwhere(found[0]).tolist() == [[1, 0], [1, 1], [3, 3]]
     assert found[1].sum() == 3
-    with pytest.raises(ValueError, match="needs a network"):
+    with pytest.raises(ValueError, match="needs to know what is looked at"):
         masks.of("gradcam-19", (4, 4), IDS[:2], 0)
 
 

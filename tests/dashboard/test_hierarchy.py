@@ -92,3 +92,14 @@ def test_what_is_theirs_is_marked_as_theirs(config: Config, open_app: Open, sect
     assert "The paper's collections: theirs, beside the nearest groups here" not in labels, "of ImageNet alone"
     if section == "pairs":
         assert "mean 21.7 % of a pair, together 173,549 adversarial images" in text(app)
+
+
+def test_their_groups_stand_beside_those_of_their_classes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"collection": one, "measure": "top3", "share": 0.5} for one in ("all", "animal", "mammal")]
+    shown: list[pd.DataFrame] = []
+    monkeypatch.setattr(hierarchy.parts, "table", lambda frame, *_, **__: shown.append(frame))
+    hierarchy.theirs_of_groups(pd.DataFrame(rows), "cifar10")
+    assert not shown, "CIFAR-10 has groups of these names, too"
+    hierarchy.theirs_of_groups(pd.DataFrame(rows), "imagenet-1k")
+    assert shown[0]["Here"].tolist() == ["all", "animal", "mammal"]
+    assert shown[0]["within 3, here, %"].tolist() == [50.0, 50.0, 50.0]

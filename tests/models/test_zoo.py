@@ -17,7 +17,7 @@ PUBLISHED = {"resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "res
 """Networks that are not trained here, and how many parameters they have: with 10 classes, 0.27 to 0.85 million (He et
 al. 2016, table 6)."""
 FOR_PHOTOS = {**PUBLISHED, "resnet10": 297_626}
-ARCHS = [arch for arch in zoo.ARCHITECTURES if arch not in FOR_PHOTOS]
+ARCHS = [arch for arch in zoo.ARCHITECTURES if arch not in (*FOR_PHOTOS, "squeezenet")]
 
 
 def fresh(config: Config, arch: str, seed: int = 0) -> zoo.Network:
@@ -101,6 +101,15 @@ def test_the_resnets_of_cifar10_are_those_of_their_paper(arch: str) -> None:
     assert torch.equal(short[:, 8:24], x[:, :, ::2, ::2])
     assert not short[:, :8].any()
     assert not short[:, 24:].any()
+
+
+def test_squeezenet_has_the_parameters_of_the_published_one() -> None:
+    model = Model(suite="s", family="supervised", method="supervised", arch="squeezenet", epochs=1)  # pyright: ignore[reportArgumentType]
+    network = zoo.build(model, Suite(input_size=224, channels=3), 1000, 0, "squeezenet").eval()
+    assert sum(p.numel() for p in network.parameters()) == 1_235_496, "1.1, as torchvision counts it"
+    x = torch.rand(2, 3, 96, 80)
+    assert network(x).shape == (2, 1000)
+    assert network.features(x).shape == (2, 512)
 
 
 def test_a_checkpoint_of_half_the_bytes_gives_just_what_the_rounded_network_gives(config: Config) -> None:

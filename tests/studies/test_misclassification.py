@@ -14,7 +14,7 @@ from bench.config import Statistics
 from bench.data import cifar10
 from bench.errors import BenchError
 from bench.studies import misclassification as study
-from bench.studies import wordnet
+from bench.studies import transfer, wordnet
 
 SETTINGS = Statistics(bootstrap=500)
 GROUPS = {"low": [0, 1, 2], "high": [6, 7]}
@@ -39,8 +39,12 @@ Q = [0.1, 0.8, 0.05, 0.05, 0, 0, 0, 0, 0, 0]
 LABELS = np.array([0, 0, 0, 0, 1, 6, 6])
 
 
+def others(frame: pd.DataFrame, labels: np.ndarray) -> np.ndarray:
+    return transfer.without_label(np.array(frame["p"].tolist(), float), labels)
+
+
 def shares(n_classes: int = 10) -> pd.DataFrame:
-    found = study.shares(rows(), LABELS, GROUPS, n_classes, np.random.default_rng(0), SETTINGS)
+    found = study.shares(rows(), LABELS, others(rows(), LABELS), GROUPS, n_classes, np.random.default_rng(0), SETTINGS)
     return found.set_index(["collection", "measure"])
 
 
@@ -72,7 +76,9 @@ def test_what_stays_in_the_group_of_its_label_is_no_correct_success() -> None:
     shown = pd.Series(4, index=["d/0", "d/1", "d/2", "d/3", "d/4"])
     of_images = np.array([0, 0, 1, 6, 9])
     rng = np.random.default_rng(0)
-    found = study.leaving(rows(), LABELS, shown, of_images, GROUPS, 10, rng, SETTINGS).set_index("collection")
+    found = study.leaving(
+        rows(), LABELS, others(rows(), LABELS), shown, of_images, GROUPS, 10, rng, SETTINGS
+    ).set_index("collection")
     # Of "low" the images 0, 1 and 2 are shown 12 times, five are answered wrongly, two of them (7 and 5) from without.
     low = found.loc["low"]
     assert (low["rate"], low["corrected"]) == pytest.approx((5 / 12, 2 / 12))
@@ -103,7 +109,15 @@ def test_distances_by_hand() -> None:
     parents = {"n0": (), "k": ("n0",), "a": ("k",), "b": ("k",), "c": ("n0",)}
     hierarchy = wordnet.Hierarchy(("a", "b", "c"), {one: one for one in parents}, parents)
     two = rows().iloc[:2].assign(sample_id=["d/0", "d/1"], pred=[1, 2], p=[[0.5, 0.4, 0.1]] * 2)
-    found = study.apart(two, np.zeros(2, int), {"k": [0, 1]}, hierarchy, np.random.default_rng(0), SETTINGS)
+    found = study.apart(
+        two,
+        np.zeros(2, int),
+        others(two, np.zeros(2, int)),
+        {"k": [0, 1]},
+        hierarchy,
+        np.random.default_rng(0),
+        SETTINGS,
+    )
     one = found.loc[found["collection"] == "all"].set_index("measure")
     # a to b: 2 steps, over k at depth 1; a to c: 3 steps, over the root.
     assert one["value"].to_dict() == pytest.approx({"steps": 2.5, "similarity": (4 / 6 + 2 / 5) / 2, "depth": 0.5})
@@ -112,26 +126,32 @@ def test_distances_by_hand() -> None:
     assert one["over_null"]["steps"] == pytest.approx(0.3)
     assert (one["ci_low"]["steps"], one["ci_high"]["steps"]) == (2, 3)
     assert found.loc[found["collection"] == "k", "n"].tolist() == [2, 2, 2]
-    single = study.apart(two[:1], np.zeros(1, int), {}, hierarchy, np.random.default_rng(0), SETTINGS)
+    single = study.apart(
+        two[:1], np.zeros(1, int), others(two[:1], np.zeros(1, int)), {}, hierarchy, np.random.default_rng(0), SETTINGS
+    )
     assert single["ci_low"].isna().all(), "of one image there is no interval"
 
 
 def test_many_transfers_of_one_image_are_no_more_images() -> None:
     """The interval of a share is as wide with every transfer repeated."""
     twice = pd.concat([rows()] * 20, ignore_index=True)
-    found = study.shares(twice, np.tile(LABELS, 20), {}, 10, np.random.default_rng(0), SETTINGS)
+    found = study.shares(
+        twice, np.tile(LABELS, 20), others(twice, np.tile(LABELS, 20)), {}, 10, np.random.default_rng(0), SETTINGS
+    )
     widths = [(frame["ci_high"] - frame["ci_low"]).to_numpy() for frame in (shares().loc["all"], found)]
     np.testing.assert_allclose(*widths, atol=0.05)
 
 
 def test_places_that_all_classes_have_are_left_out() -> None:
     five = rows().assign(p=[one[:5] for one in rows()["p"]], pred=1).iloc[:5]
-    found = study.shares(five, LABELS[:5], {}, 5, np.random.default_rng(0), SETTINGS)
+    found = study.shares(five, LABELS[:5], others(five, LABELS[:5]), {}, 5, np.random.default_rng(0), SETTINGS)
     assert found["measure"].tolist() == ["top2", "top3"]
 
 
 def test_an_interval_of_flags_that_are_all_alike_is_no_point() -> None:
-    found = study.shares(rows().iloc[:2], LABELS[:2], {}, 10, np.random.default_rng(0), SETTINGS)
+    found = study.shares(
+        rows().iloc[:2], LABELS[:2], others(rows().iloc[:2], LABELS[:2]), {}, 10, np.random.default_rng(0), SETTINGS
+    )
     one = found.set_index("measure").loc["top2"]
     assert (one["share"], one["ci_high"], one["n_images"]) == (1.0, 1.0, 1)
     assert one["ci_low"] == pytest.approx(float(stats.wilson(1, 1)[0]))
