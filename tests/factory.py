@@ -122,6 +122,7 @@ def params(n: int) -> dict[str, object]:
         },
         "uncertainty": {"ensembles": {ENSEMBLE: MEMBERS}},
         "attacks": {"runs": {"pgd-linf": {"eps_255": list(EPS_255), "n_images": min(n, N_ATTACKED)}}},
+        "regional": {"runs": {"small": {"dataset": "digits", "models": ["supervised-cnn", "simclr-cnn"]}}},
         "subsets": {"certain_fraction": [0.5], "reference_model": ENSEMBLE},
         "proposals": {"ensemble": ENSEMBLE, "datasets": ["digits", "digits-noisy", "digits-mosaic"]},
         "neighbours": {"model": "simclr-cnn", "k": 4},

@@ -51,5 +51,8 @@ def test_a_region_is_drawn_and_given_as_parameters(address: str, browser: Any) -
     page.get_by_text("of the image may change").wait_for(timeout=WAIT_MS)
     page.get_by_text("As a region of params.yaml").click()
     page.get_by_text("drawn:").first.wait_for(timeout=WAIT_MS)
+    said = page.locator("code").first.inner_text()
+    assert said.split()[:3] == ["regional:", "runs:", "small:"], "the run of these images, by its name"
+    assert "#" in said
     assert page.get_by_role("button", name="Try it on").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 900
