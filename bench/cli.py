@@ -341,6 +341,14 @@ def objectives() -> None:
 
 
 @app.command()
+def detection() -> None:
+    """Are adversarial images told from clean ones, and does retraining with them help (study 9)?"""
+    from bench.studies import detection as stage
+
+    _run("detection", stage.run)
+
+
+@app.command()
 def misclassification() -> None:
     """What are images taken for that an attack carries over to another model (study 5)?"""
     from bench.studies import misclassification as stage

@@ -440,6 +440,27 @@ class RegionalRuns(Frozen):
     runs: dict[Name, Regional] = {}
 
 
+class Detection(Frozen):
+    """Detection and retraining on one dataset: of the first `n_train` train and `n_images` test images those that a
+    network gets right are moved `steps` steps towards a class drawn by id, to a distance of `eps_l2` (units of [0, 1],
+    over all channels); detectors and retrained networks see theirs `epochs` times, under each of `seeds` seeds."""
+
+    dataset: Name
+    models: Annotated[list[Name], Field(min_length=1)]
+    n_train: Annotated[int, Field(ge=4)] = 512
+    n_images: Annotated[int, Field(ge=4)] = 256
+    eps_l2: Annotated[float, Field(gt=0)] = 2.5
+    steps: Positive = 20
+    epochs: Positive = 10
+    seeds: Annotated[int, Field(ge=3)] = 3
+
+
+class DetectionRuns(Frozen):
+    """The second half of study 9 (bench/studies/detection.py)."""
+
+    runs: dict[Name, Detection] = {}
+
+
 class Subsets(Frozen):
     """Sets of test images that metrics are also computed on; `all` and `suitable` exist without being named."""
 
@@ -567,6 +588,7 @@ class Config(Frozen):
     attacks: Attacks = Attacks()
     objectives: ObjectiveRuns = ObjectiveRuns()
     regional: RegionalRuns = RegionalRuns()
+    detection: DetectionRuns = DetectionRuns()
     evaluations: dict[Name, Evaluation] = {}
     noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()
@@ -726,7 +748,7 @@ class Config(Frozen):
                 if name in seen:
                     raise ValueError(f"{where}.{name}: another attack has this name")
                 seen.add(name)
-        for section, runs in (("objectives", self.objectives.runs), ("regional", self.regional.runs)):
+        for section, runs in (("objectives", self.objectives.runs), ("regional", self.regional.runs), ("detection", self.detection.runs)):
             moved = [run.dataset for run in runs.values()]
             if len(set(moved)) < len(moved):
                 raise ValueError(f"{section}.runs: a dataset is named twice")

@@ -143,6 +143,7 @@ _CONDITION = _str("clean | corruption:<name>:<severity> | attack:<name>:<eps_255
 _CLASS = _int("index into the label space", low=0)
 _CI = {"ci_low": _double("lower end of the interval", nullable=True), "ci_high": _double("upper end", nullable=True)}
 _BOUNDS = {"ci_low": _bound("lower end of the interval"), "ci_high": _bound("upper end")}
+_PERTURBED = ("ce", "sign", "logit", "noise")
 _CELL = {"model": _MODEL, "dataset": _DATASET, "condition": _CONDITION}
 
 TABLES: dict[str, Table] = {
@@ -843,6 +844,74 @@ TABLES: dict[str, Table] = {
             "p_target": _double("mean probability of the target", low=0, high=1),
             "gradient_norm": _double("mean, Euclidean", low=0),
             "n": _count("images that had not arrived before"),
+        },
+    ),
+    "detection": Table(
+        "how well a detector of perturbed images tells those of one attack from clean ones (study 9)",
+        ("model", "dataset", "inputs", "trained_on", "tested_on"),
+        {
+            "model": _MODEL,
+            "dataset": _DATASET,
+            "inputs": _str("u8: both classes through 8 bits | float: perturbed ones as they are", allowed=("float", "u8")),
+            "trained_on": _str(allowed=(*_PERTURBED, "placebo")),
+            "tested_on": _str("placebo: clean images against others", allowed=(*_PERTURBED, "placebo")),
+            "auroc": _share("mean over seeds"),
+            "ci_low": _bound("bootstrap over test images, each with what was made of it"),
+            "ci_high": _bound(),
+            "lowest": _share("of one seed"),
+            "highest": _share(),
+            "n": _count("test images of each class"),
+            "n_train": _count("train images of each class"),
+            "seeds": _count(),
+        },
+    ),
+    "detection_attacks": Table(
+        "what the detectors are shown: perturbed test images, by their network's answers (8 bits; study 9)",
+        ("model", "dataset", "attack"),
+        {
+            "model": _MODEL,
+            "dataset": _DATASET,
+            "attack": _str(allowed=_PERTURBED),
+            "fooled": _share("another class than the label is answered"),
+            "ci_low": _bound(),
+            "ci_high": _bound(),
+            "reached": _share("the class that was drawn is answered"),
+            "l2": _double("mean, [0,1] units", low=0),
+            "linf": _double("mean, [0,1] units", low=0, high=1),
+            "n": _count("test images"),
+            "n_train": _count("train images"),
+        },
+    ),
+    "retraining": Table(
+        "what a network answers before and after retraining with adversarial images (study 9)",
+        ("model", "dataset", "variant", "images", "objective"),
+        {
+            "model": _MODEL,
+            "dataset": _DATASET,
+            "variant": _str("before | clean | finetune | class", allowed=("before", "clean", "finetune", "class")),
+            "images": _str(
+                "clean: all test images | first: made on the network as it was | second: on the retrained one",
+                allowed=("clean", "first", "second"),
+            ),
+            "objective": _str("none of clean images; any: the worst of the three", allowed=(*_PERTURBED, "none", "any")),
+            "right": _share("mean over seeds"),
+            "right_low": _bound("bootstrap over images; Wilson's of `before`"),
+            "right_high": _bound(),
+            "flagged": _double("answered as adversarial; NULL without such a class", nullable=True, low=0, high=1),
+            "flagged_low": _bound(),
+            "flagged_high": _bound(),
+            "fooled": _share("taken for another class"),
+            "fooled_low": _bound(),
+            "fooled_high": _bound(),
+            "lowest": _share("right under one seed"),
+            "highest": _share(),
+            "change_pp": _double(
+                "right, minus that of `before` on the same images; second rounds against its first", nullable=True
+            ),
+            "change_low": _bound("paired bootstrap over images"),
+            "change_high": _bound(),
+            "n": _count("images"),
+            "seeds": _count(),
         },
     ),
     "layers": Table(

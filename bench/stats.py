@@ -524,6 +524,41 @@ def poisson_binomial(p: npt.ArrayLike) -> Floats:
     return out
 
 
+def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
+    """The chance that a value of `positive` (N,) is larger than one of `negative` (M,), ties counted half: the area
+    under the ROC curve (Hanley & McNeil 1982). Raises ValueError where one side is empty."""
+    a, b = np.asarray(positive, float), np.asarray(negative, float)
+    if not len(a) or not len(b):
+        raise ValueError("an area under a curve needs both classes")
+    ordered = np.sort(b)
+    wins = np.searchsorted(ordered, a, side="left") + np.searchsorted(ordered, a, side="right")
+    return float(wins.mean() / (2 * len(b)))
+
+
+def bootstrap_auroc(
+    positive: npt.ArrayLike,
+    negative: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of the mean over seeds of `auroc`, from values (S, N) on N pairs of images: a pair
+    is drawn as one, as what was made of an image is not independent of it."""
+    a, b = np.atleast_2d(np.asarray(positive, float)), np.atleast_2d(np.asarray(negative, float))
+    n = a.shape[1]
+    wins = np.zeros((n, n))
+    for ours, theirs in zip(a, b, strict=True):
+        wins += (ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)
+    wins /= len(a)
+    chunk = max(1, _CELLS_AT_ONCE // n)
+    parts = []
+    for start in range(0, draws, chunk):
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, draws - start)).astype(float)
+        parts.append(np.einsum("bi,bi->b", weights @ wins, weights) / n**2)
+    return percentile_interval(np.concatenate(parts), confidence)
+
+
 def standardised_difference(
     a: npt.ArrayLike, b: npt.ArrayLike, clusters_a: npt.ArrayLike, clusters_b: npt.ArrayLike, confidence: float = 0.95
 ) -> tuple[float, float, float] | None:
