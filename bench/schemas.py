@@ -847,12 +847,15 @@ TABLES: dict[str, Table] = {
         },
     ),
     "detection": Table(
-        "how well a detector of perturbed images tells those of one attack from clean ones (study 9)",
-        ("model", "dataset", "inputs", "trained_on", "tested_on"),
+        "how well a detector of perturbed images tells those of one attack from others (study 9)",
+        ("model", "dataset", "against", "inputs", "trained_on", "tested_on"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
-            "inputs": _str("u8: both classes through 8 bits | float: perturbed ones as they are", allowed=("float", "u8")),
+            "against": _str("clean images | random noise of the same length", allowed=("clean", "noise")),
+            "inputs": _str(
+                "u8: both classes through 8 bits | float: perturbed ones as they are", allowed=("float", "u8")
+            ),
             "trained_on": _str(allowed=(*_PERTURBED, "placebo")),
             "tested_on": _str("placebo: clean images against others", allowed=(*_PERTURBED, "placebo")),
             "auroc": _share("mean over seeds"),
@@ -893,7 +896,9 @@ TABLES: dict[str, Table] = {
                 "clean: all test images | first: made on the network as it was | second: on the retrained one",
                 allowed=("clean", "first", "second"),
             ),
-            "objective": _str("none of clean images; any: the worst of the three", allowed=(*_PERTURBED, "none", "any")),
+            "objective": _str(
+                "none of clean images; any: the worst of the three", allowed=(*_PERTURBED, "none", "any")
+            ),
             "right": _share("mean over seeds"),
             "right_low": _bound("bootstrap over images; Wilson's of `before`"),
             "right_high": _bound(),

@@ -7,8 +7,9 @@ objectives (bench/studies/objectives.py) make images that it shall take for a cl
 **Detection.** A small network learns clean against perturbed on train images and is tested on test images, for each
 pair of what it was trained on and what it is shown. `u8`: both classes come through 8 bits a channel; `float`: what is
 perturbed does not, and clean images are 8-bit by birth, so a detector may learn rounding instead. Beside the objectives
-stands `noise`, a random direction of the same length, which no one would call adversarial, and `placebo`, clean images
-against other clean ones, which nothing can tell apart.
+stands `noise`, a random direction of the same length: a detector that flags it, too, knows of marks and not of attacks.
+So adversarial images are held against noise as well (`against`), where only the direction tells. `placebo`: clean
+images against other clean ones, which nothing can tell apart.
 
 **Retraining.** The network goes on learning from as many clean as perturbed images of all objectives, which get their
 label (`finetune`), or a class of their own (`class`); `clean` sees each clean image twice instead, as one that learns
@@ -41,7 +42,7 @@ from bench.store import tables
 from bench.studies.objectives import LENGTHS, LOSSES, targets_of
 
 ATTACKS = tuple(LOSSES)
-NOISE, PLACEBO = "noise", "placebo"
+CLEAN, NOISE, PLACEBO = "clean", "noise", "placebo"
 VARIANTS = ("clean", "finetune", "class")
 """How a network is retrained; `before` is the network as it was."""
 BATCH = 64
@@ -58,14 +59,15 @@ class Part:
     targets: npt.NDArray[np.int64]
     made: dict[str, Images]
 
-    def shown(self, attack: str, inputs: str) -> tuple[Images, Images]:
-        """Clean and perturbed images; of `placebo` every second one in the order of the hash against the others."""
+    def shown(self, attack: str, against: str, inputs: str) -> tuple[Images, Images]:
+        """What is held against what is perturbed, and that; of `placebo` one half in the order of the hash, and the
+        other."""
         if attack == PLACEBO:
             order = {sample_id: place for place, sample_id in enumerate(compute.hash_order(self.data.ids))}
             at = np.argsort([order[sample_id] for sample_id in self.data.ids])
             half = len(at) // 2
             return self.data.images[at[:half]], self.data.images[at[half : 2 * half]]
-        pair = self.data.images, self.made[attack]
+        pair = self.data.images if against == CLEAN else self.made[against], self.made[attack]
         return pair if inputs == "float" else (norms.round_u8(pair[0]), norms.round_u8(pair[1]))
 
 
@@ -158,31 +160,43 @@ def detected(fit: Part, held: Part, settings: Detection, config: Config, model: 
     """Rows of table `detection`: AUROCs, means over seeds, with bootstraps over test images (a clean image and what was
     made of it are drawn together)."""
     rows = []
-    tried = [(inputs, attack) for inputs in ("u8", "float") for attack in fit.made] + [("u8", PLACEBO)]
-    for inputs, attack in tried:
-        clean, changed = fit.shown(attack, inputs)
-        x = np.concatenate([clean, changed])
-        y = np.repeat([0, 1], [len(clean), len(changed)])
-        shown = [attack] if attack == PLACEBO else list(held.made)
+    for against, inputs, attack in tried():
+        negative, positive = fit.shown(attack, against, inputs)
+        x = np.concatenate([negative, positive])
+        y = np.repeat([0, 1], [len(negative), len(positive)])
+        shown = [PLACEBO] if attack == PLACEBO else [*ATTACKS, *([NOISE] if against == CLEAN else [])]
         scores: dict[str, list[tuple[npt.NDArray[np.float64], ...]]] = {name: [] for name in shown}
         for number in range(settings.seeds):
-            seed = compute.seed_of(config.seed, "detector", model, inputs, attack, number)
+            seed = compute.seed_of(config.seed, "detector", model, against, inputs, attack, number)
             network = detector(x.shape[1], seed)
             trained(network, x, y, settings.epochs, seed, config)
+            known: dict[str, npt.NDArray[np.float64]] = {}  # all tests of a detector show the same negative images
             for name in shown:
-                pair = held.shown(name, inputs)
-                logits = [compute.forward(network, images, config.compute).astype(np.float64) for images in pair]
-                scores[name].append(tuple(z[:, 1] - z[:, 0] for z in logits))
+                pair = held.shown(name, against, inputs)
+                if not known:
+                    known["negative"] = _scores(network, pair[0], config)
+                scores[name].append((known["negative"], _scores(network, pair[1], config)))
         for name, found in scores.items():
-            each = [stats.auroc(positive, negative) for negative, positive in found]
-            negative, positive = (np.stack(one) for one in zip(*found, strict=True))
-            rng = compute.rng(config.seed, "detection", model, inputs, attack, name)
+            each = [stats.auroc(above, below) for below, above in found]
+            below, above = (np.stack(one) for one in zip(*found, strict=True))
+            rng = compute.rng(config.seed, "detection", model, against, inputs, attack, name)
             draws, confidence = config.statistics.bootstrap, config.statistics.confidence
-            low, high = stats.bootstrap_auroc(positive, negative, rng, draws=draws, confidence=confidence)
-            row = {"inputs": inputs, "trained_on": attack, "tested_on": name, "auroc": np.mean(each)}
-            row |= {"ci_low": low, "ci_high": high, "lowest": min(each), "highest": max(each)}
-            rows.append(row | {"n": positive.shape[1], "n_train": len(clean), "seeds": settings.seeds})
+            low, high = stats.bootstrap_auroc(above, below, rng, draws=draws, confidence=confidence)
+            row = {"against": against, "inputs": inputs, "trained_on": attack, "tested_on": name}
+            row |= {"auroc": np.mean(each), "ci_low": low, "ci_high": high, "lowest": min(each), "highest": max(each)}
+            rows.append(row | {"n": above.shape[1], "n_train": len(positive), "seeds": settings.seeds})
     return pd.DataFrame(rows)
+
+
+def tried() -> list[tuple[str, str, str]]:
+    """What detectors are trained on: against what, with which inputs, and what is perturbed."""
+    out = [(CLEAN, "u8", attack) for attack in (*ATTACKS, NOISE, PLACEBO)]
+    return out + [(CLEAN, "float", attack) for attack in ATTACKS] + [(NOISE, "u8", attack) for attack in ATTACKS]
+
+
+def _scores(network: nn.Module, images: Images, config: Config) -> npt.NDArray[np.float64]:
+    logits = compute.forward(network, images, config.compute).astype(np.float64)
+    return logits[:, 1] - logits[:, 0]
 
 
 def detector(channels: int, seed: int) -> nn.Module:
@@ -326,9 +340,7 @@ def outcomes(
     return pd.DataFrame(rows)
 
 
-def judged(
-    answers: Answers, test: Samples, held: Part, n_classes: int
-) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+def judged(answers: Answers, test: Samples, held: Part, n_classes: int) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     """Of each image: 0 right, 1 flagged as adversarial, 2 taken for another class. Besides, `any` objective: 2 where
     one is, else 1 where one is flagged, 0 only where all are right."""
     out = {}
@@ -338,4 +350,3 @@ def judged(
     for images in {one for one, _ in answers} - {"clean"}:
         out[images, "any"] = np.max([out[images, attack] for attack in ATTACKS], axis=0)
     return dict(sorted(out.items()))
-
