@@ -447,11 +447,11 @@ class Detection(Frozen):
 
     dataset: Name
     models: Annotated[list[Name], Field(min_length=1)]
-    n_train: Annotated[int, Field(ge=4)] = 512
+    n_train: Annotated[int, Field(ge=4)] = 384
     n_images: Annotated[int, Field(ge=4)] = 256
     eps_l2: Annotated[float, Field(gt=0)] = 2.5
-    steps: Positive = 20
-    epochs: Positive = 10
+    steps: Positive = 40
+    epochs: Positive = 8
     seeds: Annotated[int, Field(ge=3)] = 3
 
 
@@ -748,7 +748,12 @@ class Config(Frozen):
                 if name in seen:
                     raise ValueError(f"{where}.{name}: another attack has this name")
                 seen.add(name)
-        for section, runs in (("objectives", self.objectives.runs), ("regional", self.regional.runs), ("detection", self.detection.runs)):
+        studies = {
+            "objectives": self.objectives.runs,
+            "regional": self.regional.runs,
+            "detection": self.detection.runs,
+        }
+        for section, runs in studies.items():
             moved = [run.dataset for run in runs.values()]
             if len(set(moved)) < len(moved):
                 raise ValueError(f"{section}.runs: a dataset is named twice")

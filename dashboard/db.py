@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -726,6 +726,12 @@ def regional_summary(source: Source, dataset: str) -> Frame:
     sql = """SELECT * FROM regional_summary WHERE dataset = ?
              ORDER BY split_part(region, '-', 1), share, region, source_model, target_model"""
     return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def of_set(source: Source, table: Literal["detection", "detection_attacks", "retraining"], dataset: str) -> Frame:
+    """All columns of a table of study 9 on a set."""
+    return query(source, f"SELECT * FROM {table} WHERE dataset = ? ORDER BY ALL", [dataset])
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -298,6 +298,26 @@ def transfers(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], t
     return _figure([trace], 260 + 24 * max(len(rows), 4), x, y, title=heading)
 
 
+def detectors(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> go.Figure:
+    """A matrix (R, C) of areas under the curve: what detectors were trained on down, what they are shown across."""
+    trace: Trace = {
+        "type": "heatmap",
+        "z": np.round(values, 3),
+        "x": list(columns),
+        "y": list(rows),
+        "zmin": 0.5,
+        "zmax": 1,
+        "colorscale": "Blues",
+        "colorbar": {"thickness": 12},
+        "hovertemplate": "trained on %{y}<br>shown %{x}<br>%{z:.3f}<extra></extra>",
+        "texttemplate": "%{z:.2f}",
+    }
+    x = {"dtick": 1, "automargin": True, "title": "shown"}
+    y = {"autorange": "reversed", "dtick": 1, "automargin": True, "title": "trained on"}
+    heading = {"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left"}
+    return _figure([trace], 200 + 40 * len(rows), x, y, title=heading)
+
+
 def transfer_counts(counts: np.ndarray, expected: np.ndarray) -> go.Figure:
     """How many images (N,) transfer by each number of pairs, beside the distribution (P + 1,) of chance."""
     at = np.arange(len(expected))

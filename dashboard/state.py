@@ -75,6 +75,9 @@ class View:
     kin: str = ""
     land: str = ""
     climber: str = ""
+    hunted: str = ""
+    told: str = "clean:u8"
+    unlearned: str = "any"
     page: int = 1
     sample: str = ""
 
@@ -241,6 +244,9 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "onto": catalogue.models["model"].tolist(),
         "taken": list(terms.TAKEN),
         "climber": catalogue.models["model"].tolist(),
+        "hunted": catalogue.models["model"].tolist(),
+        "told": [":".join(kind) for kind in terms.DETECTED],
+        "unlearned": ["any", *terms.PERTURBED],
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -144,6 +144,7 @@ THREATS = {
     "classes": "Taken for",
     "objectives": "Objectives",
     "regions": "Regions",
+    "detection": "Detection",
     "checks": "Checks",
 }
 """Sections of the page Attacks."""
@@ -162,6 +163,20 @@ OBJECTIVE = {
     "sign": "Cross-entropy, sign",
     "logit": "Difference of logits",
 }
+PERTURBED = {**OBJECTIVE, "noise": "Random noise"}
+DETECTED = {
+    ("clean", "u8"): "From clean, 8 bits",
+    ("clean", "float"): "From clean, not rounded",
+    ("noise", "u8"): "From noise, 8 bits",
+}
+"""What detectors tell perturbed images from, and how images come to them."""
+RETRAINED = {
+    "before": "As it was",
+    "clean": "Retrained, clean images only",
+    "finetune": "Retrained, true labels",
+    "class": "Retrained, a class of their own",
+}
+ROUND = {"clean": "Clean, all", "first": "Made on it as it was", "second": "Made on itself"}
 VARIANT = {"equal": "Of one length", "raw": "As the gradient"}
 SOURCE_IMAGES = {
     "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
@@ -275,6 +290,14 @@ HELP |= {
     "objectives": "Every image that a network gets right is moved to a class drawn by its id until that is answered. "
     "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",
+    "detection": "A small network learns to tell clean images from perturbed ones, on other images than it is tested "
+    "on. All perturbations have one length and lead to a class drawn by the image's id. In 8 bits both kinds are "
+    "rounded; where perturbed ones are not, a detector may see nothing but the lack of rounding. The definitions are "
+    "this benchmark's own.",
+    "retraining": "The network learns on from clean and perturbed images: with their labels, with a class of their "
+    "own, or, as a control, from clean ones alone. Images that were made on the old weights say little of the new "
+    "ones, so the new network is attacked with its own gradients. Flagged: answered as adversarial. Fooled: taken for "
+    "another class.",
     "regional": "Images that all models get right are attacked from one model, towards a class drawn by its id, "
     "by steps of the sign, on the whole image and on regions alone, until another model answers wrongly. Squares and "
     "frames are the paper's, of images of 224 pixels and scaled; scattered positions are drawn. Squares in corners "

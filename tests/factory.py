@@ -680,6 +680,7 @@ def _write_attacks(
     tables.write("source_images", pd.concat(images), config.results / "source_images.parquet")
     _write_objectives(config, subset)
     _write_regional(config, subset)
+    _write_detection(config)
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 
@@ -711,6 +712,52 @@ def _write_objectives(config: Config, subset: pd.DataFrame) -> None:
     written = {"objectives": found, "objective_gradients": gradients, "objective_curves": curves}
     for name, frames in {**written, "objective_summary": summary}.items():
         tables.write(name, pd.concat(frames), config.results / f"{name}.parquet")
+
+
+def _write_detection(config: Config) -> None:
+    """A network whose detectors know marks and no attacks, and which learns the first round by heart."""
+    from bench.studies import detection as study
+
+    shared = {"model": "supervised-cnn", "dataset": "digits"}
+    cells = []
+    for against, inputs, attack in study.tried():
+        shown = [*study.ATTACKS, *(["noise"] if against == "clean" else [])]
+        for name in ["placebo"] if attack == "placebo" else shown:
+            area = 0.5 if attack == "placebo" else 0.8 if against == "noise" else 0.9 if name == attack else 0.85
+            ends = {"ci_low": area - 0.05, "ci_high": area + 0.05, "lowest": area - 0.02, "highest": area + 0.02}
+            case = {"against": against, "inputs": inputs, "trained_on": attack, "tested_on": name, "auroc": area}
+            cells.append({**shared, **case, **ends, "n": 40, "n_train": 60, "seeds": 3})
+    made = [
+        {**shared, "attack": name, "fooled": fooled, "ci_low": fooled - 0.1, "ci_high": fooled + 0.1}
+        | {"reached": fooled, "l2": 2.5, "linf": 0.4, "n": 40, "n_train": 60}
+        for name, fooled in {"ce": 0.85, "sign": 0.75, "logit": 0.8, "noise": 0.15}.items()
+    ]
+    fooled = {"before": {"clean": 0.02, "first": 0.9}, "clean": {"clean": 0.02, "first": 0.8}}
+    fooled |= {"finetune": {"clean": 0.04, "first": 0.1, "second": 0.6}}
+    fooled |= {"class": {"clean": 0.02, "first": 0.02, "second": 0.3}}
+    answers = []
+    for variant, rounds in fooled.items():
+        for images, share in rounds.items():
+            known = (
+                ["none"] if images == "clean" else ["any", *study.ATTACKS, *(["noise"] if images == "first" else [])]
+            )
+            for objective in known:
+                flagged = (0.03 if images == "clean" else 0.65) if variant == "class" else None
+                right = 1 - share - (flagged or 0)
+                row = {**shared, "variant": variant, "images": images, "objective": objective, "flagged": flagged}
+                row |= {"right": right, "fooled": share, "lowest": right, "highest": right}
+                for name in ("right", "flagged", "fooled"):
+                    low = None if row[name] is None else max(row[name] - 0.02, 0.0)
+                    row |= {f"{name}_low": low, f"{name}_high": None if low is None else low + 0.04}
+                moved = (
+                    None
+                    if variant == "before"
+                    else 100 * (right - 1 + fooled["before"][images.replace("second", "first")])
+                )
+                row |= {"change_pp": moved, "change_low": moved and moved - 2, "change_high": moved and moved + 2}
+                answers.append(row | {"n": 200 if images == "clean" else 40, "seeds": 1 if variant == "before" else 3})
+    for name, rows in {"detection": cells, "detection_attacks": made, "retraining": answers}.items():
+        tables.write(name, pd.DataFrame(rows), config.results / f"{name}.parquet")
 
 
 def _write_regional(config: Config, subset: pd.DataFrame) -> None:

@@ -534,3 +534,26 @@ def test_a_ratio_is_of_rows_together() -> None:
     apart = stats.bootstrap_ratio(np.r_[np.ones(30), np.full(30, 3.0)], np.ones(60), rng, clusters=np.arange(60) // 30)
     assert apart == (1, 3), "two clusters: both of one, or one of each"
     assert np.isnan(stats.bootstrap_ratio([1, 2], [1, 1], rng, clusters=[0, 0])).all()
+
+
+def test_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:
+    assert stats.auroc([3, 1], [2, 0]) == pytest.approx(0.75)
+    assert stats.auroc([1, 1], [1, 1]) == 0.5
+    assert stats.auroc([2, 3, 4], [0]) == 1.0
+    own = np.random.default_rng(0)
+    a, b = own.integers(0, 9, 50), own.integers(0, 7, 40)
+    u = scipy_stats.mannwhitneyu(a, b).statistic
+    assert stats.auroc(a, b) == pytest.approx(u / (50 * 40))
+    with pytest.raises(ValueError, match="both classes"):
+        stats.auroc([], [1.0])
+
+
+def test_the_interval_of_an_area_holds_it_and_draws_pairs() -> None:
+    own = np.random.default_rng(1)
+    below = own.normal(size=(3, 80))
+    low, high = stats.bootstrap_auroc(below + 0.5, below, np.random.default_rng(0), draws=400)
+    value = np.mean([stats.auroc(a, b) for a, b in zip(below + 0.5, below, strict=True)])
+    assert low < value < high
+    assert 0.02 < high - low < 0.3
+    assert stats.bootstrap_auroc(np.ones(9), np.zeros(9), own, draws=50) == (1.0, 1.0)
+    assert stats.bootstrap_auroc(np.ones(9), np.ones(9), own, draws=50) == (0.5, 0.5)

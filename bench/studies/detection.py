@@ -14,7 +14,8 @@ images against other clean ones, which nothing can tell apart.
 **Retraining.** The network goes on learning from as many clean as perturbed images of all objectives, which get their
 label (`finetune`), or a class of their own (`class`); `clean` sees each clean image twice instead, as one that learns
 goes on moving, and leaves images that were made for its old weights behind. What was made on the network as it was
-(first round) says little of the new one: so this is attacked again, with its own gradients and all its classes.
+(first round) says little of the new one: so what has seen perturbed images is attacked again, with its own gradients
+and all its classes (second round).
 """
 
 from __future__ import annotations
@@ -281,7 +282,7 @@ def retraining(
             def again(attack: str, other: Network = other) -> Images:
                 return attacked(other, held.data.images, held.targets, attack, settings, config)
 
-            found.append(asked(other, test, held, again, config))
+            found.append(asked(other, test, held, None if variant == "clean" else again, config))
         rows.append(outcomes(variant, found, before, test, held, n_classes, config))
     return pd.concat(rows)
 

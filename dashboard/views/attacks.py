@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import stats
-from dashboard import db, findings, hierarchy, parts, plots, regions, state, terms
+from dashboard import db, detection, findings, hierarchy, parts, plots, regions, state, terms
 from dashboard.frames import Frame, records
 
 QUESTION = "Does an attack on one model work on another, and on which images?"
@@ -67,6 +67,8 @@ def main() -> None:
             objectives(source, catalogue, view)
         case "regions":
             regions.section(source, catalogue, view)
+        case "detection":
+            detection.section(source, catalogue, view)
         case "checks":
             checks(source, catalogue, view)
         case _:

@@ -49,7 +49,7 @@ def test_a_pair_is_chosen_and_its_images_are_shown(config: Config, open_app: Ope
     assert PAIR[1] not in app.selectbox(key="w:onto").options, "not onto itself"
 
 
-@pytest.mark.parametrize("section", ["pairs", "images", "classes", "objectives", "regions", "checks"])
+@pytest.mark.parametrize("section", ["pairs", "images", "classes", "objectives", "detection", "regions", "checks"])
 def test_every_section_says_something_of_every_attack(config: Config, open_app: Open, section: str) -> None:
     app = open_app(config.root, "attacks", threats=section)
     for condition in ("attack:pgd-linf:8", CONDITION):

@@ -157,6 +157,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         "iterations": 3,
         "fixed": 2,
     }
+    hunt = {"dataset": "digits", "models": ["supervised-cnn"], "n_train": 12, "n_images": 10, "steps": 2, "epochs": 1}
     probes = {"c_grid": [1.0], "folds": 2, "labels_per_class": [2], "seeds": [0], "knn_k": [3]}
     return parameters | {
         "compute": parameters["compute"] | {"threads": 1, "batch_size": 32},
@@ -171,6 +172,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         "uncertainty": {"ensembles": {"ensemble-supervised": ["supervised-cnn"]}},
         "attacks": {"pool": [], "runs": {"pgd-linf": attack}},
         "objectives": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 8}}},
+        "detection": {"runs": {"digits": hunt}},
         "regional": {"runs": {"digits": region}},
         "neighbours": {"model": "simclr-cnn", "k": 2},
         "maps": {"n_images": 8, "n_neighbors": 4, "epochs": 5, "k": 2},

@@ -29,6 +29,7 @@ MODULES = {
     "transfer_study": "bench/studies/transfer.py",
     "misclassification": "bench/studies/misclassification.py",
     "objectives": "bench/studies/objectives.py",
+    "detection": "bench/studies/detection.py",
     "regional": "bench/studies/regional.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "maps": "bench/evaluate/maps.py",
