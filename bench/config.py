@@ -450,7 +450,7 @@ class Detection(Frozen):
     n_train: Annotated[int, Field(ge=4)] = 384
     n_images: Annotated[int, Field(ge=4)] = 256
     eps_l2: Annotated[float, Field(gt=0)] = 2.5
-    steps: Positive = 40
+    steps: Positive = 30
     epochs: Positive = 8
     seeds: Annotated[int, Field(ge=3)] = 3
 

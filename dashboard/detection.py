@@ -165,6 +165,10 @@ def retrained(answers: Frame) -> str:
             f"attacked itself; of all {int(now.n):,} test images {terms.percent(now.right)} are right instead of "
             f"{terms.percent(clean.right)} ({change})."
         )
+    noise = at.get(("class", "first", "noise"))
+    if noise is not None:
+        flagged = terms.percent(noise.flagged, noise.flagged_low, noise.flagged_high)
+        said.append(f"The class of their own also takes in {flagged} of images with random noise.")
     return " ".join(said)
 
 

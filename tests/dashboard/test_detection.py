@@ -23,6 +23,7 @@ def test_the_section_says_what_is_told_and_what_the_second_round_leaves(config: 
     assert "0.50 [0.45, 0.55], as it must" in said
     assert "keeps 10.0 % [8.0, 12.0] of 40 images" in said
     assert "90.0 % [88.0, 92.0] of these images not fooled, but **40.0 % [38.0, 42.0]**" in said
+    assert "takes in 65.0 % [63.0, 67.0] of images with random noise" in said
     assert not {"nan", "None", "NaN"} & set(said.split())
 
 
