@@ -139,8 +139,8 @@ VIEWS = {
 """What the images of a training bear."""
 
 THREATS = {
-    "pairs": "Pairs of models",
-    "images": "Source images",
+    "pairs": "Pairs",
+    "images": "Images",
     "classes": "Taken for",
     "objectives": "Objectives",
     "regions": "Regions",

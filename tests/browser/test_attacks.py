@@ -56,3 +56,16 @@ def test_a_region_is_drawn_and_given_as_parameters(address: str, browser: Any) -
     assert "#" in said
     assert page.get_by_role("button", name="Try it on").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 900
+
+
+def test_a_kind_of_detector_is_chosen_and_stands_in_the_link(address: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 1800})
+    page.goto(f"{address}/attacks?threats=detection")
+    settle(page)
+    page.get_by_role("radio", name="From noise, 8 bits").click()
+    settle(page)
+    assert "told=noise%3Au8" in page.url or "told=noise:u8" in page.url
+    shown = page.locator(".js-plotly-plot").first
+    assert "Difference of logits" in shown.inner_text()
+    assert "Random noise" not in shown.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 900, "nothing scrolls sideways"
