@@ -69,7 +69,7 @@ def data_fetch(
     from bench.presets import preset as presets
 
     config = load()
-    typer.echo(fetch.run(presets.load(preset), config.fetched, source, {**config.datasets, **config.noisy_labels}))
+    typer.echo(fetch.run(presets.load(preset), config.fetched, source, config.pinned))
 
 
 @data_app.command("attach")
@@ -111,7 +111,7 @@ def preset_add(
 
     preset, config = presets.load(name), load()
     if source is not None:
-        typer.echo(fetch.run(preset, config.fetched, source, {**config.datasets, **config.noisy_labels}))
+        typer.echo(fetch.run(preset, config.fetched, source, config.pinned))
     typer.echo(merge.add(Path("params.yaml"), name))
     needed = preset.fetches and not preset.pinned_here and source is None
     typer.echo(f"Next: {f'`bench data fetch {name}`, then ' if needed else ''}`dvc repro`.")
@@ -346,6 +346,14 @@ def detection() -> None:
     from bench.studies import detection as stage
 
     _run("detection", stage.run)
+
+
+@app.command()
+def segmentation() -> None:
+    """Can an attack make a segmentation network draw any mask (study 10)?"""
+    from bench.studies import segmentation as stage
+
+    _run("segmentation", stage.run)
 
 
 @app.command()

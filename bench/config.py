@@ -440,6 +440,51 @@ class RegionalRuns(Frozen):
     runs: dict[Name, Regional] = {}
 
 
+class Segmentation(Frozen):
+    """Study 10 on one set of images with masks: `composed_of` the digits of a dataset, or `fetched` by a preset, whose
+    masks.parquet has the hash `sha256`.
+
+    A U-Net of `widths` channels is trained for `epochs` on images of `size` pixels a side (of a composed set `n_train`
+    of them); then `n_pairs` of the test images (`n_test`) are attacked for `iterations` steps, each with the mask of
+    another one. tau makes the first step `step_l2` long (units of [0, 1]), beta is `beta` times tau. Each `every`-th
+    iteration is recorded; an IoU of `reached` counts as success; the pixels of `shown` pairs are kept.
+    """
+
+    composed_of: Name | None = None
+    fetched: Name | None = None
+    sha256: Sha256 | None = None
+    size: Annotated[int, Field(ge=8, le=1024)] = 32
+    widths: Annotated[list[Positive], Field(min_length=2, max_length=6)] = [8, 16, 32]
+    epochs: Positive = 10
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 4e-3
+    flips: bool = False
+    n_train: Positive = 600
+    n_test: Annotated[int, Field(ge=2)] = 100
+    n_pairs: Annotated[int, Field(ge=2)] = 50
+    attack_batch: Positive = 50
+    iterations: Positive = 300
+    every: Positive = 10
+    step_l2: Annotated[float, Field(gt=0)] = 5e-3
+    beta: Annotated[float, Field(ge=0)] = 10.0
+    reached: Fraction = 0.9
+    shown: Positive = 4
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Segmentation:
+        if (self.composed_of is None) == (self.fetched is None):
+            raise ValueError("name one of `composed_of` and `fetched`")
+        if self.size % 2 ** (len(self.widths) - 1):
+            raise ValueError(
+                f"`size` must be a multiple of {2 ** (len(self.widths) - 1)}, for {len(self.widths)} widths"
+            )
+        return self
+
+
+Pinned = Dataset | NoisyLabels | Segmentation
+"""What has `fetched` and `sha256`."""
+
+
 class Detection(Frozen):
     """Detection and retraining on one dataset: of the first `n_train` train and `n_images` test images those that a
     network gets right are moved `steps` steps towards a class drawn by id, to a distance of `eps_l2` (units of [0, 1],
@@ -589,6 +634,7 @@ class Config(Frozen):
     objectives: ObjectiveRuns = ObjectiveRuns()
     regional: RegionalRuns = RegionalRuns()
     detection: DetectionRuns = DetectionRuns()
+    segmentation: dict[Name, Segmentation] = {}
     evaluations: dict[Name, Evaluation] = {}
     noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()
@@ -612,6 +658,11 @@ class Config(Frozen):
     @property
     def fetched(self) -> Path:
         return self.root / "fetched"
+
+    @property
+    def pinned(self) -> dict[str, Pinned]:
+        """All that may be fetched by a preset and is then pinned, by its name."""
+        return {**self.datasets, **self.noisy_labels, **self.segmentation}
 
     def folder(self, dataset: str) -> Path:
         """The folder of a dataset: data/<name>, or fetched/<preset>/<name>."""
@@ -762,6 +813,18 @@ class Config(Frozen):
                 suite = self.datasets[run.dataset].suite
                 here = [model for model, one in self.models.items() if one.suite == suite]
                 known(run.models, here, f"{section}.runs.{name}.models")
+        moved = [run.dataset for run in self.objectives.runs.values()]
+        if len(set(moved)) < len(moved):
+            raise ValueError("objectives.runs: a dataset is named twice")
+        for name, run in self.objectives.runs.items():
+            known(run.dataset, self.datasets, f"objectives.runs.{name}.dataset")
+            suite = self.datasets[run.dataset].suite
+            here = [model for model, one in self.models.items() if one.suite == suite]
+            known(run.models, here, f"objectives.runs.{name}.models")
+        for name, run in self.segmentation.items():
+            if run.fetched is not None and name in self.datasets:
+                raise ValueError(f"segmentation.{name}: a dataset has this name already")
+            known(run.composed_of, self.datasets, f"segmentation.{name}.composed_of")
         reference = [*self.models, *self.uncertainty.ensembles]
         known(self.subsets.reference_model, reference, "subsets.reference_model")
         known(self.protocol.references, [*reference, *self.imported], "protocol.references")

@@ -25,7 +25,7 @@ from bench.errors import BenchError
 from bench.store import tables
 
 if TYPE_CHECKING:
-    from bench.config import Dataset, NoisyLabels
+    from bench.config import Pinned
     from bench.presets.preset import Preset
 
 THUMBNAILS = "thumbnails.parquet"
@@ -51,7 +51,7 @@ class Reader:
 
 def reader(preset: str) -> Reader:
     """The reader of a preset, by its name. BenchError where it fetches nothing."""
-    from bench.data import cifar10, cifar10_replications, cifar10_resnets, cifar10n, imagenet, imagenet_lite
+    from bench.data import cifar10, cifar10_replications, cifar10_resnets, cifar10n, fundus, imagenet, imagenet_lite
 
     known = {
         cifar10.PRESET: Reader(lambda folder, preset: cifar10.download(folder), cifar10.read, cifar10.write),
@@ -59,6 +59,7 @@ def reader(preset: str) -> Reader:
             lambda folder, preset: cifar10_resnets.download(folder), cifar10_resnets.read, cifar10_resnets.write
         ),
         cifar10n.PRESET: Reader(lambda folder, preset: cifar10n.download(folder), cifar10n.read, cifar10n.write),
+        fundus.PRESET: Reader(lambda folder, preset: fundus.download(folder), fundus.read, fundus.write),
         imagenet.PRESET: Reader(_download_imagenet, imagenet.read, imagenet.write),
         imagenet_lite.PRESET: Reader(
             lambda folder, preset: imagenet_lite.download(folder), imagenet_lite.read, imagenet_lite.write
@@ -82,9 +83,7 @@ def _download_imagenet(folder: Path, preset: Preset) -> None:
     imagenet.download(folder, list(preset.imported), preset.refined_labels)
 
 
-def run(
-    preset: Preset, fetched: Path, source: Path | None = None, held: Mapping[str, Dataset | NoisyLabels] | None = None
-) -> str:
+def run(preset: Preset, fetched: Path, source: Path | None = None, held: Mapping[str, Pinned] | None = None) -> str:
     """Fill `fetched/<preset>/`, from the folder `source` or from the official sources; say what was done.
 
     Does nothing where all is there and verified. All or nothing: built beside, verified, renamed. Raises BenchError
@@ -129,7 +128,7 @@ def _verify(preset: Preset, folder: Path, source: Path | None) -> None:
         )
 
 
-def _pin(preset: Preset, folder: Path, held: Mapping[str, Dataset | NoisyLabels], source: Path | None) -> str:
+def _pin(preset: Preset, folder: Path, held: Mapping[str, Pinned], source: Path | None) -> str:
     """Write the manifest of what a preset gave here, if it is what params.yaml pins already; say what holds."""
     files = hashes(folder)
     given = preset.model_copy(update={"files": files})
@@ -147,7 +146,7 @@ def _pin(preset: Preset, folder: Path, held: Mapping[str, Dataset | NoisyLabels]
     return f"its {len(files)} files are pinned as they are now. `bench preset add {preset.name}` writes the pins down."
 
 
-def _other_pins(preset: Preset, held: Mapping[str, Dataset | NoisyLabels]) -> list[str]:
+def _other_pins(preset: Preset, held: Mapping[str, Pinned]) -> list[str]:
     """What params.yaml pins of a preset that is pinned by what it gave here, otherwise than that."""
     mine = preset.pins()
     return [name for name, pin in preset.pins_held(held).items() if mine.get(name) != pin] if preset.pinned_here else []

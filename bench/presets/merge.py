@@ -164,7 +164,7 @@ def _without_additions(held: dict[str, Any], value: dict[str, Any], keys: tuple[
 
 def _counted(entries: Entries) -> str:
     words = {"suites": "suite", "datasets": "dataset", "models": "model", "imported": "imported model"}
-    words |= {"evaluations": "evaluation", "noisy_labels": "source"}
+    words |= {"evaluations": "evaluation", "noisy_labels": "source", "segmentation": "set with mask"}
     numbers = {section: sum(part == section for part, _, _ in entries) for section in SECTIONS}
     return ", ".join(f"{number} {words[s]}{'s' * (number > 1)}" for s, number in numbers.items() if number)
 

@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError
 
-from bench.config import Dataset, Frozen, NoisyLabels, Sha256, file_stem
+from bench.config import Frozen, Pinned, Sha256, file_stem
 from bench.data.fetch import PINS, THUMBNAILS
+from bench.data.masks import MASKS
 from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
 HERE = Path(__file__).parent
-SECTIONS = ("suites", "datasets", "models", "imported", "evaluations", "noisy_labels")
+SECTIONS = ("suites", "datasets", "models", "imported", "segmentation", "evaluations", "noisy_labels")
 """The keys of params.yaml that a preset adds to, in the order in which they are needed."""
 WEIGHTS = "weights"
 """Folder of what a preset fetches that holds checkpoints."""
@@ -46,6 +47,8 @@ class Preset(Frozen):
     models: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """Models with published weights; what lacks in their `weights` is the pin of the file."""
     imported: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    segmentation: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    """Sets of images with masks (study 10)."""
     evaluations: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     noisy_labels: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
@@ -81,7 +84,11 @@ class Preset(Frozen):
         noisy = {name: {**entry, "fetched": self.name} for name, entry in self.noisy_labels.items()}
         for name in noisy.keys() & pins.keys():
             noisy[name]["sha256"] = pins[name]
-        return MappingProxyType(sections | {"evaluations": self.evaluations, "noisy_labels": noisy})
+        masked = {name: {"fetched": self.name, **entry} for name, entry in self.segmentation.items()}
+        for name in masked.keys() & pins.keys():
+            masked[name]["sha256"] = pins[name]
+        sections |= {"segmentation": masked, "evaluations": self.evaluations, "noisy_labels": noisy}
+        return MappingProxyType(sections)
 
     @property
     def fetches(self) -> bool:
@@ -95,19 +102,20 @@ class Preset(Frozen):
         return self.model_copy(update={"files": manifest(fetched / self.name / PINS)})
 
     def pins(self) -> dict[str, str]:
-        """Dataset -> the digest of its folder, source of noisy labels -> that of its file; none of one that was not
-        fetched yet and is pinned by that."""
+        """Dataset -> the digest of its folder, source of noisy labels or set with masks -> that of its file; none of one
+        that was not fetched yet and is pinned by that."""
         if self.pinned_here and not self.files:
             return {}
         folders = {
             name: of_hashes([self.files[f"{name}/{file}"] for file in (META, SAMPLES, LABELS)])
             for name in self.datasets
         }
-        return folders | {name: self.files[f"noisy_labels/{name}.parquet"] for name in self.noisy_labels}
+        masked = {name: self.files[f"{name}/{MASKS}"] for name in self.segmentation}
+        return folders | masked | {name: self.files[f"noisy_labels/{name}.parquet"] for name in self.noisy_labels}
 
-    def pins_held(self, held: Mapping[str, Dataset | NoisyLabels]) -> dict[str, str]:
+    def pins_held(self, held: Mapping[str, Pinned]) -> dict[str, str]:
         """The same, as params.yaml holds it, of what is this preset's."""
-        named = [name for name in (*self.datasets, *self.noisy_labels) if name in held]
+        named = [name for name in (*self.datasets, *self.noisy_labels, *self.segmentation) if name in held]
         mine = {name: held[name] for name in named if held[name].fetched == self.name}
         return {name: one.sha256 for name, one in mine.items() if one.sha256 is not None}
 

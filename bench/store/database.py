@@ -80,6 +80,11 @@ SINGLE = (
     "replication",
     "retraining",
     "samples",
+    "segmentation_attacks",
+    "segmentation_images",
+    "segmentation_runs",
+    "segmentation_sets",
+    "segmentation_summary",
     "source_images",
     "ssl_families",
     "ssl_models",
@@ -122,6 +127,8 @@ PER_IMAGE = (
     "queue",
 )
 PER_IMAGE += ("objective_gradients", "objectives", "regional", "samples", "source_images", "subset_members", "training")
+PER_IMAGE += ("objective_gradients", "objectives", "samples", "source_images", "subset_members", "training")
+PER_IMAGE += ("segmentation_attacks", "segmentation_images", "segmentation_runs")
 PER_IMAGE += ("transfer_images", "transfers", "uncertainty", "valid", "votes")
 """Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 
