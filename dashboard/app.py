@@ -26,6 +26,7 @@ PAGES = {
     "labels": ("Labels", ":material/sell:", ("families", "models", "dataset", "labels")),
     "ssl": ("SSL", ":material/hub:", ("families", "models", "dataset")),
     "attacks": ("Attacks", ":material/bolt:", ("dataset",)),
+    "segmentation": ("Segmentation", ":material/draw:", ()),
     "map": ("Map", ":material/scatter_plot:", ("dataset", "labels")),
     "methods": ("Methods", ":material/account_tree:", ()),
     "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),
@@ -35,6 +36,8 @@ PAGES = {
     "relabelled": ("Relabelled", ":material/published_with_changes:", ("dataset",)),
     "snapshot": ("Snapshot", ":material/fingerprint:", ()),
 }
+BEYOND = ("collisions", "segmentation", "radar")
+"""Pages of the menu's group "Beyond labels": studies of something else than one label an image."""
 
 
 def show_instead(name: str) -> None:
@@ -226,7 +229,9 @@ def main() -> None:
     }
     # The page at `/` has no other address in Streamlit; who asks for `/overview` is led there.
     alias = st.Page(to_overview, url_path="overview", title="Overview", visibility="hidden")
-    page = st.navigation([*pages.values(), alias], position="top")
+    beyond = [one for name, one in pages.items() if name in BEYOND]
+    others = [one for name, one in pages.items() if name not in BEYOND]
+    page = st.navigation({"": [*others, alias], "Beyond labels": beyond}, position="top")
     if page == alias:
         st.switch_page(pages["overview"], query_params=dict(st.query_params))
     goto = st.session_state.pop("goto", None)

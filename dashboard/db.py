@@ -696,6 +696,50 @@ def misclassifications(source: Source, condition: str) -> Frame:
     return query(source, sql, [condition])
 
 
+@st.cache_data(max_entries=4, show_spinner=False)
+def segmentation_sets(source: Source) -> Frame:
+    """Study 10: all columns of table `segmentation_sets`."""
+    return query(source, "SELECT * FROM segmentation_sets ORDER BY synthetic DESC, dataset")
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def segmentation_summary(source: Source, dataset: str) -> Frame:
+    """Study 10 on a set with masks: all columns of table `segmentation_summary`."""
+    return query(source, "SELECT * FROM segmentation_summary WHERE dataset = ? ORDER BY variant", [dataset])
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def segmentation_curves(source: Source, dataset: str) -> Frame:
+    """Study 10 on a set: variant, iteration, n, means over pairs of iou_clipped and l2_clipped, quartiles of the
+    first."""
+    sql = """
+        SELECT variant, iteration, count(*) AS n, avg(iou_clipped) AS iou, avg(l2_clipped) AS l2,
+            quantile_cont(iou_clipped, 0.25) AS low, quantile_cont(iou_clipped, 0.75) AS high
+        FROM segmentation_attacks WHERE dataset = ? GROUP BY ALL ORDER BY ALL
+    """
+    return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def segmentation_pictured(source: Source, dataset: str) -> Frame:
+    """Study 10: rows of table `segmentation_runs` of a set that have pictures."""
+    sql = """
+        SELECT * FROM segmentation_runs WHERE dataset = ? AND run_id IN (SELECT run_id FROM segmentation_images)
+        ORDER BY run_id
+    """
+    return query(source, sql, [dataset])
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def segmentation_pictures(source: Source, run_id: str) -> Frame:
+    """Study 10: iteration, iou_clipped, l2_clipped, kind and png of one run, PNG bytes."""
+    sql = """
+        SELECT iteration, kind, png, iou_clipped, l2_clipped FROM segmentation_images
+        JOIN segmentation_attacks USING (run_id, iteration) WHERE run_id = ? ORDER BY ALL
+    """
+    return query(source, sql, [run_id])
+
+
 @st.cache_data(max_entries=16, show_spinner=False)
 def misclassification(source: Source, table: str, condition: str) -> Frame:
     """Study 5: all columns of `distances` or `leaving`, all classes first, then the largest groups; or of `flows`."""

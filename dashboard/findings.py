@@ -320,6 +320,26 @@ def taken_for(rows: Frame, measure: str) -> str:
     )
 
 
+def drawn(row: Mapping[Any, Any], about: Mapping[Any, Any]) -> str:
+    """Whether ASMA draws the target masks: its row of table `segmentation_summary`, and that of the set."""
+    verb = "Yes" if row["reached_low"] > 0.5 else "No" if row["reached_high"] < 0.5 else "Half of them"
+    return (
+        f"{verb}: for {terms.percent(row['reached'], row['reached_low'], row['reached_high'])} of {int(row['n'])} "
+        f"pairs of an image and another one's mask, what the network draws has an IoU of at least "
+        f"{about['reached']:g} with it."
+    )
+
+
+def parts_of_asma(rows: Frame) -> str:
+    """What static parts cost: rows of table `segmentation_summary`."""
+    said = []
+    for row in rows.loc[rows["variant"] != "asma"].itertuples():
+        name, ends = terms.SEGMENTING[row.variant], (row.iou_delta_low, row.iou_delta_high)
+        way = {"more": "more", "less": "less"}.get(verdict(*ends), "not told apart")
+        said.append(f"{name} {row.iou_delta:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}] ({way})")
+    return f"Mean IoU at the end, less that of ASMA on the same pairs: {'; '.join(said)}." if said else ""
+
+
 def objectives(rows: Frame) -> str:
     """Which objective needs most steps: rows of table `objective_summary` with steps of one length."""
     said = []

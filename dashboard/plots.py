@@ -28,6 +28,11 @@ COLOUR = {
 }
 """Family -> colour."""
 
+SEGMENTING = dict(
+    zip(terms.SEGMENTING, ("#d55e00", "#2a7fb8", "#009e73", "#8a8f98", "#c06a9b", "#b8860b"), strict=True)
+)
+"""Variant of the attack on segmentations -> colour."""
+
 SYMBOL = {"original": "circle", "replication": "square", "shifted": "diamond", "composite": "star", "control": "x"}
 """Role of a set -> marker. Further sets of the same role have the open one."""
 
@@ -396,6 +401,31 @@ def objective_curves(frame: Frame) -> go.Figure:
     x = {"title": "Steps", "zeroline": False}
     y = {"title": "Probability of the target, images on their way", "ticksuffix": " %", "rangemode": "tozero"}
     return _figure(traces, 340, x, y)
+
+
+def segmentation_curves(frame: Frame, axis: str, reached: float) -> go.Figure:
+    """Mean IoU by steps or by L2 (`iteration` or `l2`), a line a variant; quartiles where it is hovered."""
+    traces: list[Trace] = []
+    for variant in terms.SEGMENTING:
+        rows = frame.loc[frame["variant"] == variant, :].sort_values("iteration")
+        name = terms.SEGMENTING[variant]
+        says = [
+            _hover(
+                name,
+                f"{row.iteration} steps, L2 {row.l2:.2f}",
+                f"IoU {row.iou:.3f}, quartiles {row.low:.2f} and {row.high:.2f}",
+                f"{row.n} pairs",
+            )
+            for row in records(rows)
+        ]
+        line: Trace = {"type": "scatter", "mode": "lines", "name": name, "x": rows[axis].to_numpy(float)}
+        line |= {"y": rows["iou"].to_numpy(float), "line": {"color": SEGMENTING[variant], "width": 2}}
+        line["line"]["dash"] = DASHES[0 if variant == "asma" else 2 if variant.endswith("pgd") else 1]
+        traces.append(line | {"text": says, "hoverinfo": "text"})
+    title = {"iteration": "Steps", "l2": "Mean L2 of the perturbation, [0, 1] units"}[axis]
+    y = {"title": "Mean IoU with the target", "range": [0, 1.02]}
+    plot = _figure(traces, 360, {"title": title, "zeroline": False, "rangemode": "tozero"}, y)
+    return plot.add_hline(reached, line={"color": GREY, "dash": "dot", "width": 1})
 
 
 def taken_for(frame: Frame, axis: str) -> go.Figure:

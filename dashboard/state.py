@@ -78,6 +78,8 @@ class View:
     hunted: str = ""
     told: str = "clean:u8"
     unlearned: str = "any"
+    masked: str = ""
+    drawn: str = ""
     page: int = 1
     sample: str = ""
 

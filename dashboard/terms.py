@@ -158,6 +158,15 @@ REGION = {
 """Kinds of regions (bench/attacks/masks.py)."""
 PAPER_REGIONS = ("centre", "frame", "random")
 """Those of the paper: the others are this benchmark's own."""
+SEGMENTING = {
+    "asma": "ASMA",
+    "static-mask": "Static mask",
+    "static-multiplier": "Static multiplier",
+    "static-both": "Both static",
+    "ce-pgd": "PGD, cross-entropy",
+    "logit-pgd": "PGD, target logit",
+}
+"""Variants of the attack on segmentations."""
 OBJECTIVE = {
     "ce": "Cross-entropy",
     "sign": "Cross-entropy, sign",
@@ -287,6 +296,17 @@ HELP |= {
     "proxy": "Figures of the clean image, the mean over models. Which ones the paper tried is not known: these are "
     "this benchmark's own. Spread: the standard deviation of T without the twentieths of the images with the lowest "
     "and the highest value, over that of all; ranges of the mean rate are that much narrower.",
+    "asma": "Adaptive segmentation mask attack: steps along the gradient of the target's logits, summed over the "
+    "pixels that are not right yet, less the squared size of the change. Steps grow with the IoU (beta * "
+    "IoU + tau). tau is chosen here so that an image's first step has the same length for all variants.",
+    "segmenting": "Static mask: all pixels count, right or not. Static multiplier: steps do not grow with the IoU. PGD: "
+    "as many steps of one length, all pixels, within a ball as large as ASMA's change of the same image "
+    "at the end; this benchmark's own comparisons.",
+    "iou": "Intersection over union of the foreground (all but class 0) with the target mask: 1 where they are "
+    "the same, or both empty. With more than two classes a pixel counts where it has the same class in "
+    "both (this benchmark's own definition).",
+    "iou_start": "What the network draws of the clean image already has some of the target in common: that is where an "
+    "attack starts, and what it is to be measured against.",
     "objectives": "Every image that a network gets right is moved to a class drawn by its id until that is answered. "
     "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",

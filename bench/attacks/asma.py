@@ -1,7 +1,7 @@
 """ASMA, the adaptive segmentation mask attack: a perturbation that makes a network draw a mask of one's choice. torch.
 
 Source: Ozbulak et al., "Impact of Adversarial Examples on Deep Learning Models for Biomedical Image Segmentation"
-(MICCAI 2019), by the authors' code (STUDIES.md 10b, C). With logits z (M, H, W), the target mask Y, X_0 the clean image:
+(MICCAI 2019), by the authors' code. With logits z (M, H, W), the target mask Y, X_0 the clean image:
 
     loss_n     = sum of z_Y(p) over the pixels p that are not answered as Y(p) yet  -  ||X_n - X_0||^2
     X'         = X_n + lambda_n * gradient of loss_n by X_n

@@ -95,7 +95,7 @@ def _composed_set(config: Config, name: str, run: Segmentation) -> tuple[MaskMet
 
 
 def composed(data: Samples, size: int, name: str, seed: int) -> Masked:
-    """Each image (C, H, W) of ink on 0, at a place and of a brightness drawn by its id, on a background of smooth noise.
+    """Each image (C, H, W) of ink on 0, at a place and of a brightness drawn by its id, on smooth noise.
 
     BenchError where the images do not fit into `size` pixels.
     """

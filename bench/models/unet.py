@@ -1,6 +1,6 @@
 """A U-Net: images in [0, 1] to logits of a class for each pixel. torch.
 
-Its form is that of the network that ASMA was published on (STUDIES.md 10a): two 3x3 convolutions with ReLU a level, no
+Its form is that of the network that ASMA was published on: two 3x3 convolutions with ReLU a level, no
 batch norm, transposed convolutions upwards, one 1x1 convolution to the classes. `padded` keeps the size of the image;
 without it, as published, each convolution takes a border off (572 pixels a side become 388 with five levels).
 """

@@ -102,8 +102,8 @@ class Preset(Frozen):
         return self.model_copy(update={"files": manifest(fetched / self.name / PINS)})
 
     def pins(self) -> dict[str, str]:
-        """Dataset -> the digest of its folder, source of noisy labels or set with masks -> that of its file; none of one
-        that was not fetched yet and is pinned by that."""
+        """Dataset -> the digest of its folder, source of noisy labels or set with masks -> that of its file; none of
+        one that was not fetched yet and is pinned by that."""
         if self.pinned_here and not self.files:
             return {}
         folders = {
