@@ -445,9 +445,10 @@ class Segmentation(Frozen):
     masks.parquet has the hash `sha256`.
 
     A U-Net of `widths` channels is trained for `epochs` on images of `size` pixels a side (of a composed set `n_train`
-    of them); then `n_pairs` of the test images (`n_test`) are attacked for `iterations` steps, each with the mask of
-    another one. tau makes the first step `step_l2` long (units of [0, 1]), beta is `beta` times tau. Each `every`-th
-    iteration is recorded; an IoU of `reached` counts as success; the pixels of `shown` pairs are kept.
+    of them), `varied` in orientation and light. Then `n_pairs` of the test images (of a composed set `n_test`) are
+    attacked for `iterations` steps, `attack_batch` of them at once, each with the mask of another one as target. tau
+    makes the first step `step_l2` long (units of [0, 1]); `beta` is in units of tau. Each `every`-th iteration is
+    recorded, an IoU of `reached` counts as success, and the pixels of `shown` pairs are kept.
     """
 
     composed_of: Name | None = None
@@ -458,7 +459,7 @@ class Segmentation(Frozen):
     epochs: Positive = 10
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 4e-3
-    flips: bool = False
+    varied: bool = False
     n_train: Positive = 600
     n_test: Annotated[int, Field(ge=2)] = 100
     n_pairs: Annotated[int, Field(ge=2)] = 50

@@ -19,6 +19,7 @@ from bench.store import provenance, tables
 
 MODULES = (
     "annotate",
+    "asma",
     "attacks",
     "augmentation",
     "browser",

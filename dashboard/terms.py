@@ -299,8 +299,8 @@ HELP |= {
     "asma": "Adaptive segmentation mask attack: steps along the gradient of the target's logits, summed over the "
     "pixels that are not right yet, less the squared size of the change. Steps grow with the IoU (beta * "
     "IoU + tau). tau is chosen here so that an image's first step has the same length for all variants.",
-    "segmenting": "Static mask: all pixels count, right or not. Static multiplier: steps do not grow with the IoU. PGD: "
-    "as many steps of one length, all pixels, within a ball as large as ASMA's change of the same image "
+    "segmenting": "Static mask: all pixels count, right or not. Static multiplier: steps do not grow with the IoU. "
+    "PGD: as many steps of one length, all pixels, within a ball as large as ASMA's change of the same image "
     "at the end; this benchmark's own comparisons.",
     "iou": "Intersection over union of the foreground (all but class 0) with the target mask: 1 where they are "
     "the same, or both empty. With more than two classes a pixel counts where it has the same class in "

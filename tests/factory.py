@@ -123,6 +123,7 @@ def params(n: int) -> dict[str, object]:
         "uncertainty": {"ensembles": {ENSEMBLE: MEMBERS}},
         "attacks": {"runs": {"pgd-linf": {"eps_255": list(EPS_255), "n_images": min(n, N_ATTACKED)}}},
         "regional": {"runs": {"small": {"dataset": "digits", "models": ["supervised-cnn", "simclr-cnn"]}}},
+        "segmentation": {"digits-scenes": {"composed_of": "digits", "size": 16, "widths": [4, 8], "n_pairs": 8}},
         "subsets": {"certain_fraction": [0.5], "reference_model": ENSEMBLE},
         "proposals": {"ensemble": ENSEMBLE, "datasets": ["digits", "digits-noisy", "digits-mosaic"]},
         "neighbours": {"model": "simclr-cnn", "k": 4},
@@ -681,6 +682,7 @@ def _write_attacks(
     _write_objectives(config, subset)
     _write_regional(config, subset)
     _write_detection(config)
+    _write_segmentation(config)
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 
@@ -779,6 +781,53 @@ def _write_regional(config: Config, subset: pd.DataFrame) -> None:
     tables.write("regional", frame, config.results / "regional.parquet")
     summary = study.summed(frame, config.statistics, config.seed).assign(dataset="digits")
     tables.write("regional_summary", summary, config.results / "regional_summary.parquet")
+def _write_segmentation(config: Config) -> None:
+    """A set with masks on which asma draws every target, and its variants some: discs on grey."""
+    from bench.attacks import asma
+    from bench.data.masks import MaskMeta
+    from bench.models.unet import UNet
+    from bench.studies import segmentation as study
+
+    settings = config.segmentation["digits-scenes"]
+    n, size, at = settings.n_pairs, settings.size, np.array([0, 10, 20])
+    own = np.random.default_rng(config.seed)
+    ids, rows, curves = np.array([f"digits-scenes/{row}" for row in range(n)]), [], []
+    masks = np.zeros((n, size, size), np.int64)
+    for row in range(n):
+        masks[row, row % 8 : row % 8 + 6, 4:10] = 1
+    images = (own.uniform(0.3, 0.5, (n, 1, size, size)) + 0.4 * masks[:, None]).astype(np.float32)
+    targets = np.roll(masks, 1, axis=0)
+    for place, variant in enumerate(asma.RULES):
+        end = np.clip(own.normal(0.96 - 0.1 * place, 0.02, n), 0, 1)
+        iou = np.stack([np.full(n, 0.2), 0.6 * end, end], axis=1)
+        values = np.stack([iou, 0.5 + iou / 2, np.tile(at / 20, (n, 1)), np.tile(at / 100, (n, 1))], axis=2)
+        first = np.where(end >= settings.reached, 20, -1)
+        frames = np.repeat(images[: settings.shown, None], len(at), axis=1)
+        frames[:, 1:, :, :4] = 0.8
+        drawn = np.stack([masks, masks, targets], axis=1)[: settings.shown].astype(np.uint8)
+        course = asma.Course(
+            images, at, {asma.RAW: values, asma.CUT: values}, np.full((n, 3), 0.1), first, np.ones(n), frames, drawn
+        )
+        run_ids = np.array([f"{variant}/{sample_id}" for sample_id in ids])
+        about = {"run_id": run_ids, "dataset": "digits-scenes", "variant": variant, "sample_id": ids}
+        about |= {"target_id": np.roll(ids, 1), "iou_start": 0.2, "iou_clean": 0.95, "tau": 0.1}
+        rows.append(pd.DataFrame({**about, "iou": end, "iou_u8": end, **study.ends(course)}))
+        curves.append(study.curve(course, run_ids, "digits-scenes", variant))
+        if variant == "asma":
+            pictures = study.pictures(course, study.Masked(ids, images, masks), targets, masks, run_ids)
+            tables.write("segmentation_images", pd.concat(pictures), config.results / "segmentation_images.parquet")
+    meta = MaskMeta(title="Discs", about="Squares on grey.", classes=["background", "disc"], source="made", license="-")
+    meta = meta.model_copy(update={"synthetic": "composed"})
+    network, train = UNet(1, 2, [4, 8]), study.Masked(ids, images, masks)
+    right = np.ones_like(masks, bool)
+    found = {
+        "segmentation_attacks": pd.concat(curves),
+        "segmentation_runs": pd.concat(rows),
+        "segmentation_summary": study.summed(pd.concat(rows), settings.reached, config.statistics, config.seed),
+        "segmentation_sets": study.set_row(config, "digits-scenes", meta, network, train, np.full(n, 0.95), right, n),
+    }
+    for name, frame in found.items():
+        tables.write(name, frame, config.results / f"{name}.parquet")
 
 
 def _source_images(

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from bench import compute, progress, stats
 from bench.attacks import asma, norms
@@ -71,7 +71,7 @@ def studied(config: Config, name: str, settings: Segmentation) -> dict[str, pd.D
     start = _iou(truth[chosen], targets)
     first = asma.first_norms(network, sources.images, targets, own)
     tau = (settings.step_l2 / np.maximum(first, 1e-20)).astype(np.float32)
-    rows, curves, pictures = [], [], []
+    rows, curves, stills = [], [], []
     ball: npt.NDArray[np.float32] | None = None
     for variant, rule in asma.RULES.items():
         course = asma.attack(
@@ -94,18 +94,18 @@ def studied(config: Config, name: str, settings: Segmentation) -> dict[str, pd.D
         about = {"run_id": run_ids, "dataset": name, "variant": variant, "sample_id": sources.ids}
         rounded = _iou(answers(network, norms.round_u8(course.images), own), targets)
         runs = {"target_id": target_ids, "iou_start": start, "iou_clean": segmented[chosen], "tau": tau}
-        ends = {"iou": course.measures[asma.CUT][:, -1, 0], "iou_u8": rounded} | _ends(course)
-        rows.append(pd.DataFrame({**about, **runs, **ends}))
-        curves.append(_curve(course, run_ids, name, variant))
+        last = {"iou": course.measures[asma.CUT][:, -1, 0], "iou_u8": rounded} | ends(course)
+        rows.append(pd.DataFrame({**about, **runs, **last}))
+        curves.append(curve(course, run_ids, name, variant))
         if variant == "asma":
-            pictures = _pictures(course, sources, targets, truth[chosen], run_ids)
+            stills = pictures(course, sources, targets, truth[chosen], run_ids)
     runs = pd.concat(rows, ignore_index=True)
     return {
         "segmentation_attacks": pd.concat(curves, ignore_index=True),
         "segmentation_runs": runs,
         "segmentation_summary": summed(runs, settings.reached, config.statistics, config.seed),
-        "segmentation_sets": _set_row(config, name, meta, network, train, segmented, truth == test.masks, len(chosen)),
-        "segmentation_images": pd.concat(pictures, ignore_index=True),
+        "segmentation_sets": set_row(config, name, meta, network, train, segmented, truth == test.masks, len(chosen)),
+        "segmentation_images": pd.concat(stills, ignore_index=True),
     }
 
 
@@ -132,11 +132,8 @@ def trained(train: Masked, n_classes: int, settings: Segmentation, place: Comput
             size
         ):
             x, y = images[batch], targets[batch]
-            if settings.flips:
-                for axis in (-1, -2):
-                    turned = torch.rand(len(x), generator=draw, device=device) < 0.5
-                    x = torch.where(turned[:, None, None, None], x.flip(axis), x)
-                    y = torch.where(turned[:, None, None], y.flip(axis), y)
+            if settings.varied:
+                x, y = varied(x, y, draw)
             loss = F.cross_entropy(network(x.contiguous(memory_format=torch.channels_last)), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -147,6 +144,18 @@ def trained(train: Masked, n_classes: int, settings: Segmentation, place: Comput
             raise BenchError(f"the loss is not finite in epoch {epoch}.", where="U-Net", remedy="Use a lower `lr`.")
         progress.log.info("U-Net: epoch %d of %d, loss %.4f", epoch, settings.epochs, float(total) * size / len(images))
     return network.eval().requires_grad_(False)
+
+
+def varied(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) and masks (B, H, W), each mirrored or not along both axes, and the images of another
+    brightness and contrast, by up to a fifth."""
+    for axis in (-1, -2):
+        turned = torch.rand(len(x), generator=draw, device=x.device) < 0.5
+        x = torch.where(turned[:, None, None, None], x.flip(axis), x)
+        y = torch.where(turned[:, None, None], y.flip(axis), y)
+    by = 0.8 + 0.4 * torch.rand(2, len(x), 1, 1, 1, generator=draw, device=x.device)
+    middle = x.mean(dim=(2, 3), keepdim=True)
+    return ((x - middle) * by[0] + middle * by[1]).clamp(0, 1), y
 
 
 def answers(network: nn.Module, images: npt.NDArray[np.float32], settings: Compute) -> Masks:
@@ -164,7 +173,8 @@ def _iou(drawn: Masks, wanted: Masks) -> npt.NDArray[np.float64]:
     return asma.iou(torch.from_numpy(drawn), torch.from_numpy(wanted)).double().numpy()
 
 
-def _ends(course: Course) -> dict[str, npt.NDArray[np.float64]]:
+def ends(course: Course) -> dict[str, npt.NDArray[np.float64]]:
+    """What runs ended with, and when they reached the IoU that counts."""
     arrived = course.first >= 0
     last = dict(zip(asma.MEASURES[1:], course.measures[asma.CUT][:, -1, 1:].T, strict=True))
     return {
@@ -174,7 +184,7 @@ def _ends(course: Course) -> dict[str, npt.NDArray[np.float64]]:
     }
 
 
-def _curve(course: Course, run_ids: np.ndarray, name: str, variant: str) -> pd.DataFrame:
+def curve(course: Course, run_ids: np.ndarray, name: str, variant: str) -> pd.DataFrame:
     """Rows of table `segmentation_attacks`."""
     n, steps = len(run_ids), len(course.at)
     frame = pd.DataFrame(
@@ -192,17 +202,17 @@ def _curve(course: Course, run_ids: np.ndarray, name: str, variant: str) -> pd.D
     return frame
 
 
-def _pictures(course: Course, sources: Masked, targets: Masks, truth: Masks, run_ids: np.ndarray) -> list[pd.DataFrame]:
+def pictures(course: Course, sources: Masked, targets: Masks, truth: Masks, run_ids: np.ndarray) -> list[pd.DataFrame]:
     """Rows of table `segmentation_images`, of the pairs whose pixels were kept: PNG."""
     out = []
     for row in range(len(course.frames)):
-        stills = {"clean": _png(_pixels(sources.images[row])), "target": _mask_png(targets[row])}
-        stills |= {"mask": _mask_png(sources.masks[row]), "clean_answer": _mask_png(truth[row])}
+        fixed = {"clean": _png(_pixels(sources.images[row])), "target": _mask_png(targets[row])}
+        fixed |= {"mask": _mask_png(sources.masks[row]), "clean_answer": _mask_png(truth[row])}
         for number, iteration in enumerate(course.at):
             moving = {"image": _png(_pixels(course.frames[row, number]))}
             moving["answer"] = _mask_png(course.answers[row, number])
             if number in (0, len(course.at) - 1):
-                moving |= stills
+                moving |= fixed
             kinds = list(moving)
             rows = {"run_id": run_ids[row], "iteration": iteration, "kind": kinds, "png": [moving[k] for k in kinds]}
             out.append(pd.DataFrame(rows))
@@ -227,7 +237,7 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _set_row(
+def set_row(
     config: Config,
     name: str,
     meta: masks.MaskMeta,

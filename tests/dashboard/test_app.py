@@ -18,6 +18,7 @@ from tests import factory
 from tests.dashboard.conftest import APP, Open, text
 
 PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "snapshot", "methods", "map", "attacks")
+PAGES += ("segmentation",)
 
 
 @pytest.fixture

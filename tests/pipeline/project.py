@@ -174,6 +174,19 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         "objectives": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 8}}},
         "detection": {"runs": {"digits": hunt}},
         "regional": {"runs": {"digits": region}},
+        "segmentation": {
+            "digits-scenes": {
+                "composed_of": "digits",
+                "size": 32,
+                "widths": [2, 4],
+                "epochs": 1,
+                "n_train": 8,
+                "n_test": 4,
+                "n_pairs": 2,
+                "attack_batch": 2,
+                "iterations": 2,
+            }
+        },
         "neighbours": {"model": "simclr-cnn", "k": 2},
         "maps": {"n_images": 8, "n_neighbors": 4, "epochs": 5, "k": 2},
         "statistics": {"bootstrap": 20},

@@ -31,6 +31,7 @@ MODULES = {
     "objectives": "bench/studies/objectives.py",
     "detection": "bench/studies/detection.py",
     "regional": "bench/studies/regional.py",
+    "segmentation": "bench/studies/segmentation.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "maps": "bench/evaluate/maps.py",
     "proposals": "bench/relabel/proposals.py",
