@@ -1,18 +1,19 @@
-"""Claim: ASMA on a batch of pairs, one multiplier an image, takes at most a quarter of the time of the authors' loop over
-single images, with the same curves of IoU (within 0.01, mean over pairs).
+"""Claim: ASMA on a batch of pairs, one multiplier an image, takes at most a quarter of the time of the authors' loop
+over single images, with the same curves of IoU (within 0.01, mean over pairs).
 
-The network and the pairs of the default benchmark (`segmentation.digits-scenes`), trained here; rounds that alternate in
-one process, wall time, as many threads as params.yaml says. The peer is the authors' loop as published: one image, the
-loss summed over the classes by masks, gradients by `backward`, a second pass for the measures of every iteration. Its
-network keeps no gradients of weights either, so that it is not slowed by what the attack does not need.
+The network and the pairs of the default benchmark (`segmentation.digits-scenes`), trained here; rounds that alternate
+in one process, wall time, as many threads as params.yaml says. The peer is the authors' loop as published: one image,
+the loss summed over the classes by masks, gradients by `backward`, a second pass for the measures of every iteration.
+Its network keeps no gradients of weights either, so that it is not slowed by what the attack does not need.
 
 adv-lib's ASMA stands beside it where it is importable: its requirements are its own, so it is installed apart, e.g.
 
     pip install --no-deps --target /tmp/peers adv-lib
     PYTHONPATH=/tmp/peers python -m benchmarks asma
 
-It is another rule (one multiplier for the whole batch by the mean IoU of all classes, measured before the step; the best
-image is kept), so its curve is none to be equal to: what it ends with is told.
+It is another rule (one multiplier for the whole batch by the mean IoU of all classes, measured before the step; the
+best image is kept), so its curve is none to be equal to: what it ends with is told. It imports visdom for a logger that
+is not used here; where that is missing, an empty module stands in its place.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import contextlib
 import importlib.util
 import io
 import statistics
+import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +57,7 @@ class Pairs:
 
 
 def run() -> dict[str, Any]:
-    """Medians over ROUNDS of the loop's seconds over those of the engine in the same round, and how far curves differ."""
+    """Medians over ROUNDS of the loop's seconds over those of the engine in the same round; how far curves differ."""
     import torch
 
     threads = torch.get_num_threads()
@@ -179,6 +182,9 @@ def _measures(drawn: torch.Tensor, wanted: torch.Tensor, change: torch.Tensor) -
 def adv_lib(network: nn.Module, pairs: Pairs) -> np.ndarray:
     """adv-lib's ASMA on the whole batch, with one tau and beta for all: the IoU that it ends with, (N, 1)."""
     import torch
+
+    if "visdom" not in sys.modules and importlib.util.find_spec("visdom") is None:
+        sys.modules["visdom"] = types.ModuleType("visdom")
     from adv_lib.attacks.segmentation import asma as peer  # pyright: ignore[reportMissingImports]
 
     from bench.attacks import asma

@@ -54,7 +54,11 @@ def read(folder: Path) -> Content:
     than its mask, or a mask holds a value of no class; or where there are fewer than two test images."""
     values = _values(folder / CLASSES) if (folder / CLASSES).is_file() else VALUES
     if (folder / TABLE).is_file():
-        found, source, license = _of_table(folder / TABLE), "Drishti-GS1 (J. Sivaswamy et al., 2014)", "research use"
+        found, source, license = (
+            _of_table(folder / TABLE),
+            "Drishti-GS1 (J. Sivaswamy et al., 2014)",
+            "terms not stated; research",
+        )
     elif (folder / "images").is_dir() and (folder / "masks").is_dir():
         found, source, license = _of_folders(folder), "images and masks of one's own", "one's own"
     else:

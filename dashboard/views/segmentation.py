@@ -98,19 +98,18 @@ def variants(rows: Frame, dataset: str, reached: float) -> None:
         {
             "Variant": terms.SEGMENTING[row.variant],
             f"IoU ≥ {reached:g}": terms.percent(row.reached, row.reached_low, row.reached_high),
-            "In 8 bits, %": round(100 * row.reached_u8, 1),
             "IoU": f"{row.iou:.2f} [{row.iou_low:.2f}, {row.iou_high:.2f}]",
             "Less ASMA's": _delta(row.iou_delta, row.iou_delta_low, row.iou_delta_high),
-            "Pixels right, %": round(100 * row.pixel_accuracy, 1),
             "L2": f"{row.l2:.1f} [{row.l2_low:.1f}, {row.l2_high:.1f}]",
             "Linf": round(row.linf, 2),
-            "Median steps": row.iterations,
+            "Steps": row.iterations,
             "n": row.n,
         }
         for row in records(rows)
     ]
-    parts.table(pd.DataFrame(table), f"segmentation-{dataset}", alt="What each variant ended with")
-    with st.expander("Until success"):
+    columns = {"Steps": st.column_config.NumberColumn(help="Until success: the median of the pairs that have it")}
+    parts.table(pd.DataFrame(table), f"segmentation-{dataset}", columns, alt="What each variant ended with")
+    with st.expander("Until success, and in 8 bits"):
         until = [
             {
                 "Variant": terms.SEGMENTING[row.variant],
@@ -118,13 +117,17 @@ def variants(rows: Frame, dataset: str, reached: float) -> None:
                     row.iterations_delta, row.iterations_delta_low, row.iterations_delta_high, 0
                 ),
                 "L2 more than ASMA": _delta(row.l2_reached_delta, row.l2_reached_delta_low, row.l2_reached_delta_high),
-                "Pairs": row.n_both,
+                "Both succeed": row.n_both,
+                "In 8 bits, %": round(100 * row.reached_u8, 1),
+                "Pixels right, %": round(100 * row.pixel_accuracy, 1),
             }
             for row in records(rows)
-            if row.variant != "asma"
         ]
         parts.table(pd.DataFrame(until), f"segmentation-{dataset}-until", alt="Steps and L2 until success")
-        st.caption("Of the pairs on which both the variant and ASMA have success.")
+        st.caption(
+            "Steps and L2 until success: of the pairs on which both the variant and ASMA have it. In 8 bits: pairs "
+            "that still succeed with the image rounded as it would be stored."
+        )
 
 
 def _delta(value: float, low: float, high: float, digits: int = 2) -> str:
