@@ -781,6 +781,8 @@ def _write_regional(config: Config, subset: pd.DataFrame) -> None:
     tables.write("regional", frame, config.results / "regional.parquet")
     summary = study.summed(frame, config.statistics, config.seed).assign(dataset="digits")
     tables.write("regional_summary", summary, config.results / "regional_summary.parquet")
+
+
 def _write_segmentation(config: Config) -> None:
     """A set with masks on which asma draws every target, and its variants some: discs on grey."""
     from bench.attacks import asma

@@ -246,7 +246,7 @@ def test_the_digest_follows_each_of_the_three_files(small: Preset, tmp_path: Pat
 def test_the_manifest_of_the_preset_is_complete() -> None:
     preset = presets.load("imagenet")
     params = preset.params()
-    counts = {name: len(entries) for name, entries in params.items()}
-    assert counts == {"suites": 1, "datasets": 2, "models": 0, "imported": 67, "evaluations": 0, "noisy_labels": 0}
+    counts = {name: len(entries) for name, entries in params.items() if entries}
+    assert counts == {"suites": 1, "datasets": 2, "imported": 67}
     assert len(preset.files) == 2 * 3 + 2 * 67
     assert {entry["family"] for entry in params["imported"].values()} == {"supervised"}

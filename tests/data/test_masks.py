@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from bench import config as configuration
 from bench.config import Segmentation
-from bench.data import fundus, masks
+from bench.data import fetch, fundus, masks
 from bench.data.samples import Samples
 from bench.errors import BenchError
+from bench.presets import merge
+from bench.presets import preset as presets
+from bench.store import tables
 
 
 def png(pixels: np.ndarray, kind: str = "PNG") -> bytes:
@@ -157,6 +162,32 @@ def test_what_was_changed_after_it_was_fetched_is_refused(tmp_path: Path) -> Non
         masks.read_meta(folder, "")
     with pytest.raises(BenchError, match="is missing"):
         masks.read(tmp_path, "test", 2, 12, "")
+
+
+def test_the_preset_is_fetched_pinned_added_loaded_and_removed(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    shutil.copy(Path(masks.__file__).parents[2] / "params.yaml", params)
+    before, preset = params.read_text(), presets.load("fundus")
+    with pytest.raises(BenchError, match="pinned by what it fetches"):
+        merge.add(params, "fundus")
+    own = folder_of(tmp_path / "own", n=6)
+    said = fetch.run(preset, tmp_path / "fetched", own, {})
+    assert "3 train images, 3 test images" in said
+    merge.add(params, "fundus")
+    config = configuration.load(params)
+    assert config.segmentation["fundus"].sha256 == tables.sha256(tmp_path / "fetched/fundus/fundus/masks.parquet")
+    meta, train, test = masks.load(config, "fundus")
+    assert meta.classes == ["background", "optic disc"]
+    assert (train.images.shape, test.masks.shape) == ((3, 3, 64, 64), (3, 64, 64))
+    assert "all 2 files are as params.yaml pins them" in fetch.run(preset, tmp_path / "elsewhere", own, config.pinned)
+    with pytest.raises(BenchError, match=r"does not give what params\.yaml pins"):
+        fetch.run(preset, tmp_path / "third", folder_of(tmp_path / "other", n=8), config.pinned)
+    with (tmp_path / "fetched/fundus/fundus/masks.parquet").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(BenchError, match=r"not the file that params\.yaml pins"):
+        masks.load(config, "fundus")
+    merge.remove(params, "fundus")
+    assert params.read_text() == before
 
 
 def test_a_set_has_one_origin_and_a_size_that_halves() -> None:

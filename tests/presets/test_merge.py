@@ -228,6 +228,7 @@ def test_an_unknown_preset_names_the_known(params: Path) -> None:
         "cifar10.1",
         "cifar10.2",
         "cifar10n",
+        "fundus",
         "imagenet",
         "imagenet-lite",
     ]
