@@ -357,6 +357,14 @@ def segmentation() -> None:
 
 
 @app.command()
+def collisions() -> None:
+    """Can two different images be one to a network (study 4)?"""
+    from bench.studies import collisions as stage
+
+    _run("collisions", stage.run)
+
+
+@app.command()
 def misclassification() -> None:
     """What are images taken for that an attack carries over to another model (study 5)?"""
     from bench.studies import misclassification as stage

@@ -507,6 +507,37 @@ class DetectionRuns(Frozen):
     runs: dict[Name, Detection] = {}
 
 
+class Collisions(Frozen):
+    """Study 4 on one dataset: its first `n_images` test images, each moved towards one of another class without any
+    change to what `models` see of it, in `iterations`. The same for small networks with `stems`, trained here for
+    `epochs` under `seeds` seeds each (bench/studies/stems.py); on the frozen stem `tasks_on` other tasks are learnt.
+    `pictures`: of how many images the one made is stored."""
+
+    dataset: Name
+    models: Annotated[list[Name], Field(min_length=1)]
+    n_images: Positive = 30
+    iterations: Positive = 200
+    stems: list[str] = []
+    seeds: Positive = 2
+    epochs: Positive = 5
+    tasks_on: str | None = None
+    pictures: Positive = 20
+
+    @model_validator(mode="after")
+    def _of_stems(self) -> Collisions:
+        if self.tasks_on is not None and self.tasks_on not in self.stems:
+            raise ValueError(f"tasks_on: {self.tasks_on!r} is not among the stems")
+        return self
+
+
+class CollisionRuns(Frozen):
+    """Study 4 (bench/studies/collisions.py)."""
+
+    runs: dict[Name, Collisions] = {}
+    shapes: bool = False
+    """Whether published architectures are listed by their shapes (bench/studies/shapes.py)."""
+
+
 class Subsets(Frozen):
     """Sets of test images that metrics are also computed on; `all` and `suitable` exist without being named."""
 
@@ -636,6 +667,7 @@ class Config(Frozen):
     regional: RegionalRuns = RegionalRuns()
     detection: DetectionRuns = DetectionRuns()
     segmentation: dict[Name, Segmentation] = {}
+    collisions: CollisionRuns = CollisionRuns()
     evaluations: dict[Name, Evaluation] = {}
     noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()
@@ -804,6 +836,7 @@ class Config(Frozen):
             "objectives": self.objectives.runs,
             "regional": self.regional.runs,
             "detection": self.detection.runs,
+            "collisions": self.collisions.runs,
         }
         for section, runs in studies.items():
             moved = [run.dataset for run in runs.values()]

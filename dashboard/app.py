@@ -27,6 +27,7 @@ PAGES = {
     "ssl": ("SSL", ":material/hub:", ("families", "models", "dataset")),
     "attacks": ("Attacks", ":material/bolt:", ("dataset",)),
     "segmentation": ("Segmentation", ":material/draw:", ()),
+    "collisions": ("Collisions", ":material/difference:", ()),
     "map": ("Map", ":material/scatter_plot:", ("dataset", "labels")),
     "methods": ("Methods", ":material/account_tree:", ()),
     "samples": ("Samples", ":material/grid_view:", ("families", "models", "dataset", "subset", "labels")),

@@ -72,6 +72,9 @@ NEEDED = (
     "objective_gradients",
     "objective_curves",
     "objective_summary",
+    "collisions",
+    "collision_checks",
+    "layers",
     "regional",
     "regional_summary",
     "detection",
@@ -738,6 +741,33 @@ def segmentation_pictures(source: Source, run_id: str) -> Frame:
         JOIN segmentation_attacks USING (run_id, iteration) WHERE run_id = ? ORDER BY ALL
     """
     return query(source, sql, [run_id])
+
+
+def _named(frame: Frame, source: Source, column: str = "model", to: str = "name") -> Frame:
+    """Adds the names of networks, of those too that are none of the models."""
+    return frame.assign(**{to: frame[column].map(lambda one: catalogue(source).names.get(one, one))})
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def collisions(source: Source) -> Frame:
+    """Study 4: all columns of table `collisions`, and the name of the network."""
+    return _named(query(source, "SELECT * FROM collisions ORDER BY model, kind, sample_id"), source)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def collision_checks(source: Source) -> Frame:
+    """Study 4: all columns of table `collision_checks`, and the names of both networks; other tasks first."""
+    sql = """SELECT * FROM collision_checks WHERE judge <> model OR task <> 'classify'
+             ORDER BY task = 'classify', model, judge, task"""
+    return _named(_named(query(source, sql), source), source, "judge", "judge_name")
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def first_layers(source: Source) -> Frame:
+    """Study 4: table `layers` of the map from the pixels to the first layer, and of published architectures."""
+    sql = """SELECT * FROM layers WHERE layer = 'pixels to first layer' OR starts_with(model, 'timm:')
+             ORDER BY starts_with(model, 'timm:'), nullity DESC, model"""
+    return _named(query(source, sql), source)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pandas as pd
+
+from bench import stats
 from bench.studies import published
 from dashboard import terms
 from dashboard.frames import Frame
@@ -381,6 +384,40 @@ def regional(rows: Frame) -> str:
             f"{larger} of {len(known)} regions ({over.min():.2f} to {over.max():.2f} times)."
         )
     return " ".join(said)
+
+
+def collided(found: Frame, confidence: float) -> Frame:
+    """One row a network and kind: of the images that moved, how many keep their answer, with interval and sizes."""
+    rows = []
+    for (name, kind), every in found.groupby(["name", "kind"]):
+        mine = every.loc[every["moved"]]
+        n, k = len(mine), int(mine["same_top1"].sum())
+        if not n:
+            continue
+        low, high = stats.wilson(k, n, confidence)
+        row = {"name": name, "kind": terms.COLLISION[str(kind)], "n": len(every), "moved": n, "same": 100 * k / n}
+        row |= {"low": 100 * float(low), "high": 100 * float(high), "null": 100 * mine["null_same"].mean()}
+        row |= {"l2": mine["l2"].mean(), "feature_error": mine["feature_error"].max()}
+        rows.append(row | {one: mine[f"logit_gap_{one}"].max() for one in ("f64", "f32", "u8")} | {"k": k})
+    return pd.DataFrame(rows, columns=COLLIDED)
+
+
+COLLIDED = ["name", "kind", "n", "moved", "same", "low", "high", "null", "l2", "feature_error", "f64", "f32", "u8", "k"]
+
+
+def collisions(summary: Frame) -> str:
+    """The answer of study 4: rows of `collided`."""
+    exact = summary.loc[summary["kind"] == terms.COLLISION["exact"]]
+    if exact.empty:
+        return "No network here drops anything before its first layer, so no exact collision was found."
+    worst = exact.loc[exact["same"].idxmin()]
+    return (
+        f"Yes, to {len(exact)} networks here: of {int(exact['moved'].sum())} images moved without any change to what "
+        f"the first layer gives, {int(exact['k'].sum())} keep their answer (the lowest share of a network is "
+        f"{terms.percent(worst['same'] / 100, worst['low'] / 100, worst['high'] / 100)}), under noise of the same size "
+        f"{exact['null'].mean():.1f} % in the mean; "
+        f"{int((exact['n'] - exact['moved']).sum())} images could not be moved."
+    )
 
 
 def _times(value: float, low: float, high: float) -> str:

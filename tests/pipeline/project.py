@@ -187,6 +187,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
                 "iterations": 2,
             }
         },
+        "collisions": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 4}}},
         "neighbours": {"model": "simclr-cnn", "k": 2},
         "maps": {"n_images": 8, "n_neighbors": 4, "epochs": 5, "k": 2},
         "statistics": {"bootstrap": 20},

@@ -22,7 +22,17 @@ pytestmark = pytest.mark.pipeline
 JUDGED = ["consensus", "subsets", "metrics", "replication", "label_study", "ssl_study", "comparisons", "database"]
 OF_TRANSFERS = ["transfer_study", "misclassification"]
 """They run where an attacked image changed."""
-AGGREGATES = ["uncertainty", "attack", "regional", "objectives", "detection", "maps", "proposals", *JUDGED]
+AGGREGATES = [
+    "uncertainty",
+    "attack",
+    "regional",
+    "objectives",
+    "detection",
+    "collisions",
+    "maps",
+    "proposals",
+    *JUDGED,
+]
 
 
 def test_a_first_repro_writes_every_table(built: Project) -> None:

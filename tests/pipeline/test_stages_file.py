@@ -32,6 +32,7 @@ MODULES = {
     "detection": "bench/studies/detection.py",
     "regional": "bench/studies/regional.py",
     "segmentation": "bench/studies/segmentation.py",
+    "collisions": "bench/studies/collisions.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "maps": "bench/evaluate/maps.py",
     "proposals": "bench/relabel/proposals.py",

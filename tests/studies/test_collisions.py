@@ -1,0 +1,59 @@
+"""Study 4 on the small network: exact collisions keep the answer, and say the same again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.config import CollisionRuns, Collisions, Config
+from bench.models import zoo
+from bench.store import tables
+from bench.studies import collisions as study
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def config_of_tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tiny.make(tmp_path_factory.mktemp("tiny"))
+
+
+def test_exact_collisions_keep_the_answer(config_of_tiny: Config, tmp_path: Path) -> None:
+    root = shutil.copytree(config_of_tiny.root, tmp_path / "copy")
+    run = Collisions(dataset="blocks", models=["cnn"], n_images=6, iterations=100, stems=["patch4"], tasks_on="patch4")
+    config = config_of_tiny.model_copy(update={"root": root, "collisions": CollisionRuns(runs={"one": run})})
+    study.run(config)
+    paths = [config.results / f"{name}.parquet" for name in ("layers", "collisions", "collision_checks")]
+    layers, found, checks = (tables.read(path.stem, path) for path in paths)
+    assert (layers["rank"] + layers["nullity"] == layers["n_in"]).all()
+    whole = layers.loc[layers["layer"] == study.PIXELS].set_index("model")["nullity"]
+    exact = found.query("kind == 'exact' and moved")
+    assert set(exact["model"]) == set(whole.index[whole > 0])
+    assert (exact["feature_error"] < 1e-10).all()
+    assert exact["same_top1"].all()
+    assert (exact["logit_gap_f64"] < 1e-8).all()
+    own = checks.query("model == judge")
+    assert set(own["task"]) == {"classify", "segment", "locate"}
+    assert (own["n_same"] == own["n"]).all()
+    first = [path.read_bytes() for path in paths]
+    study.run(config)
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_targets_are_of_another_class() -> None:
+    ids, labels = np.array([f"d/{i}" for i in range(50)]), np.arange(50) % 3
+    found = study.targets_of(0, ids, labels, ids, labels)
+    assert (labels[found] != labels).all()
+    assert study.targets_of(0, ids[5:8], labels[5:8], ids, labels).tolist() == found[5:8].tolist()
+
+
+def test_a_network_in_float64_is_the_same_network(config_of_tiny: Config) -> None:
+    plain = zoo.load(config_of_tiny, "cnn")
+    double = study.in_double(plain)
+    x = torch.rand(3, plain.channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = double(x.double())
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found.detach().numpy(), plain(x).detach().numpy(), atol=1e-4)
