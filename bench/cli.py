@@ -365,6 +365,14 @@ def collisions() -> None:
 
 
 @app.command()
+def radar() -> None:
+    """Do attacks on radar sequences carry over, and is padding enough for them (study 7)?"""
+    from bench.studies import radar as stage
+
+    _run("radar", stage.run)
+
+
+@app.command()
 def misclassification() -> None:
     """What are images taken for that an attack carries over to another model (study 5)?"""
     from bench.studies import misclassification as stage

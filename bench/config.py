@@ -538,6 +538,45 @@ class CollisionRuns(Frozen):
     """Whether published architectures are listed by their shapes (bench/studies/shapes.py)."""
 
 
+class Radar(Frozen):
+    """Study 7: an FMCW radar and the simulated people before it (bench/data/radar.py). `noise` is the standard
+    deviation of a sample, where a scatterer of amplitude 1 is 0 dB in a map; a map ends at `floor_db`.
+
+    Networks are trained on `trained` subjects of group A and as many of group B, for `epochs` at rate `lr`; the others
+    are test, of whom `n_sequences` are attacked in `iterations` sign steps of 1/255. `recorded`: a folder of recorded
+    sequences in the place of simulated ones, `shown`: sequences whose frames are kept for the page.
+    """
+
+    carrier_ghz: Annotated[float, Field(gt=0)] = 77
+    bandwidth_ghz: Annotated[float, Field(gt=0)] = 4
+    samples: Annotated[int, Field(ge=8)] = 32
+    chirps: Annotated[int, Field(ge=8)] = 32
+    chirp_us: Annotated[float, Field(gt=0)] = 250
+    frame_ms: Annotated[float, Field(gt=0)] = 40
+    frames: Positive = 32
+    min_frames: Positive = 16
+    max_frames: Positive = 28
+    noise: Annotated[float, Field(ge=0)] = 0.05
+    floor_db: Annotated[float, Field(lt=0)] = -60
+    subjects: Annotated[int, Field(ge=3)] = 10
+    repeats: Positive = 12
+    recorded: str | None = None
+    trained: Positive = 3
+    epochs: Positive = 12
+    lr: dict[Literal["cnn3d", "cnnlstm"], Annotated[float, Field(gt=0)]] = {"cnn3d": 4e-3, "cnnlstm": 1e-2}
+    n_sequences: Positive = 36
+    iterations: Positive = 25
+    shown: Positive = 2
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Radar:
+        if not self.min_frames <= self.max_frames <= self.frames:
+            raise ValueError("`min_frames` <= `max_frames` <= `frames` must hold")
+        if self.frame_ms * 1000 < self.chirps * self.chirp_us:
+            raise ValueError("`frame_ms` is shorter than the chirps of a frame")
+        return self
+
+
 class Subsets(Frozen):
     """Sets of test images that metrics are also computed on; `all` and `suitable` exist without being named."""
 
@@ -668,6 +707,7 @@ class Config(Frozen):
     detection: DetectionRuns = DetectionRuns()
     segmentation: dict[Name, Segmentation] = {}
     collisions: CollisionRuns = CollisionRuns()
+    radar: Radar = Radar()
     evaluations: dict[Name, Evaluation] = {}
     noisy_labels: dict[Name, NoisyLabels] = {}
     subsets: Subsets = Subsets()

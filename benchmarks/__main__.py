@@ -26,6 +26,7 @@ MODULES = (
     "dashboard",
     "predict",
     "protocol",
+    "radar",
     "relabel",
     "repro",
     "store",

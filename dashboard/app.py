@@ -36,6 +36,7 @@ PAGES = {
     "agreement": ("Agreement", ":material/groups:", ("dataset",)),
     "relabelled": ("Relabelled", ":material/published_with_changes:", ("dataset",)),
     "snapshot": ("Snapshot", ":material/fingerprint:", ()),
+    "radar": ("Radar", ":material/radar:", ()),
 }
 BEYOND = ("collisions", "segmentation", "radar")
 """Pages of the menu's group "Beyond labels": studies of something else than one label an image."""

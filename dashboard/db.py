@@ -85,6 +85,12 @@ NEEDED = (
     "segmentation_runs",
     "segmentation_sets",
     "segmentation_summary",
+    "radar_attacks",
+    "radar_cam",
+    "radar_cam_summary",
+    "radar_frames",
+    "radar_models",
+    "radar_summary",
     "ssl_models",
     "ssl_pairs",
     "ssl_families",
@@ -818,6 +824,12 @@ def objective_curves(source: Source, dataset: str, model: str) -> Frame:
     """Study 9 on a set and of a model: all columns of table `objective_curves`."""
     sql = "SELECT * FROM objective_curves WHERE dataset = ? AND model = ? ORDER BY ALL"
     return query(source, sql, [dataset, model])
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def radar(source: Source, table: str) -> Frame:
+    """Study 7: one of its tables (radar_models, radar_summary, radar_cam_summary, radar_frames), all columns."""
+    return query(source, f"SELECT * FROM {table} ORDER BY ALL")
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

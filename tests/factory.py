@@ -684,6 +684,7 @@ def _write_attacks(
     _write_detection(config)
     _write_segmentation(config)
     _write_collisions(config, subset)
+    _write_radar(config)
     tables.write("attacks", pd.DataFrame(rows), config.results / "attacks.parquet")
     tables.write("predictions", pd.concat(predictions), config.results / "attack_predictions.parquet")
 
@@ -858,6 +859,50 @@ def _write_collisions(config: Config, subset: pd.DataFrame) -> None:
     checks = pd.DataFrame([{"model": models[0], "judge": one, "task": "classify", **check} for one in models])
     tables.write("collision_checks", checks, config.results / "collision_checks.parquet")
     tables.write("collisions", pd.concat(found), config.results / "collisions.parquet")
+
+
+def _write_radar(config: Config) -> None:
+    """Study 7 of two networks that padding fools in three of four sequences, and of one that is told the length."""
+    from bench.data.radar import GESTURES, Sequences
+    from bench.studies import radar as study
+
+    own, n = np.random.default_rng(config.seed), 4
+    names, lengths = np.array([f"s09-{k}" for k in range(n)]), np.array([4, 5, 6, 5])
+    clean = own.uniform(0.2, 0.8, (n, 8, 8, 8)).astype(np.float32)
+    clean[np.arange(8) >= lengths[:, None]] = 0
+    data = Sequences(clean, lengths, np.arange(n), np.full(n, "s09"), names, GESTURES)
+    models, rows, cams, frames = [], [], [], []
+    for arch in ("cnn3d", "cnnlstm", study.GIVEN):
+        about = {"arch": arch, "trained_on": "A", "simulated": True, "n_subjects": 3, "n_train": 216}
+        right = {"n_test_subjects": 4, "accuracy": 0.9, "ci_low": 0.86, "ci_high": 0.93, "n": 288}
+        models.append({"model": f"{arch}-A", **about, **right})
+        for mask in study.MASKS:
+            for goal in study.GOALS:
+                hit = np.arange(n) < (0 if (arch, mask) == (study.GIVEN, "padding") else 3)
+                answers = {"success": hit, "success_u8": hit, "null_success": False, "gesture": GESTURES[0]}
+                sizes = {"l0_frames": 0.4, "l2": 2.0, "linf": 0.1, "n_frames": lengths}
+                who = {"victim": f"{arch}-A", "attacker": f"{arch}-A", "threat": 1, "mask": mask, "goal": goal}
+                ids = {"sequence_id": names, "subject": "s09", "target": GESTURES[1], "pred": GESTURES[1]}
+                rows.append(pd.DataFrame({**who, **ids, **answers, **sizes}))
+        if arch == study.GIVEN:
+            continue
+        moved = {mask: np.clip(clean + study.free(data, mask) * 0.05, 0, 1) for mask in study.MASKS}
+        cam = own.random((n, 8, 2, 2)).astype(np.float32)
+        frames.append(study.kept(f"{arch}-A", data, cam, moved, 2))
+        for step in ("sign", "l2"):
+            energy = cam.sum(axis=(2, 3)) + own.random((n, 8))
+            cams.append(study.related(cam.sum(axis=(2, 3)), energy, data).assign(victim=f"{arch}-A", step=step))
+    every, related = pd.concat(rows), pd.concat(cams)
+    written = {
+        "radar_models": pd.DataFrame(models),
+        "radar_attacks": every,
+        "radar_summary": study.summed(every, config.statistics),
+        "radar_cam": related.drop(columns="shifted"),
+        "radar_cam_summary": study.correlated(related, config.statistics, config.seed),
+        "radar_frames": pd.concat(frames),
+    }
+    for name, frame in written.items():
+        tables.write(name, frame, config.results / f"{name}.parquet")
 
 
 def _source_images(

@@ -79,6 +79,12 @@ SINGLE = (
     "proposal_recall",
     "proposals",
     "queue",
+    "radar_attacks",
+    "radar_cam",
+    "radar_cam_summary",
+    "radar_frames",
+    "radar_models",
+    "radar_summary",
     "ranks",
     "replication",
     "retraining",
@@ -119,7 +125,6 @@ PER_IMAGE = (
     "attacks",
     "ballots",
     "bits",
-    "collision_checks",
     "collisions",
     "consensus",
     "images",
@@ -127,14 +132,28 @@ PER_IMAGE = (
     "map_neighbours",
     "maps",
     "neighbours",
+    "objective_gradients",
+    "objectives",
     "predictions",
     "proposals",
     "queue",
+    "radar_attacks",
+    "radar_cam",
+    "radar_frames",
+    "regional",
+    "samples",
+    "segmentation_attacks",
+    "segmentation_images",
+    "segmentation_runs",
+    "source_images",
+    "subset_members",
+    "training",
+    "transfer_images",
+    "transfers",
+    "uncertainty",
+    "valid",
+    "votes",
 )
-PER_IMAGE += ("objective_gradients", "objectives", "regional", "samples", "source_images", "subset_members", "training")
-PER_IMAGE += ("objective_gradients", "objectives", "samples", "source_images", "subset_members", "training")
-PER_IMAGE += ("segmentation_attacks", "segmentation_images", "segmentation_runs")
-PER_IMAGE += ("transfer_images", "transfers", "uncertainty", "valid", "votes")
 """Tables that a release of aggregates alone leaves out: those with rows (or bits) of single images, and of epochs."""
 
 

@@ -19,6 +19,7 @@ from tests.dashboard.conftest import APP, Open, text
 
 PAGES = ("overview", "filter", "replication", "ssl", "samples", "relabel", "snapshot", "methods", "map", "attacks")
 PAGES += ("segmentation",)
+PAGES += ("radar",)
 
 
 @pytest.fixture

@@ -188,6 +188,15 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
             }
         },
         "collisions": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 4}}},
+        "radar": {
+            "subjects": 3,
+            "trained": 1,
+            "repeats": 2,
+            "epochs": 20,
+            "n_sequences": 2,
+            "iterations": 2,
+            "shown": 1,
+        },
         "neighbours": {"model": "simclr-cnn", "k": 2},
         "maps": {"n_images": 8, "n_neighbors": 4, "epochs": 5, "k": 2},
         "statistics": {"bootstrap": 20},

@@ -33,6 +33,7 @@ MODULES = {
     "regional": "bench/studies/regional.py",
     "segmentation": "bench/studies/segmentation.py",
     "collisions": "bench/studies/collisions.py",
+    "radar": "bench/studies/radar.py",
     "neighbours": "bench/evaluate/neighbours.py",
     "maps": "bench/evaluate/maps.py",
     "proposals": "bench/relabel/proposals.py",
