@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,14 @@ ExportFormat = Literal["refined", "parquet", "csv", "fiftyone"]
 def _run(name: str, work: Callable[[Config], dict[str, int]]) -> None:
     config = load()
     progress.stage(name, lambda: work(config), config.results)
+
+
+def _share(text: str) -> tuple[int, int]:
+    """I and N of `I/N`. BenchError where it is none of 1/N to N/N."""
+    match = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise BenchError(f"{text!r} is no share.", where="--shard", remedy="Say 1/4, 2/4, 3/4 or 4/4.")
+    return int(match[1]), int(match[2])
 
 
 @data_app.command("build")
@@ -421,11 +430,19 @@ def uncertainty() -> None:
 
 
 @app.command()
-def attack() -> None:
+def attack(
+    shard: Annotated[
+        str, typer.Option(help="I/N: only make and keep every N-th shard from the I-th on, for `bench attack` to use")
+    ] = "",
+) -> None:
     """Attack the models of the pool on the declared subset."""
     from bench.attacks import attack as stage
 
-    _run("attack", stage.run)
+    if not shard:
+        _run("attack", stage.run)
+        return
+    number, of = _share(shard)
+    _run(f"attack {shard}", lambda config: stage.share(config, number, of))
 
 
 @app.command()

@@ -347,6 +347,8 @@ class Attack(Frozen):
 
     `kind` as in bench/attacks/kinds.py; `eps_255` in its norm, in 1/255 of the range of a pixel, over all channels.
     `squares`: queries of the Square attack that checks one that follows gradients (0: none).
+    `stop`: never (all steps are taken), at the first success on the network that is followed, or for each other network
+    at the first transfer to it, from the clean image on; the last asks that network after each step.
     Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
     were made on that model (a transfer attack).
     """
@@ -359,6 +361,14 @@ class Attack(Frozen):
     relative_step: Fraction = 0.1
     n_images: Positive = 200
     squares: Annotated[int, Field(ge=0)] = Field(default=100, exclude_if=lambda value: value == 100)
+    stop: Literal["never", "success", "transfer"] = Field(default="never", exclude_if=lambda value: value == "never")
+
+    @model_validator(mode="after")
+    def _may_stop(self) -> Attack:
+        fits = {"success": ("pgd-linf", "pgd-l2", "mi-fgsm"), "transfer": ("pgd-linf",)}
+        if self.kind not in fits.get(self.stop, (self.kind,)):
+            raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
+        return self
 
 
 class Evaluation(Frozen):

@@ -360,13 +360,13 @@ def _attack_names(source: Source, attacks: Sequence[str], models: dict[str, str]
     known, out = declared_attacks(source), {}
     for attack in attacks:
         facts = known.get(attack, {})
-        made_on = str(facts.get("source") or "")
-        out[attack] = terms.attack_name(attack, str(facts.get("kind") or "pgd-linf"), models.get(made_on) or made_on)
+        made_on, kind = str(facts.get("source") or ""), str(facts.get("kind") or "pgd-linf")
+        out[attack] = terms.attack_name(attack, kind, models.get(made_on) or made_on, str(facts.get("stop") or "never"))
     return out
 
 
 def declared_attacks(source: Source) -> dict[str, dict[str, Any]]:
-    """Attack -> what the parameters behind the figures say of it: `kind`, and of a transfer attack `source`."""
+    """Attack -> what the parameters behind the figures say of it: `kind`, `stop`, and of a transfer attack `source`."""
     said = yaml.safe_load(snapshot(source).get("params", "")) or {}
     of_suites = (one.get("attacks") or {} for one in (said.get("evaluations") or {}).values())
     runs = [(said.get("attacks") or {}).get("runs") or {}, *of_suites]

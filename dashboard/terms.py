@@ -427,9 +427,13 @@ def corruption_name(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def attack_name(attack: str, kind: str, source: str = "") -> str:
-    """An attack for people; `source`: the name of the model on which the images were made that all models are shown."""
-    name = ATTACK.get(kind, attack)
+STOPPED = {"success": ", until its own network falls", "transfer": ", until each other network falls"}
+
+
+def attack_name(attack: str, kind: str, source: str = "", stop: str = "never") -> str:
+    """An attack for people; `source`: the name of the model on which the images were made that all models are shown;
+    `stop`: as in params.yaml."""
+    name = ATTACK.get(kind, attack) + STOPPED.get(stop, "")
     return f"{name}, made on {source}" if source else name
 
 

@@ -4,6 +4,8 @@ to all others."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,6 @@ import pandas as pd
 from bench import compute, progress
 from bench.attacks import norms
 from bench.config import Attack, Config
-from bench.data import cache
 from bench.data.samples import Samples
 from bench.errors import BenchError
 from bench.evaluate import logits as stored
@@ -21,68 +22,51 @@ from bench.store import tables
 if TYPE_CHECKING:
     from torch import nn
 
-CHECKED = 100
-"""Images on which an attack is checked."""
+    from bench.attacks.engine import Images
+    from bench.attacks.shards import Made
 
 
 def run(config: Config) -> dict[str, int]:
     """Write results/{attacks,attack_predictions,attack_trust,transfers,source_images}.parquet; answers are those to the
-    float images.
+    float images. What was made before an interruption is not made again (bench/attacks/shards.py).
 
     BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`_clean`).
     """
+    from bench.attacks import shards
     from bench.models import zoo
 
     compute.prepare(config.compute, config.seed)
     found, answers, checks, shown, sources = [], [], [], [], {}
     for name, attack in config.attack_runs.items():
-        every = cache.load(config, attack.dataset)
-        data = every.rows(compute.declared(every.ids, attack.n_images))
-        start = starts(config, name, data)
+        data = shards.declared(config, attack)
+        start = shards.starts(config, name, data)
         networks = {model: zoo.load(config, model) for model in config.attack_pool(attack.dataset)}
         clean = {model: _clean(model, network, data, attack, config) for model, network in networks.items()}
         for model, network in networks.items():
             if (model, attack.dataset) not in sources:
                 sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
         for model in progress.bar([attack.source] if attack.source else list(networks), name):
-            network, fast = networks[model], _fast(networks[model], data)
-            row = trust(network, fast, data, start, attack, config)
+            made_on = shards.source(config, name, model, data, networks[model], networks)
+            made = shards.whole(made_on, attack, data, start, config)
+            images = {label: one.images[:, 0] for label, one in made.items()}
+            row = trust(networks[model], made_on.network, data, images, attack, config)
             checks.append(pd.DataFrame([row | {"attack": name, "model": model}]))
             for eps_255 in attack.eps_255:
-                images = made(fast, data, start, eps_255 / 255, attack, config)
-                z = compute.forward(network, images, config.compute)
-                rounded = compute.forward(network, norms.round_u8(images), config.compute)
-                rows = stored.answers(z, stored.softmax(z), data.ids, data.labels)
+                one, of = made[f"{eps_255:g}"], Of(name, eps_255, model, attack)
                 where = {"dataset": attack.dataset, "condition": f"attack:{name}:{eps_255:g}"}
-                answers.append(rows.assign(model=model, **where))
-                attack_ids = np.array([f"{name}/{eps_255:g}/{model}/{sample_id}" for sample_id in data.ids], object)
-                for other in (one for one in networks if one != model):
-                    z = compute.forward(networks[other], images, config.compute)
-                    shown.append(_transfers(attack_ids, other, z.argmax(axis=1), clean[other], data))
+                z = compute.forward(networks[model], one.images[:, 0], config.compute)
+                answers.append(stored.answers(z, stored.softmax(z), data.ids, data.labels).assign(model=model, **where))
+                found.append(_attacks(of, None, one, 0, networks[model], data, config))
+                for other in (other for other in networks if other != model):
+                    at = list(made_on.targets).index(other) if attack.stop == "transfer" else 0
+                    if attack.stop == "transfer":
+                        found.append(_attacks(of, other, one, at, networks[model], data, config))
+                    z = compute.forward(networks[other], one.images[:, at], config.compute)
+                    ids = of.ids(data, other if attack.stop == "transfer" else None)
+                    shown.append(_transfers(ids, other, z.argmax(axis=1), clean[other], data))
                     if attack.source:
                         given = stored.answers(z, stored.softmax(z), data.ids, data.labels)
                         answers.append(given.assign(model=other, **where))
-                size = norms.sizes(images, data.images)
-                found.append(
-                    pd.DataFrame(
-                        {
-                            "attack_id": attack_ids,
-                            "sample_id": data.ids,
-                            "source_model": model,
-                            "dataset": attack.dataset,
-                            "attack": name,
-                            "params_json": _params(attack, eps_255),
-                            "seed": config.seed,
-                            "iterations": attack.steps,
-                            "success_float": rows["pred"].to_numpy() != data.labels,
-                            "success_u8": rounded.argmax(axis=1) != data.labels,
-                            "l0": size.l0,
-                            "l2": size.l2,
-                            "linf": size.linf,
-                            "pred": rows["pred"],
-                        }
-                    )
-                )
     written = tables.write("attacks", tables.stacked("attacks", found), config.results / "attacks.parquet")
     tables.write("predictions", tables.stacked("predictions", answers), config.results / "attack_predictions.parquet")
     others = {"attack_trust": checks, "transfers": shown, "source_images": list(sources.values())}
@@ -91,13 +75,55 @@ def run(config: Config) -> dict[str, int]:
     return {"attacked images": len(written), "successes": int(np.count_nonzero(written["success_float"]))}
 
 
-def _fast(network: nn.Module, data: Samples) -> nn.Module:
-    """The network as its own attack runs it: folded. Every answer that is stored is the network's own."""
-    import torch
+def share(config: Config, number: int, of: int) -> dict[str, int]:
+    """Make a share of what `run` needs, and write no table (`shards.share`)."""
+    from bench.attacks import shards
 
-    from bench.attacks import prepare
+    return shards.share(config, number, of)
 
-    return prepare.folded(network, torch.from_numpy(np.ascontiguousarray(data.images[:8])))
+
+@dataclass(frozen=True)
+class Of:
+    """One strength of a run on one model."""
+
+    run: str
+    eps_255: float
+    model: str
+    attack: Attack
+
+    def ids(self, data: Samples, target: str | None) -> np.ndarray:
+        """The ids of its images, of those that were made until `target` fell, if one is named."""
+        model = self.model if target is None else f"{self.model}@{target}"
+        return np.array([f"{self.run}/{self.eps_255:g}/{model}/{one}" for one in data.ids], object)
+
+
+def _attacks(
+    of: Of, target: str | None, made: Made, at: int, network: nn.Module, data: Samples, config: Config
+) -> pd.DataFrame:
+    """Rows of table `attacks`: what the source itself answers to images, and how large their changes are."""
+    images = made.images[:, at]
+    answers, rounded = (
+        compute.forward(network, some, config.compute).argmax(axis=1) for some in (images, norms.round_u8(images))
+    )
+    size = norms.sizes(images, data.images)
+    return pd.DataFrame(
+        {
+            "attack_id": of.ids(data, target),
+            "sample_id": data.ids,
+            "source_model": of.model,
+            "dataset": of.attack.dataset,
+            "attack": of.run,
+            "params_json": _params(of.attack, of.eps_255),
+            "seed": config.seed,
+            "iterations": made.iterations[:, at],
+            "success_float": answers != data.labels,
+            "success_u8": rounded != data.labels,
+            "l0": size.l0,
+            "l2": size.l2,
+            "linf": size.linf,
+            "pred": answers,
+        }
+    )
 
 
 def _transfers(attack_ids: np.ndarray, target: str, pred: np.ndarray, clean: np.ndarray, data: Samples) -> pd.DataFrame:
@@ -138,37 +164,6 @@ def _source_images(
     )
 
 
-def starts(config: Config, name: str, data: Samples) -> np.ndarray:
-    """Where each image starts, as a share of eps: (N, C, H, W) float32, uniform in [-1, 1], seeded by its sample id.
-
-    The same for every model and eps, so that these are compared from one start.
-    """
-    shape = data.images.shape[1:]
-    drawn = [compute.rng(config.seed, name, sample_id).uniform(-1, 1, shape) for sample_id in data.ids]
-    return np.stack(drawn).astype(np.float32)
-
-
-def made(
-    network: nn.Module, data: Samples, start: np.ndarray, eps: float, attack: Attack, config: Config
-) -> np.ndarray:
-    """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind). Always in float32.
-
-    BenchError where one is further away: then the attack is wrong.
-    """
-    from bench.attacks.kinds import KINDS
-
-    kind = KINDS[attack.kind]
-    images = kind.make(network, data, start, eps, attack, config).images
-    size = getattr(norms.sizes(images, data.images), kind.norm)
-    if (size > eps * (1 + 1e-5) + 1e-7).any():
-        raise BenchError(
-            f"an image is {size.max():.6g} away from the clean one in {kind.norm}, more than eps = {eps:.6g}.",
-            where=f"attack {attack.kind}",
-            remedy="This is a fault of the program: please report it.",
-        )
-    return images
-
-
 def _clean(name: str, network: nn.Module, data: Samples, attack: Attack, config: Config) -> np.ndarray:
     """The logits (N, K) of the clean images. BenchError where the network cannot be attacked as it is."""
     where = f"model {name}"
@@ -195,36 +190,34 @@ def _clean(name: str, network: nn.Module, data: Samples, attack: Attack, config:
 
 
 def trust(
-    network: nn.Module, fast: nn.Module, data: Samples, start: np.ndarray, attack: Attack, config: Config
+    network: nn.Module, fast: nn.Module, data: Samples, made: Mapping[str, Images], attack: Attack, config: Config
 ) -> dict[str, object]:
     """What tells a robust network from an attack that does not work: columns of table `attack_trust`, of the first 100
-    images at most; Square at the smallest eps. `fast`: the network as it is attacked.
+    images at most; Square at the smallest eps. `fast`: the network as it is attacked; `made`: label of a shard -> its
+    images (`shards.whole`).
 
     Source: the checklist of Carlini et al. 2019 (arXiv 1902.06705), sections 4.3 and 5.
     """
-    from bench.attacks import engine
-    from bench.attacks.kinds import KINDS
+    from bench.attacks import engine, shards
 
-    some = np.arange(min(len(data.ids), CHECKED))
-    data, start, kind = data.rows(some), start[some], KINDS[attack.kind]
+    data = data.rows(np.arange(min(len(data.ids), shards.CHECKED)))
     once, again = (compute.forward(network, data.images, config.compute) for _ in range(2))
     still = engine.gradient_norms(fast, data.images, data.labels, config.compute) == 0
 
-    def answers(eps: float, how: Attack = attack) -> np.ndarray:
-        return compute.forward(network, made(fast, data, start, eps, how, config), config.compute).argmax(axis=1)
+    def answers(label: str) -> np.ndarray:
+        return compute.forward(network, made[label][: len(data.ids)], config.compute).argmax(axis=1)
 
     gained = None
-    if kind.gradient and kind.norm == "linf" and attack.squares:
-        eps = min(attack.eps_255) / 255
-        square = attack.model_copy(update={"kind": "square", "steps": attack.squares})
-        gained = float(((answers(eps, square) != data.labels) & (answers(eps) == data.labels)).mean())
+    if shards.squared(attack):
+        right = answers(f"{min(attack.eps_255):g}") == data.labels
+        gained = float(((answers("square") != data.labels) & right).mean())
     return {
         "dataset": attack.dataset,
         "n": len(data.ids),
         "zero_gradient": float(still.mean()),
         "repeat_difference": float(np.abs(once - again).max()),
-        "same_at_zero": float((answers(0.0) == once.argmax(axis=1)).mean()),
-        "right_at_full": float((answers(kind.farthest(data)) == data.labels).mean()),
+        "same_at_zero": float((answers("zero") == once.argmax(axis=1)).mean()),
+        "right_at_full": float((answers("full") == data.labels).mean()),
         "square_gains": gained,
     }
 
@@ -234,4 +227,5 @@ def _params(attack: Attack, eps_255: float) -> str:
 
     settings = {"eps_255": eps_255, "steps": attack.steps, "relative_step": attack.relative_step}
     settings |= {"source": attack.source} if attack.source else {}
+    settings |= {"stop": attack.stop} if attack.stop != "never" else {}
     return json.dumps(settings | {"kind": attack.kind, "norm": KINDS[attack.kind].norm}, sort_keys=True)

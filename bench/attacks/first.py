@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks import losses
+from bench.attacks import losses, norms
 from bench.attacks.engine import Images, State, counted, kept, run
 from bench.config import Compute
 
@@ -36,19 +36,21 @@ def walk(
     others: Mapping[str, nn.Module],
     clean: Images,
     labels: npt.NDArray[np.int64],
-    towards: npt.NDArray[np.int64],
+    towards: npt.NDArray[np.int64] | None,
     mask: npt.NDArray[np.float32],
     settings: Compute,
     *,
     size: float,
     iterations: int,
     fixed: int,
+    eps: float = 1.0,
 ) -> tuple[dict[str, First], Images]:
     """For each of `others` where it first answers another class than `labels`; and the images after `fixed` steps.
 
     clean: (N, C, H, W) in [0, 1]; labels, towards: (N,), the class that the source is led to, which no target need
-    answer; mask: (N, H, W), 1 where an image may change: elsewhere it stays clean to the bit. size: of a step of the
-    sign, the only limit beside [0, 1]. At most `iterations` steps, of which others are asked after each one.
+    answer; without it, away from `labels`. mask: (N, H, W), 1 where an image may change: elsewhere it stays clean to
+    the bit. size: of a step of the sign; eps: how far a value may move, within [0, 1]. At most `iterations` steps, of
+    which others are asked after each one.
     ValueError where `fixed` is more than `iterations`.
     """
     if fixed > iterations:
@@ -56,10 +58,13 @@ def walk(
     device = compute.device_of(settings)
     network = compute.placed(network, device)
     targets = {name: compute.placed(other, device) for name, other in others.items()}
+    climbed, aim = losses.to_cross_entropy, "towards"
+    if towards is None:
+        climbed, aim = losses.cross_entropy, "labels"
 
     def advance(state: State) -> Tensor:
         taken, x = counted(state), state["images"].requires_grad_()
-        (gradient,) = torch.autograd.grad(losses.to_cross_entropy(network(x), state["towards"]).sum(), x)
+        (gradient,) = torch.autograd.grad(climbed(network(x), state[aim]).sum(), x)
         x = x.detach()
         over, everyone = taken >= iterations, torch.ones_like(taken, dtype=torch.bool)
         for name, target in targets.items():
@@ -75,12 +80,15 @@ def walk(
         fixed_at = kept(state, "fixed", x)
         fixed_at.copy_(torch.where((taken == fixed)[:, None, None, None], x, fixed_at))
         over = over | (everyone & (taken >= fixed))
-        moved = torch.where(state["free"][:, None] > 0, (x + size * gradient.sign()).clamp(0, 1), x)
+        boxed = torch.minimum(torch.maximum(x + size * gradient.sign(), state["low"]), state["high"])
+        moved = torch.where(state["free"][:, None] > 0, boxed, x)
         state["images"] = torch.where(over[:, None, None, None], x, moved)
         taken += ~over
         return over
 
-    arrays = {"images": clean, "labels": labels, "towards": towards, "free": mask}
+    low, high = norms.linf_box(clean, eps)
+    arrays = {"images": clean, "labels": labels, "free": mask, "low": low, "high": high}
+    arrays |= {} if towards is None else {"towards": towards}
     wanted = [f"{what}:{name}" for name in targets for what in ("images", "at", "fooled")]
     found = run(arrays, settings, advance, ["fixed", *wanted])
     firsts = {

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from bench.attacks import apgd, engine, losses, norms, projections, square, steps
 from bench.attacks.engine import Found, Images, Loss
@@ -50,7 +50,8 @@ def _pgd(
     once: bool = False,
 ) -> Found:
     """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv 1706.06083): from clean + eps * start,
-    `steps` steps of `relative_step` * eps; the last image is taken."""
+    `steps` steps of `relative_step` * eps; the last image is taken, or with `stop: success` the first that the network
+    answers wrongly."""
     low, high = norms.linf_box(data.images, eps if norm == "linf" else 1.0)
     size = eps if once else attack.relative_step * eps
     step = steps.sign(size) if norm == "linf" else steps.l2(size)
@@ -66,8 +67,13 @@ def _pgd(
         low=low,
         high=high,
         start=begin,
+        stop=_wrong if attack.stop == "success" else None,
         project=projections.l2_ball(eps) if norm == "l2" else None,
     )
+
+
+def _wrong(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.argmax(dim=1) != labels
 
 
 def _apgd(

@@ -1,4 +1,5 @@
-"""Images that do not depend on a model, kept on disk: made once, and not once for every model that is run on them.
+"""Images that do not depend on a model, kept on disk: made once, and not once for every model that is run on them. (And
+those that attacks made on one, bench/attacks/shards.py.)
 
 What an entry depends on is in its name: the dataset's file, the code, the libraries, the parameters. An entry that is
 missing, damaged or cannot be written costs time and changes no result. Measured on 10,000 of CIFAR-10's images: reading
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,13 +55,18 @@ def load(config: Config, dataset: str, split: str = "test") -> Samples:
     return made
 
 
-def array(at: Path, shape: tuple[int, ...], make: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """What `make` gives, float32 of `shape`, from the file `at` where it is kept there already.
+def array(
+    at: Path,
+    shape: tuple[int, ...],
+    make: Callable[[], npt.NDArray[Any]],
+    kind: npt.DTypeLike = np.float32,
+) -> npt.NDArray[Any]:
+    """What `make` gives, of `shape` and `kind`, from the file `at` where it is kept there already.
 
     What is read is mapped into memory, page by page; writing into it changes no file.
     """
     found = _read(at)
-    if found is not None and found.dtype == np.float32 and found.shape == shape:
+    if found is not None and found.dtype == np.dtype(kind) and found.shape == shape:
         return found
     made = make()
     _keep(at, made)

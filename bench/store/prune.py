@@ -40,7 +40,16 @@ def stale_images(config: Config) -> list[Path]:
         there = all((config.folder(dataset) / file).is_file() for file in (samples.META, samples.SAMPLES))
         if there and (folder / dataset).is_dir():
             needed |= {*cache.splits(config, dataset), *predict.kept(config, dataset).values()}
-    return [path for path in sorted(folder.glob("*/*")) if path not in needed]
+    attacked = {path for path in folder.glob("*/attack+*.*.npy") if _is_declared(config, path)}
+    return [path for path in sorted(folder.glob("*/*")) if path not in needed | attacked]
+
+
+def _is_declared(config: Config, path: Path) -> bool:
+    """Whether a shard of the stage `attack` is of a run and a model that there are: a newer one takes its place."""
+    from bench.attacks import shards
+
+    dataset = path.parent.name
+    return dataset in config.datasets and path.name.split(".")[0] in shards.names(config, dataset)
 
 
 def run(config: Config, *, dry_run: bool = False) -> None:

@@ -168,6 +168,7 @@ def read(attacks: pd.DataFrame, transfers: pd.DataFrame, images: pd.DataFrame) -
 def pairs(one: Shown, attacks: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Rows of table `transfer_pairs`: each pair of different models, and each model with itself."""
     own = attacks.loc[(condition_of(attacks) == one.condition) & attacks["sample_id"].isin(one.ids.tolist())]
+    own = own.loc[~own["attack_id"].str.split("/", n=3).str[2].str.contains("@", regex=False)]  # made for no other
     cells = list(zip(one.sources, one.targets, one.success, one.l2, one.linf, strict=True))
     for model, mine in own.groupby("source_model"):
         values = (mine[name].to_numpy() for name in ("success_float", "l2", "linf"))

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks import attack, kinds, norms
-from bench.config import Config
+from bench.attacks import attack, kinds, norms, prepare, shards
+from bench.config import Attack, Config
 from bench.data import samples
 from bench.errors import BenchError
 from bench.models import zoo
@@ -31,10 +31,17 @@ def attacked(config: Config, model: str, eps_255: float) -> tuple[np.ndarray, np
     settings = config.attacks.runs[RUN]
     data = declared(samples.load(config, settings.dataset), settings.n_images)
     network = zoo.load(config, model)
-    start = attack.starts(config, RUN, data)
-    images = attack.made(network, data, start, eps_255 / 255, settings, config)
+    start = shards.starts(config, RUN, data)
+    images = shards.made(network, data, start, eps_255 / 255, settings, config).images
     right = compute.forward(network, images, config.compute).argmax(axis=1) == data.labels
     return data.images, images, right
+
+
+def made_on(network: nn.Module, run: Attack, data: samples.Samples, config: Config) -> dict[str, np.ndarray]:
+    """Label -> images of a run on a network that has no checkpoint: nothing is kept."""
+    one = shards.Source(RUN, "m", network, {})
+    made = shards.whole(one, run, data, shards.starts(config, RUN, data), config)
+    return {label: found.images[:, 0] for label, found in made.items()}
 
 
 @pytest.mark.parametrize("model", ["cnn", "linear"])
@@ -65,10 +72,10 @@ def test_the_declared_images_do_not_depend_on_where_they_are(config_of_tiny: Con
     by_hash = sorted(data.ids, key=lambda sample_id: hashlib.sha256(str(sample_id).encode()).hexdigest())
     assert chosen.ids.tolist() == sorted(by_hash[:7])
     np.testing.assert_array_equal(chosen.images[0], data.images[data.ids.tolist().index(chosen.ids[0])])
-    starts = attack.starts(config_of_tiny, RUN, chosen)
+    starts = shards.starts(config_of_tiny, RUN, chosen)
     fewer = declared(data, 3)
     same = chosen.ids.tolist().index(fewer.ids[0])
-    assert np.array_equal(attack.starts(config_of_tiny, RUN, fewer)[0], starts[same])
+    assert np.array_equal(shards.starts(config_of_tiny, RUN, fewer)[0], starts[same])
     assert (np.abs(starts) <= 1).all()
 
 
@@ -140,9 +147,9 @@ def test_images_made_on_one_model_are_shown_to_all(config: Config) -> None:
     assert attacks["params_json"].str.contains('"source": "cnn"').all()
     assert predictions.groupby("model").size().to_dict() == {"cnn": 20, "linear": 20}
     data = declared(samples.load(config, settings.dataset), settings.n_images)
-    start = attack.starts(config, RUN, data)
-    fast = attack._fast(zoo.load(config, "cnn"), data)
-    images = attack.made(fast, data, start, 32 / 255, settings, with_source)
+    start = shards.starts(config, RUN, data)
+    fast = prepare.folded(zoo.load(config, "cnn"), torch.from_numpy(data.images[:8]))
+    images = shards.made(fast, data, start, 32 / 255, settings, with_source).images
     for model in ("cnn", "linear"):
         mine = predictions[predictions["model"] == model].set_index("sample_id")["pred"].loc[data.ids]
         answers = compute.forward(zoo.load(config, model), images, config.compute).argmax(axis=1)
@@ -172,7 +179,7 @@ def test_a_working_attack_is_told_from_one_that_cannot_move(config: Config) -> N
     data = declared(samples.load(config, settings.dataset), settings.n_images)
     network = zoo.load(config, "cnn")
     masked, strong = Masked(network), settings.model_copy(update={"eps_255": [32.0]})
-    found = attack.trust(masked, masked, data, attack.starts(config, RUN, data), strong, config)
+    found = attack.trust(masked, masked, data, made_on(masked, strong, data, config), strong, config)
     assert found["zero_gradient"] == 1
     assert float(str(found["square_gains"])) > 0.5, "a search without gradients finds what the attack does not"
     assert row["square_gains"] < 0.3
@@ -192,9 +199,8 @@ def test_a_noisy_network_is_noticed(config: Config) -> None:
 
     settings = config.attacks.runs[RUN]
     data = declared(samples.load(config, settings.dataset), settings.n_images)
-    start = attack.starts(config, RUN, data)
     noisy = Noisy(zoo.load(config, "cnn"))
-    found = attack.trust(noisy, noisy, data, start, settings, config)
+    found = attack.trust(noisy, noisy, data, made_on(noisy, settings, data, config), settings, config)
     assert float(str(found["repeat_difference"])) > 0
 
 
@@ -206,15 +212,15 @@ def test_every_kind_stays_within_eps_and_says_the_same_of_an_image_whoever_else_
     settings = config_of_tiny.attacks.runs[RUN].model_copy(update={"kind": kind, "steps": 8})
     data = declared(samples.load(config_of_tiny, "blocks"), 20)
     network, norm = zoo.load(config_of_tiny, model), kinds.KINDS[kind].norm
-    start = attack.starts(config_of_tiny, RUN, data)
+    start = shards.starts(config_of_tiny, RUN, data)
     for eps in (0.0, 0.05) if norm == "linf" else (0.0, 1.0):
-        images = attack.made(network, data, start, eps, settings, config_of_tiny)
+        images = shards.made(network, data, start, eps, settings, config_of_tiny).images
         assert images.dtype == np.float32
         assert ((images >= 0) & (images <= 1)).all()
         assert getattr(norms.sizes(images, data.images), norm).max() <= eps * (1 + 1e-6)
         assert np.array_equal(images, data.images) == (eps == 0)
         few = np.array([3, 17, 8])
-        again = attack.made(network, data.rows(few), start[few], eps, settings, config_of_tiny)
+        again = shards.made(network, data.rows(few), start[few], eps, settings, config_of_tiny).images
         assert np.array_equal(again, images[few])
 
 
@@ -291,8 +297,8 @@ def test_what_is_made_on_one_is_shown_to_all_others(config: Config) -> None:
     data = declared(samples.load(config, "blocks"), 20)
     networks = {name: zoo.load(config, name) for name in ("linear", "cnn")}
     settings = pool.runs[RUN]
-    start, fast = attack.starts(both, RUN, data), attack._fast(networks["cnn"], data)
-    images = attack.made(fast, data, start, 32 / 255, settings, both)
+    start, fast = shards.starts(both, RUN, data), prepare.folded(networks["cnn"], torch.from_numpy(data.images[:8]))
+    images = shards.made(fast, data, start, 32 / 255, settings, both).images
     z, clean = (compute.forward(networks["linear"], x, config.compute) for x in (images, data.images))
     rows = shown.set_index("attack_id").loc[[f"{RUN}/32/cnn/{one}" for one in data.ids]]
     assert rows["pred"].tolist() == z.argmax(axis=1).tolist()

@@ -1,0 +1,292 @@
+"""The images of the stage `attack`, made in shards that are kept on disk: what was made before an interruption, or by
+another process, is not made again.
+
+A shard is one batch of the images of one run, strength and model, or of what a run is checked with. What decides it is
+in its name: the dataset's file, the code, the libraries, the kind of processor and the number of threads (results are
+the same to the bit for these), the hash of the weights, the attack and the images' ids. Shards lie in `.cache/`, as
+stages remove their own outputs before they run; one that is missing or damaged costs time and changes no result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from bench import compute
+from bench.attacks import apgd, engine, first, kinds, losses, norms, prepare, projections, square, steps
+from bench.attacks.engine import Found, Images
+from bench.attacks.kinds import KINDS
+from bench.config import Attack, Config, file_stem
+from bench.data import cache
+from bench.data.samples import Samples
+from bench.errors import BenchError
+from bench.models import zoo
+from bench.store import tables
+
+KEPT_BYTES = 2**31
+"""Of the shards of one dataset: those of runs that have more are made anew each time."""
+CHECKED = 100
+"""Images on which an attack is checked."""
+CODE = (apgd, engine, first, kinds, losses, norms, prepare, projections, square, steps, zoo, sys.modules[__name__])
+CHECKS = ("zero", "full", "square")
+"""What an attack is checked with, besides its smallest strength: no strength, the largest one, and Square."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network that a run attacks, as it is attacked (`prepare.folded`). `targets`: the networks that are asked after
+    each step where the run stops at the first transfer, itself the first. `key`: of all that decides its shards but for
+    the attack and the images; empty: they are not kept."""
+
+    run: str
+    model: str
+    network: nn.Module
+    targets: Mapping[str, nn.Module]
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """`label`: the strength, or one of CHECKS; `number`: which of its blocks; `rows`: of the declared images, (B,);
+    `eps`: in units of [0, 1]."""
+
+    label: str
+    number: int
+    rows: npt.NDArray[np.int64]
+    eps: float
+    attack: Attack
+
+
+@dataclass(frozen=True)
+class Made:
+    """Images (N, T, C, H, W) float32 and steps (N, T) that they took, for each of T targets: one that stands for all,
+    or where a run stops at the first transfer those of `Source.targets`."""
+
+    images: Images
+    iterations: npt.NDArray[np.int64]
+
+
+def shards_of(attack: Attack, data: Samples, config: Config) -> list[Shard]:
+    """All that a run makes on one model: blocks of one batch, in the order of the hash of their ids, so that more
+    declared images leave the first ones as they are; and its checks on the first images."""
+    at = {sample_id: row for row, sample_id in enumerate(data.ids.tolist())}
+    order = np.array([at[sample_id] for sample_id in compute.hash_order(data.ids.tolist())])
+    blocks = [order[start : start + config.compute.batch_size] for start in blocks_of(len(order), config)]
+    out = [Shard(f"{eps:g}", i, rows, eps / 255, attack) for eps in attack.eps_255 for i, rows in enumerate(blocks)]
+    some = np.arange(min(len(order), CHECKED))
+    fixed = attack.model_copy(update={"stop": "never"})
+    out += [Shard("zero", 0, some, 0.0, fixed), Shard("full", 0, some, KINDS[attack.kind].farthest(data), fixed)]
+    if squared(attack):
+        how = fixed.model_copy(update={"kind": "square", "steps": attack.squares})
+        out.append(Shard("square", 0, some, min(attack.eps_255) / 255, how))
+    return out
+
+
+def blocks_of(n_images: int, config: Config) -> range:
+    """Where the blocks of `n_images` begin."""
+    return range(0, n_images, config.compute.batch_size)
+
+
+def squared(attack: Attack) -> bool:
+    """Whether a run is checked with Square."""
+    kind = KINDS[attack.kind]
+    return kind.gradient and kind.norm == "linf" and attack.squares > 0
+
+
+def source(
+    config: Config, run: str, model: str, data: Samples, network: nn.Module, targets: Mapping[str, nn.Module]
+) -> Source:
+    """A model of the pool as the run attacks it; `targets`: all networks of the pool."""
+    attack = config.attack_runs[run]
+    fast = prepare.folded(network, torch.from_numpy(np.ascontiguousarray(data.images[:8])))
+    asked = {model: network} | dict(targets) if attack.stop == "transfer" else {}
+    key = ""
+    if kept_bytes(config, attack.dataset, data.images.shape[1:]) <= KEPT_BYTES:
+        weights = [f"{name} {tables.sha256(zoo.path_of(config, name))}" for name in asked or [model]]
+        parts = (run, config.seed, config.compute.batch_size, *_where(config), repr(fast), *weights)
+        key = cache.key(config, attack.dataset, *parts, code=CODE)
+    return Source(run, model, fast, asked, key)
+
+
+def _where(config: Config) -> tuple[str, ...]:
+    """What results are the same to the bit for, beside the code."""
+    device = compute.device_of(config.compute)
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return importlib.metadata.version("torch"), device.type, processor, str(config.compute.threads)
+
+
+def kept_bytes(config: Config, dataset: str, shape: tuple[int, ...]) -> int:
+    """Of the images (C, H, W) in all shards of a dataset."""
+    total = 0
+    for attack in config.attack_runs.values():
+        if attack.dataset == dataset:
+            models = len(config.attack_pool(dataset))
+            targets = models if attack.stop == "transfer" else 1
+            each = len(attack.eps_255) * attack.n_images * targets + len(CHECKS) * min(CHECKED, attack.n_images)
+            total += (1 if attack.source else models) * each
+    return total * int(np.prod(shape)) * 4
+
+
+def make(
+    made_on: Source, shards: Sequence[Shard], data: Samples, start: Images, config: Config
+) -> Iterator[tuple[Shard, Made]]:
+    """Each shard with its images: read where it is kept, else made and kept. start: as of `starts`."""
+    for shard in shards:
+        some, begin = data.rows(shard.rows), start[shard.rows]
+        n_targets = len(made_on.targets) if shard.attack.stop == "transfer" else 1
+        kind = np.dtype(
+            [("image", np.float32, (n_targets, *some.images.shape[1:])), ("iterations", np.int64, (n_targets,))]
+        )
+        work = partial(_rows, made_on, shard, some, begin, kind, config)
+        at = _path(made_on, shard, some, config)
+        rows = cache.array(at, (len(shard.rows),), work, kind) if made_on.key else work()
+        yield shard, Made(rows["image"], rows["iterations"])
+
+
+def whole(made_on: Source, attack: Attack, data: Samples, start: Images, config: Config) -> dict[str, Made]:
+    """Label of a shard -> what a run makes on one model, (N, ...) of all declared images, or of those that are
+    checked."""
+    out: dict[str, Made] = {}
+    for shard, found in make(made_on, shards_of(attack, data, config), data, start, config):
+        if shard.label in CHECKS:
+            out[shard.label] = found
+            continue
+        if shard.label not in out:
+            n, t = len(data.ids), found.iterations.shape[1]
+            out[shard.label] = Made(np.empty((n, *found.images.shape[1:]), np.float32), np.empty((n, t), np.int64))
+        out[shard.label].images[shard.rows] = found.images
+        out[shard.label].iterations[shard.rows] = found.iterations
+    return out
+
+
+def share(config: Config, number: int, of: int) -> dict[str, int]:
+    """Make, and keep, every `of`-th shard of all runs, from the `number`-th (from 1) on: shares are independent, and
+    may be made by several processes. BenchError where shards are too large to be kept."""
+    compute.prepare(config.compute, config.seed)
+    n_made, at = 0, 0
+    for run, attack in config.attack_runs.items():
+        data = declared(config, attack)
+        start = starts(config, run, data)
+        pool = config.attack_pool(attack.dataset)
+        asked = pool if attack.stop == "transfer" else []
+        targets = {name: zoo.load(config, name) for name in asked}
+        for model in [attack.source] if attack.source else pool:
+            mine = []
+            for shard in shards_of(attack, data, config):
+                if at % of == number - 1:
+                    mine.append(shard)
+                at += 1
+            made_on = source(config, run, model, data, zoo.load(config, model), targets)
+            if not made_on.key:
+                raise BenchError(
+                    f"its images take more than {KEPT_BYTES / 2**30:g} GiB, and are not kept.",
+                    where=f"attacks on {attack.dataset}",
+                    remedy="Attack fewer images, or run `bench attack` without --shard.",
+                )
+            n_made += sum(1 for _ in make(made_on, mine, data, start, config))
+    return {"shards": n_made, "of": at}
+
+
+def declared(config: Config, attack: Attack) -> Samples:
+    """The test images that a run attacks."""
+    every = cache.load(config, attack.dataset)
+    return every.rows(compute.declared(every.ids, attack.n_images))
+
+
+def names(config: Config, dataset: str) -> set[str]:
+    """Names, without keys, of all shards of a dataset."""
+    out = set()
+    for run, attack in config.attack_runs.items():
+        if attack.dataset == dataset:
+            n_blocks = len(blocks_of(attack.n_images, config))
+            numbered = [(f"{eps:g}", i) for eps in attack.eps_255 for i in range(n_blocks)]
+            for model in [attack.source] if attack.source else config.attack_pool(dataset):
+                out |= {_name(run, model, *one) for one in [*numbered, *((check, 0) for check in CHECKS)]}
+    return out
+
+
+def _name(run: str, model: str, label: str, number: int) -> str:
+    return "+".join(("attack", run, file_stem(model), label, str(number))).replace(".", "%2E")
+
+
+def _path(made_on: Source, shard: Shard, some: Samples, config: Config) -> Path:
+    settings = shard.attack.model_dump_json(exclude={"eps_255", "n_images", "squares"})
+    told = "\x1f".join((made_on.key, settings, repr(shard.eps), *some.ids.tolist()))
+    name = _name(made_on.run, made_on.model, shard.label, shard.number)
+    return cache.path(config, shard.attack.dataset, name, hashlib.sha256(told.encode()).hexdigest()[:20])
+
+
+def starts(config: Config, run: str, data: Samples) -> Images:
+    """Where each image starts, as a share of eps: (N, C, H, W) float32, uniform in [-1, 1], seeded by its sample id.
+
+    The same for every model and eps, so that these are compared from one start.
+    """
+    shape = data.images.shape[1:]
+    drawn = [compute.rng(config.seed, run, sample_id).uniform(-1, 1, shape) for sample_id in data.ids]
+    return np.stack(drawn).astype(np.float32)
+
+
+def made(network: nn.Module, data: Samples, start: Images, eps: float, attack: Attack, config: Config) -> Found:
+    """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind). Always in float32.
+
+    BenchError where one is further away: then the attack is wrong.
+    """
+    found = KINDS[attack.kind].make(network, data, start, eps, attack, config)
+    _within(found.images, data, eps, attack)
+    return found
+
+
+def _until_transfer(made_on: Source, shard: Shard, some: Samples, config: Config) -> dict[str, first.First]:
+    """Of each target the images as they first fooled it, from the clean ones on, within eps."""
+    found, _ = first.walk(
+        made_on.network,
+        made_on.targets,
+        some.images,
+        some.labels,
+        None,
+        np.ones((len(some.ids), *some.images.shape[2:]), np.float32),
+        config.compute,
+        size=shard.attack.relative_step * shard.eps,
+        iterations=shard.attack.steps,
+        fixed=0,
+        eps=shard.eps,
+    )
+    for one in found.values():
+        _within(one.images, some, shard.eps, shard.attack)
+    return found
+
+
+def _within(images: Images, data: Samples, eps: float, attack: Attack) -> None:
+    norm = KINDS[attack.kind].norm
+    size = getattr(norms.sizes(images, data.images), norm)
+    if (size > eps * (1 + 1e-5) + 1e-7).any():
+        raise BenchError(
+            f"an image is {size.max():.6g} away from the clean one in {norm}, more than eps = {eps:.6g}.",
+            where=f"attack {attack.kind}",
+            remedy="This is a fault of the program: please report it.",
+        )
+
+
+def _rows(
+    made_on: Source, shard: Shard, some: Samples, start: Images, kind: np.dtype[Any], config: Config
+) -> npt.NDArray[Any]:
+    rows = np.empty(len(some.ids), kind)
+    if shard.attack.stop == "transfer":
+        found = _until_transfer(made_on, shard, some, config)
+        rows["image"] = np.stack([one.images for one in found.values()], axis=1)
+        rows["iterations"] = np.stack([one.iterations for one in found.values()], axis=1)
+    else:
+        found = made(made_on.network, some, start, shard.eps, shard.attack, config)
+        rows["image"], rows["iterations"] = found.images[:, None], found.iterations[:, None]
+    return rows
