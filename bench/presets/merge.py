@@ -19,7 +19,7 @@ from bench.config import Config
 from bench.data import fetch
 from bench.errors import BenchError
 from bench.presets import preset as presets
-from bench.presets.preset import SECTIONS, Preset
+from bench.presets.preset import RUNS, SECTIONS, Preset
 from bench.store import tables
 
 EMPTY = " {}"
@@ -143,8 +143,10 @@ def _compared(preset: Preset, text: str, ignored: tuple[str, ...]) -> tuple[Entr
     """
     present = yaml.safe_load(text) or {}
     there, changed, absent = [], [], []
-    for section, entries in preset.params().items():
-        held = present.get(section) or {}
+    for section, entries in preset.entries().items():
+        held = present
+        for part in section.split("."):
+            held = held.get(part) or {}
         for key, value in entries.items():
             mine = _without_additions(held[key], value, ignored) if key in held else None
             part = absent if mine is None else there if mine == value else changed
@@ -165,6 +167,7 @@ def _without_additions(held: dict[str, Any], value: dict[str, Any], keys: tuple[
 def _counted(entries: Entries) -> str:
     words = {"suites": "suite", "datasets": "dataset", "models": "model", "imported": "imported model"}
     words |= {"evaluations": "evaluation", "noisy_labels": "source", "segmentation": "set with mask"}
+    words |= {f"{study}.runs": f"{study} run" for study in RUNS} | {"attacks.runs": "attack"}
     numbers = {section: sum(part == section for part, _, _ in entries) for section in SECTIONS}
     return ", ".join(f"{number} {words[s]}{'s' * (number > 1)}" for s, number in numbers.items() if number)
 
@@ -177,30 +180,41 @@ def _listed(entries: Entries, most: int = 5) -> str:
 def insert(text: str, section: str, entries: dict[str, Any]) -> str:
     """YAML text with new entries at the end of a section, one line each; all other lines stay as they are.
 
-    A section that is not there is added at the end of the text. BenchError where it is neither a block nor `{}`.
+    A section that is not there is added at the end of the text, or, as `regional.runs`, of the one that it is in.
+    BenchError where it is neither a block nor `{}`.
     """
+    return _put(text, section, [_line("", key, value) for key, value in entries.items()])
+
+
+def _put(text: str, section: str, added: list[str]) -> str:
+    """YAML text with lines, not indented yet, at the end of a section; "" is the whole text."""
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    header, node = _section(text, section)
-    if node is None:
-        return "".join([*lines, f"\n{section}:\n", *(_line(INDENT, key, value) for key, value in entries.items())])
+    if not section:
+        return "".join([*lines, "\n", *added])
+    key, node = _section(text, section)
+    if key is None or node is None:
+        outer, _, name = section.rpartition(".")
+        return _put(text, outer, [f"{name}:\n", *(INDENT + line for line in added)])
+    header = key.start_mark.line
     if not node.value:
         lines[header] = lines[header].replace(EMPTY, "", 1)
-    indent = " " * node.value[0][0].start_mark.column if node.value else INDENT
+    column = node.value[0][0].start_mark.column if node.value else key.start_mark.column + len(INDENT)
     at = (_last_line(node.value[-1][1]) if node.value else header) + 1
-    return "".join([*lines[:at], *(_line(indent, key, value) for key, value in entries.items()), *lines[at:]])
+    return "".join([*lines[:at], *(" " * column + line for line in added), *lines[at:]])
 
 
 def cut(text: str, section: str, names: list[str]) -> str:
     """YAML text without the named entries of a section; one that has no other entry is `{}` then."""
     if not names:
         return text
-    header, node = _section(text, section)
+    section_key, node = _section(text, section)
     lines = text.splitlines(keepends=True)
     spans = {key.value: (key.start_mark.line, _last_line(value) + 1) for key, value in (node.value if node else [])}
     drop = {line for name in names for line in range(*spans.get(name, (0, 0)))}
-    if spans and set(spans) <= set(names):
+    if section_key is not None and spans and set(spans) <= set(names):
+        header = section_key.start_mark.line
         lines[header] = lines[header].replace(":", f":{EMPTY}", 1)
     return "".join(line for number, line in enumerate(lines) if number not in drop)
 
@@ -244,20 +258,22 @@ def flow(value: Any) -> str:
     return text.splitlines()[0]
 
 
-def _section(text: str, section: str) -> tuple[int, yaml.MappingNode | None]:
-    """The line of a section's key and its mapping, or None where the text has none. BenchError where it is no block."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    for key, value in pairs:
-        if key.value == section:
-            if isinstance(value, yaml.MappingNode) and not (value.flow_style and value.value):
-                return key.start_mark.line, value
+def _section(text: str, section: str) -> tuple[yaml.ScalarNode | None, yaml.MappingNode | None]:
+    """The key of a section and its mapping, or None where the text has none. BenchError where it is no block."""
+    key, node = None, yaml.compose(text, Loader=yaml.SafeLoader)
+    for part in section.split("."):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        key, node = next(((k, v) for k, v in pairs if k.value == part), (None, None))
+        if key is None:
+            return None, None
+        if not isinstance(node, yaml.MappingNode) or (node.flow_style and node.value):
             raise BenchError(
                 f"`{section}` is not written as a block, one entry a line.",
                 where="params.yaml",
-                remedy=f"Write `{section}:` on a line of its own and each entry below it, or remove the empty key.",
+                remedy=f"Write `{section.split('.')[-1]}:` on a line of its own and each entry below it, or remove the "
+                "empty key.",
             )
-    return 0, None
+    return key, node
 
 
 def _last_line(node: yaml.Node) -> int:

@@ -21,7 +21,18 @@ from bench.data.samples import LABELS, META, SAMPLES, of_hashes
 from bench.errors import BenchError
 
 HERE = Path(__file__).parent
-SECTIONS = ("suites", "datasets", "models", "imported", "segmentation", "evaluations", "noisy_labels")
+RUNS = ("attacks", "regional", "objectives", "detection")
+"""The studies whose runs a preset may name."""
+SECTIONS = (
+    "suites",
+    "datasets",
+    "models",
+    "imported",
+    "segmentation",
+    "evaluations",
+    "noisy_labels",
+    *(f"{study}.runs" for study in RUNS),
+)
 """The keys of params.yaml that a preset adds to, in the order in which they are needed."""
 WEIGHTS = "weights"
 """Folder of what a preset fetches that holds checkpoints."""
@@ -51,6 +62,11 @@ class Preset(Frozen):
     """Sets of images with masks (study 10)."""
     evaluations: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     noisy_labels: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    attacks: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    """Runs of studies 5 and 6; beside them those of studies 8 and 9."""
+    regional: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    objectives: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    detection: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     votes: Annotated[dict[str, dict[str, dict[str, Any]]], Field(default_factory=dict)]
     """Dataset -> source -> how its votes were cast, as in `ImportedVotes`, without the sha256."""
     refined_labels: Sha256 | None = None
@@ -59,8 +75,18 @@ class Preset(Frozen):
     figures: Annotated[list[Figure], Field(default_factory=list)]
     files: dict[str, Sha256]
 
-    def params(self) -> Mapping[str, dict[str, dict[str, Any]]]:
-        """Section of params.yaml -> name -> entry, with what is fetched and its pins."""
+    def params(self) -> dict[str, dict[str, Any]]:
+        """What it adds, as params.yaml holds it."""
+        out = {}
+        for section, entries in self.entries().items():
+            if not section.endswith(".runs"):
+                out[section] = entries
+            elif entries:
+                out[section.removesuffix(".runs")] = {"runs": entries}
+        return out
+
+    def entries(self) -> Mapping[str, dict[str, dict[str, Any]]]:
+        """Section of params.yaml (SECTIONS) -> name -> entry, with what is fetched and its pins."""
         datasets, imported = {}, {}
         pins = self.pins()
         for name, entry in self.datasets.items():
@@ -88,6 +114,7 @@ class Preset(Frozen):
         for name in masked.keys() & pins.keys():
             masked[name]["sha256"] = pins[name]
         sections |= {"segmentation": masked, "evaluations": self.evaluations, "noisy_labels": noisy}
+        sections |= {f"{study}.runs": getattr(self, study) for study in RUNS}
         return MappingProxyType(sections)
 
     @property

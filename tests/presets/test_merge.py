@@ -199,6 +199,65 @@ def test_a_section_that_is_no_block_is_refused(params: Path) -> None:
     assert params.read_bytes() == before
 
 
+RUNS = """\
+seed: 7
+attacks:
+    pool: []
+    # about the runs
+    runs:   # by name
+        mine: {dataset: digits}   # the first
+
+regional: {}
+detection:
+  runs: {}   # none
+"""
+
+
+def test_runs_of_studies_go_into_the_sections_inside_theirs() -> None:
+    text = RUNS
+    for study in ("attacks", "regional", "objectives", "detection"):
+        text = merge.insert(text, f"{study}.runs", {"a": {"x": 1}, "b": {"x": [2]}})
+    found = yaml.safe_load(text)
+    assert list(found["attacks"]["runs"]) == ["mine", "a", "b"]
+    assert found["attacks"]["pool"] == []
+    for study in ("regional", "objectives", "detection"):
+        assert found[study] == {"runs": {"a": {"x": 1}, "b": {"x": [2]}}}
+    assert (
+        "        mine: {dataset: digits}   # the first\n        a: {x: 1}\n        b: {x: [2]}\n\nregional:\n" in text
+    )
+    assert "\ndetection:\n  runs:   # none\n    a: {x: 1}\n" in text
+    text = merge.insert(text, "regional.runs", {"c": {}})
+    assert list(yaml.safe_load(text)["regional"]["runs"]) == ["a", "b", "c"]
+    for study in ("attacks", "regional", "objectives", "detection"):
+        text = merge.cut(text, f"{study}.runs", ["a", "b", "c"])
+    assert yaml.safe_load(text)["regional"] == {"runs": {}}
+    assert text.startswith(RUNS[: RUNS.index("regional")])
+    assert "detection:\n  runs: {}   # none\n" in text
+    with pytest.raises(BenchError, match=r"`regional\.runs` is not written as a block"):
+        merge.insert("regional:\n  runs: {a: {}}\n", "regional.runs", {"b": {}})
+
+
+def test_the_preset_of_attacks_needs_its_networks_and_goes_out_again(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    for name in ("cifar10-attacks", "cifar10-zoo", "cifar10-resnets", "cifar10"):
+        merge.remove(path, name, force=True)
+    with pytest.raises(BenchError, match=r"needs the preset cifar10\."):
+        merge.add(path, "cifar10-attacks")
+    for name in ("cifar10", "cifar10-resnets"):
+        merge.add(path, name)
+    before = path.read_bytes()
+    assert "1 attack, 1 regional run added" in merge.add(path, "cifar10-attacks")
+    config = load(path)
+    assert config.attack_runs["cifar10-pgd40"].n_images == 2000
+    assert config.attack_pool("cifar10") == list(config.regional.runs["cifar10"].models)
+    assert "already" in merge.add(path, "cifar10-attacks")
+    with pytest.raises(BenchError, match="runs on one dataset attack the same images"):
+        merge.add(path, "cifar10-zoo")
+    merge.remove(path, "cifar10-attacks")
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -223,6 +282,7 @@ def test_an_unknown_preset_names_the_known(params: Path) -> None:
         merge.add(params, "imagent")
     assert presets.names() == [
         "cifar10",
+        "cifar10-attacks",
         "cifar10-resnets",
         "cifar10-zoo",
         "cifar10.1",
