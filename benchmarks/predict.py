@@ -119,11 +119,11 @@ def details(result: dict[str, Any]) -> str:
 def over_resnets(settings: Compute) -> dict[str, Any]:
     """The stage over four networks: images decoded, its seconds, and its pass beside the best configurations."""
     with tempfile.TemporaryDirectory() as folder:
-        config = _cifar_like(Path(folder), settings)
+        config = cifar_like(Path(folder), settings)
         return _stage(config) | _against_configurations(config)
 
 
-def _cifar_like(root: Path, settings: Compute) -> Config:
+def cifar_like(root: Path, settings: Compute) -> Config:
     """A benchmark of N_PICTURES random pictures and four networks of random weights, written under `root`."""
     from bench.config import Config
     from bench.data import writer

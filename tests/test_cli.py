@@ -49,6 +49,7 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["train", "pixel"], "no 'pixel' under `models` (did you mean 'pixels'?)"),
         (["data", "build", "digit"], "there is no preset 'digit'"),
+        (["attack", "--shard", "3/2"], "'3/2' is no share"),
         (["report"], "results"),
         (["snapshot", "open", "nothing"], "no release, tag or commit 'nothing'"),
     ],

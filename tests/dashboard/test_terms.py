@@ -53,6 +53,13 @@ def test_numbers_for_people() -> None:
     assert terms.subset_name("certain-50") == "Most certain 50 %"
 
 
+def test_attacks_say_what_they_are_made_on_and_where_they_stop() -> None:
+    assert terms.attack_name("mine", "pgd-linf") == "PGD, L∞"
+    assert terms.attack_name("mine", "another", "ResNet-20") == "mine, made on ResNet-20"
+    assert terms.attack_name("mine", "pgd-linf", stop="transfer") == "PGD, L∞, until each other network falls"
+    assert terms.attack_name("mine", "pgd-l2", "A", "success") == "PGD, L2, until its own network falls, made on A"
+
+
 def test_models_of_one_name_are_told_apart_by_what_their_own_names_end_in() -> None:
     zoo = {
         "cifar10-supervised": "Supervised ResNet-10",
