@@ -429,6 +429,11 @@ def corruption_name(name: str) -> str:
 
 STOPPED = {"success": ", until its own network falls", "transfer": ", until each other network falls"}
 
+ASKED = (
+    "Each other model was asked after every step, and sizes are those of the first image that it answered wrongly: "
+    "this is no transfer without queries, and rates are not those of a fixed number of steps."
+)
+
 
 def attack_name(attack: str, kind: str, source: str = "", stop: str = "never") -> str:
     """An attack for people; `source`: the name of the model on which the images were made that all models are shown;

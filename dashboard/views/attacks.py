@@ -120,6 +120,8 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
         "How often images made on one model are answered wrongly by another",
     )
     st.caption("Rows: the model whose gradient the attack follows. Columns: the model that is shown its images.")
+    if db.declared_attacks(source).get(condition.split(":")[1], {}).get("stop") == "transfer":
+        st.caption(terms.ASKED)
     hierarchy.theirs_of_pairs()
     one, two = st.columns(2)
     first = made[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 from bench.config import Config
 from bench.store import database, tables
-from dashboard import db, findings
+from dashboard import db, findings, terms
 from tests.dashboard.conftest import Open, text
 
 CONDITION = "attack:pgd-linf:16"
@@ -47,6 +48,21 @@ def test_a_pair_is_chosen_and_its_images_are_shown(config: Config, open_app: Ope
     app.selectbox(key="w:via").set_value(PAIR[1]).run()
     assert not app.exception
     assert PAIR[1] not in app.selectbox(key="w:onto").options, "not onto itself"
+
+
+def test_an_attack_that_asks_its_targets_says_so(
+    config: Config, open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert terms.ASKED not in text(open_app(config.root, "attacks", threat=CONDITION))
+    known = db.declared_attacks
+
+    def stopping(source: db.Source) -> dict[str, dict[str, Any]]:
+        return {name: {**facts, "stop": "transfer"} for name, facts in known(source).items()}
+
+    monkeypatch.setattr(db, "declared_attacks", stopping)
+    app = open_app(config.root, "attacks", threat=CONDITION)
+    assert not app.exception
+    assert terms.ASKED in text(app)
 
 
 @pytest.mark.parametrize("section", ["pairs", "images", "classes", "objectives", "detection", "regions", "checks"])
