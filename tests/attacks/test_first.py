@@ -72,6 +72,23 @@ def test_one_image_and_many_give_the_same_images() -> None:
     assert np.array_equal(alone[1][0], together[1][0])
 
 
+def test_away_from_the_label_and_within_eps() -> None:
+    """Of two classes there is one way away from a label, so the walk is that towards the other, until the box ends."""
+    clean, mask = np.full((1, 1, 2, 2), 0.5, np.float32), np.ones((1, 2, 2), np.float32)
+    zero, one = np.zeros(1, np.int64), np.ones(1, np.int64)
+    source, others = Linear([1.0, 2.0, -1.0, 0.0], 0.0), {"near": Linear([1.0, 1.0, 0.0, 0.0], 1.15)}
+    how = {"size": 0.1, "iterations": 4, "fixed": 0}
+    led, _ = first.walk(source, others, clean, zero, one, mask, SETTINGS, **how)
+    away, start = first.walk(source, others, clean, zero, None, mask, SETTINGS, **how)
+    assert np.array_equal(led["near"].images, away["near"].images)
+    assert (away["near"].iterations[0], away["near"].fooled[0]) == (1, True), "1.0, 1.2"
+    assert np.array_equal(start, clean)
+    boxed, _ = first.walk(source, others, clean, zero, None, mask, SETTINGS, **how, eps=0.06)
+    assert not boxed["near"].fooled[0], "at most 1.12"
+    np.testing.assert_allclose(boxed["near"].images[0, 0], [[0.56, 0.56], [0.44, 0.5]], atol=1e-6)
+    assert boxed["near"].iterations[0] == 4
+
+
 def test_a_fixed_step_past_the_last_is_refused() -> None:
     with pytest.raises(ValueError, match="no step 6 of 5"):
         walked(fixed=6)
