@@ -333,6 +333,21 @@ def transfer_study() -> None:
     _run("transfer-study", stage.run)
 
 
+@app.command("attack-images")
+def attack_images(
+    attack: Annotated[str, typer.Argument(help="a name under `attacks.runs` in params.yaml")],
+    eps: Annotated[float, typer.Argument(help="in 1/255, one of the attack's")],
+    model: Annotated[str, typer.Argument(help="on which the images are made")],
+    out: Annotated[Path, typer.Argument(help="a new folder")],
+) -> None:
+    """Make the images of an attack again: a PNG each, and all of them as floats in one NPZ."""
+    from bench.attacks import remake
+
+    config = load()
+    found = remake.attacked(config, attack, eps, model)
+    typer.echo(f"{len(found.ids):,} images in {remake.write(found, out)}.")
+
+
 @app.command()
 def regional() -> None:
     """Do attacks on a part of an image still transfer, and are they smaller (study 8)?"""

@@ -349,11 +349,15 @@ class Attack(Frozen):
     `squares`: queries of the Square attack that checks one that follows gradients (0: none).
     `stop`: never (all steps are taken), at the first success on the network that is followed, or for each other network
     at the first transfer to it, from the clean image on; the last asks that network after each step.
+    `target`: the class that each image is led to, drawn by its id or the runner-up of its clean logits of the network
+    that is followed; without it, images are led away from their labels.
     Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
     were made on that model (a transfer attack).
     """
 
-    kind: Literal["fgsm", "pgd-linf", "pgd-l2", "mi-fgsm", "apgd-ce", "apgd-dlr", "square"] = "pgd-linf"
+    kind: Literal[
+        "fgsm", "pgd-linf", "pgd-l2", "mi-fgsm", "apgd-ce", "apgd-dlr", "square", "deepfool", "cw-l2", "lbfgs"
+    ] = "pgd-linf"
     dataset: Name = "digits"
     source: Name | None = None
     eps_255: list[Annotated[float, Field(gt=0)]] = [4, 8, 16]
@@ -368,7 +372,23 @@ class Attack(Frozen):
         fits = {"success": ("pgd-linf", "pgd-l2", "mi-fgsm"), "transfer": ("pgd-linf",)}
         if self.kind not in fits.get(self.stop, (self.kind,)):
             raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
+        if self.stop != "never" and self.target is not None:
+            raise ValueError(f"stop: {self.stop} is for attacks without a target")
         return self
+
+    target: Literal["drawn", "runner-up"] | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @model_validator(mode="after")
+    def _targets(self) -> Attack:
+        if self.target is not None and self.kind in UNTARGETED:
+            raise ValueError(f"target: {self.kind} leads away from a label, not to a class")
+        if self.target is None and self.kind == "lbfgs":
+            raise ValueError("target: lbfgs leads to a class: say which, `drawn` or `runner-up`")
+        return self
+
+
+UNTARGETED = ("apgd-ce", "apgd-dlr", "square", "deepfool")
+"""Kinds of attacks that lead to no class (bench/attacks/kinds.py)."""
 
 
 class Evaluation(Frozen):
@@ -382,9 +402,11 @@ class Evaluation(Frozen):
 
 
 class Attacks(Frozen):
-    """What is attacked. `pool`: empty means every supervised and ssl model of the attacked dataset's suite."""
+    """What is attacked. `pool`: empty means every supervised and ssl model of the attacked dataset's suite. `kept`: of
+    how many images of each dataset the pictures are stored that attacks make of them."""
 
     pool: list[Name] = []
+    kept: Annotated[int, Field(ge=0)] = Field(default=0, exclude_if=lambda value: value == 0)
     runs: dict[Name, Attack] = {}
 
 
@@ -897,14 +919,6 @@ class Config(Frozen):
                 suite = self.datasets[run.dataset].suite
                 here = [model for model, one in self.models.items() if one.suite == suite]
                 known(run.models, here, f"{section}.runs.{name}.models")
-        moved = [run.dataset for run in self.objectives.runs.values()]
-        if len(set(moved)) < len(moved):
-            raise ValueError("objectives.runs: a dataset is named twice")
-        for name, run in self.objectives.runs.items():
-            known(run.dataset, self.datasets, f"objectives.runs.{name}.dataset")
-            suite = self.datasets[run.dataset].suite
-            here = [model for model, one in self.models.items() if one.suite == suite]
-            known(run.models, here, f"objectives.runs.{name}.models")
         for name, run in self.segmentation.items():
             if run.fetched is not None and name in self.datasets:
                 raise ValueError(f"segmentation.{name}: a dataset has this name already")

@@ -56,6 +56,8 @@ NEEDED = (
     "tick_rates",
     "vote_rules",
     "neighbours",
+    "attack_answers",
+    "attack_images",
     "attack_trust",
     "attacks",
     "transfers",
@@ -361,7 +363,8 @@ def _attack_names(source: Source, attacks: Sequence[str], models: dict[str, str]
     for attack in attacks:
         facts = known.get(attack, {})
         made_on, kind = str(facts.get("source") or ""), str(facts.get("kind") or "pgd-linf")
-        out[attack] = terms.attack_name(attack, kind, models.get(made_on) or made_on, str(facts.get("stop") or "never"))
+        stop, target = str(facts.get("stop") or "never"), str(facts.get("target") or "")
+        out[attack] = terms.attack_name(attack, kind, models.get(made_on) or made_on, stop, target)
     return out
 
 
@@ -830,6 +833,26 @@ def objective_curves(source: Source, dataset: str, model: str) -> Frame:
 def radar(source: Source, table: str) -> Frame:
     """Study 7: one of its tables (radar_models, radar_summary, radar_cam_summary, radar_frames), all columns."""
     return query(source, f"SELECT * FROM {table} ORDER BY ALL")
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def attack_images(source: Source, condition: str, via: str) -> Frame:
+    """The pictures that are kept of images made on one model under one attack: attack_id, sample_id, label, clean and
+    png (PNG bytes)."""
+    sql = """
+        SELECT i.attack_id, a.sample_id, s.label, i.clean, i.png
+        FROM attack_images i JOIN attacks a USING (attack_id) JOIN samples s USING (sample_id)
+        WHERE a.source_model = ? AND 'attack:' || a.attack || ':' || split_part(i.attack_id, '/', 2) = ?
+        ORDER BY a.sample_id
+    """
+    return query(source, sql, [via, condition])
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def attack_answers(source: Source, attack_id: str) -> Frame:
+    """What every model says of a picture that is kept: model, pred, p_pred, p_label."""
+    sql = "SELECT model, pred, p_pred, p_label FROM attack_answers WHERE attack_id = ? ORDER BY model"
+    return query(source, sql, [attack_id])
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

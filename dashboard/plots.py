@@ -292,15 +292,26 @@ def transfers(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], t
         "zmax": 100,
         "colorscale": "Blues",
         "colorbar": {"ticksuffix": " %", "thickness": 12},
-        "hovertemplate": "made on %{y}<br>shown to %{x}<br>%{z:.0f} %<extra></extra>",
+        "hoverinfo": "skip",
     }
     if len(columns) <= NAMED:
         trace |= {"texttemplate": "%{z:.0f}", "textfont": {"size": 10}}
+    # A heatmap's cells cannot be selected: points that are not seen lie on them, and can.
+    at = [(row, column) for row, column in np.ndindex(values.shape) if np.isfinite(values[row, column])]
+    unseen = {"marker": {"opacity": 0}}
+    points: Trace = {"type": "scatter", "mode": "markers", "customdata": at, "showlegend": False}
+    points |= {"x": [columns[column] for _, column in at], "y": [rows[row] for row, _ in at]}
+    points |= {"marker": {"size": 18, "opacity": 0}, "selected": unseen, "unselected": unseen}
+    says = [
+        _hover(f"made on {rows[row]}", f"shown to {columns[column]}", f"{percent[row, column]:.0f} %")
+        for row, column in at
+    ]
+    points |= {"text": says, "hoverinfo": "text"}
     size = {"size": 9 if len(columns) > 20 else 11}
     x = {"tickangle": -60, "dtick": 1, "tickfont": size, "automargin": True, "title": "shown to"}
     y = {"autorange": "reversed", "dtick": 1, "tickfont": size, "automargin": True, "title": "made on"}
     heading = {"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left"}
-    return _figure([trace], 260 + 24 * max(len(rows), 4), x, y, title=heading)
+    return _figure([trace, points], 260 + 24 * max(len(rows), 4), x, y, title=heading)
 
 
 def detectors(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> go.Figure:

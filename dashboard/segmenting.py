@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from bench import pictures
 from dashboard import parts
 from dashboard.frames import Frame, records
 
@@ -34,15 +33,15 @@ class Tile:
 
 def coloured(png: bytes) -> bytes:
     """A mask of class ids, in colours."""
-    ids = np.asarray(Image.open(io.BytesIO(png), formats=("PNG",)))
-    return _png(PALETTE[np.where(ids == 0, 0, 1 + (ids.astype(int) - 1) % (len(PALETTE) - 1))])
+    ids = pictures.pixels(png)
+    return pictures.png(PALETTE[np.where(ids == 0, 0, 1 + (ids.astype(int) - 1) % (len(PALETTE) - 1))])
 
 
 def perturbation(clean: bytes, attacked: bytes) -> tuple[bytes, float]:
     """How an image was changed, on grey and stretched to its largest change; and how many times that is stretched."""
-    before, after = (np.asarray(Image.open(io.BytesIO(one), formats=("PNG",))).astype(int) for one in (clean, attacked))
+    before, after = (pictures.pixels(one).astype(int) for one in (clean, attacked))
     most = max(int(np.abs(after - before).max()), 1)
-    return _png(np.rint(127.5 + (after - before) * (127 / most)).astype(np.uint8)), 127 / most
+    return pictures.png(np.rint(127.5 + (after - before) * (127 / most)).astype(np.uint8)), 127 / most
 
 
 def strip(frame: Frame, count: int = 6) -> list[Tile]:
@@ -77,9 +76,3 @@ def strip_html(tiles: list[Tile]) -> str:
         for tile in tiles
     ]
     return f'{STRIP}<div class="strip">{"".join(figures)}</div>'
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG")
-    return stream.getvalue()

@@ -71,6 +71,7 @@ class View:
     threat: str = ""
     via: str = ""
     onto: str = ""
+    hit: str = ""
     taken: str = ""
     kin: str = ""
     land: str = ""

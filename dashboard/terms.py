@@ -109,8 +109,13 @@ ATTACK = {
     "apgd-ce": "APGD-CE, L∞",
     "apgd-dlr": "APGD-DLR, L∞",
     "square": "Square, L∞",
+    "deepfool": "DeepFool, L2",
+    "cw-l2": "C&W, L2",
+    "lbfgs": "L-BFGS, L2",
 }
 """Kind of attack -> its name."""
+TARGET = {"drawn": "a drawn class", "runner-up": "the runner-up"}
+"""Classes that attacks lead to."""
 PROBE = {"linear": "Linear probe", "knn": "kNN, k = 20", "knn-200": "kNN, k = 200", "finetune": "Fine-tuned"}
 SSL = {
     "contrast": "The contrast",
@@ -342,6 +347,8 @@ HELP |= {
     "rings hold outer ones; a click on one opens it, and one on the middle closes it.",
     "collision": "Up to its first layer a network is linear in the pixels. Images whose difference this map drops are "
     "one to the network, whatever follows. How they are searched for is this benchmark's own.",
+    "attacked": "The perturbation is on grey and stretched until its largest change is black or white. Answers are to "
+    "images of 8 bits, as a file holds them; the figures above are of images that were not rounded.",
     "collision_kind": "Exact: the first layer gives the same, but for float64. Whole steps: images of 8 bits that "
     "leave as little as found. Optimised: the last layer gives nearly the same; the difference that is left is shown.",
     "collision_picture": "Made: moved towards the target as far as found. Stored in 8 bits: near the image that was "
@@ -435,10 +442,10 @@ ASKED = (
 )
 
 
-def attack_name(attack: str, kind: str, source: str = "", stop: str = "never") -> str:
+def attack_name(attack: str, kind: str, source: str = "", stop: str = "never", target: str = "") -> str:
     """An attack for people; `source`: the name of the model on which the images were made that all models are shown;
-    `stop`: as in params.yaml."""
-    name = ATTACK.get(kind, attack) + STOPPED.get(stop, "")
+    `stop` and `target`: as in params.yaml."""
+    name = ATTACK.get(kind, attack) + STOPPED.get(stop, "") + (f", to {TARGET[target]}" if target else "")
     return f"{name}, made on {source}" if source else name
 
 
@@ -446,7 +453,8 @@ def condition_name(condition: str, attacks: Mapping[str, str]) -> str:
     """A condition for people; `attacks`: attack -> its name."""
     kind, *rest = condition.split(":")
     if kind == "attack":
-        return f"{attacks.get(rest[0], rest[0])}, {rest[1]}/255"
+        name = attacks.get(rest[0], rest[0])
+        return f"{name} {float(rest[1]) / 255:.3g}" if ", L2" in name else f"{name}, {rest[1]}/255"
     if kind == "corruption":
         return corruption_name(rest[0]) if rest else "All corruptions"
     return "Clean images"

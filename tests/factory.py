@@ -23,6 +23,7 @@ import yaml
 from bench import compute
 from bench import config as configuration
 from bench.config import SSL_FAMILY, Config
+from bench.pictures import of_image
 from bench.relabel import events
 from bench.store import tables
 
@@ -670,8 +671,10 @@ def _write_attacks(
                         "l2": eps / 255 * 10,
                         "linf": eps / 255,
                         "pred": pred,
+                        "target": None,
                     }
                 )
+    _write_attack_images(config, pd.DataFrame(rows), pool)
     checks = {"attack": "pgd-linf", "dataset": "digits", "n": len(subset), "zero_gradient": 0.0, "same_at_zero": 1.0}
     trust = pd.DataFrame({"model": config.attack_pool("digits")}).assign(
         **checks, repeat_difference=0.0, right_at_full=0.0, square_gains=0.0
@@ -859,6 +862,21 @@ def _write_collisions(config: Config, subset: pd.DataFrame) -> None:
     checks = pd.DataFrame([{"model": models[0], "judge": one, "task": "classify", **check} for one in models])
     tables.write("collision_checks", checks, config.results / "collision_checks.parquet")
     tables.write("collisions", pd.concat(found), config.results / "collisions.parquet")
+
+
+def _write_attack_images(config: Config, attacks: pd.DataFrame, pool: list[str]) -> None:
+    """Pictures of the first three images under every attack, and what all models say of them: what the source does."""
+    some = attacks.loc[attacks["sample_id"].isin(attacks["sample_id"].drop_duplicates().head(3).tolist())]
+    pictures = [of_image(np.full((1, 8, 8), 0.5 + eps)) for eps in some["linf"]]
+    answers = [
+        pd.DataFrame(
+            {"attack_id": some["attack_id"], "model": model, "pred": some["pred"], "p_pred": 0.8, "p_label": 0.1}
+        )
+        for model in pool
+    ]
+    images = pd.DataFrame({"attack_id": some["attack_id"], "clean": of_image(np.full((1, 8, 8), 0.5)), "png": pictures})
+    tables.write("attack_images", images, config.results / "attack_images.parquet")
+    tables.write("attack_answers", pd.concat(answers), config.results / "attack_answers.parquet")
 
 
 def _write_radar(config: Config) -> None:

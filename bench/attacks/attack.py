@@ -17,6 +17,7 @@ from bench.config import Attack, Config
 from bench.data.samples import Samples
 from bench.errors import BenchError
 from bench.evaluate import logits as stored
+from bench.pictures import of_image
 from bench.store import tables
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 
 def run(config: Config) -> dict[str, int]:
-    """Write results/{attacks,attack_predictions,attack_trust,transfers,source_images}.parquet; answers are those to the
-    float images. What was made before an interruption is not made again (bench/attacks/shards.py).
+    """Write results/{attacks,attack_predictions,attack_trust,transfers,source_images}.parquet, whose answers are to the
+    float images, and {attack_images,attack_answers}.parquet of images of 8 bits. What was made before an interruption
+    is not made again (bench/attacks/shards.py).
 
     BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`_clean`).
     """
@@ -36,7 +38,7 @@ def run(config: Config) -> dict[str, int]:
     from bench.models import zoo
 
     compute.prepare(config.compute, config.seed)
-    found, answers, checks, shown, sources = [], [], [], [], {}
+    found, answers, checks, shown, sources, pictured, said = [], [], [], [], {}, [], []
     for name, attack in config.attack_runs.items():
         data = shards.declared(config, attack)
         start = shards.starts(config, name, data)
@@ -45,22 +47,31 @@ def run(config: Config) -> dict[str, int]:
         for model, network in networks.items():
             if (model, attack.dataset) not in sources:
                 sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
+        kept = _kept(clean, data, config.attacks.kept)
         for model in progress.bar([attack.source] if attack.source else list(networks), name):
             made_on = shards.source(config, name, model, data, networks[model], networks)
             made = shards.whole(made_on, attack, data, start, config)
             images = {label: one.images[:, 0] for label, one in made.items()}
             row = trust(networks[model], made_on.network, data, images, attack, config)
             checks.append(pd.DataFrame([row | {"attack": name, "model": model}]))
+            goal = shards.goal(made_on.network, data, attack, config)
             for eps_255 in attack.eps_255:
                 one, of = made[f"{eps_255:g}"], Of(name, eps_255, model, attack)
                 where = {"dataset": attack.dataset, "condition": f"attack:{name}:{eps_255:g}"}
                 z = compute.forward(networks[model], one.images[:, 0], config.compute)
                 answers.append(stored.answers(z, stored.softmax(z), data.ids, data.labels).assign(model=model, **where))
-                found.append(_attacks(of, None, one, 0, networks[model], data, config))
+                found.append(_attacks(of, None, one, 0, networks[model], data, goal, config))
+                if len(kept) and attack.stop != "transfer":
+                    some, ids = data.rows(kept), of.ids(data, None)[kept]
+                    pictured.append(_pictures(ids, some, one.images[kept, 0]))
+                    said += [
+                        _answers(ids, other, network, some, one.images[kept, 0], config)
+                        for other, network in networks.items()
+                    ]
                 for other in (other for other in networks if other != model):
                     at = list(made_on.targets).index(other) if attack.stop == "transfer" else 0
                     if attack.stop == "transfer":
-                        found.append(_attacks(of, other, one, at, networks[model], data, config))
+                        found.append(_attacks(of, other, one, at, networks[model], data, goal, config))
                     z = compute.forward(networks[other], one.images[:, at], config.compute)
                     ids = of.ids(data, other if attack.stop == "transfer" else None)
                     shown.append(_transfers(ids, other, z.argmax(axis=1), clean[other], data))
@@ -70,6 +81,7 @@ def run(config: Config) -> dict[str, int]:
     written = tables.write("attacks", tables.stacked("attacks", found), config.results / "attacks.parquet")
     tables.write("predictions", tables.stacked("predictions", answers), config.results / "attack_predictions.parquet")
     others = {"attack_trust": checks, "transfers": shown, "source_images": list(sources.values())}
+    others |= {"attack_images": pictured, "attack_answers": said}
     for table, frames in others.items():
         tables.write(table, tables.stacked(table, frames), config.results / f"{table}.parquet")
     return {"attacked images": len(written), "successes": int(np.count_nonzero(written["success_float"]))}
@@ -98,7 +110,7 @@ class Of:
 
 
 def _attacks(
-    of: Of, target: str | None, made: Made, at: int, network: nn.Module, data: Samples, config: Config
+    of: Of, target: str | None, made: Made, at: int, network: nn.Module, data: Samples, goal: Samples, config: Config
 ) -> pd.DataFrame:
     """Rows of table `attacks`: what the source itself answers to images, and how large their changes are."""
     images = made.images[:, at]
@@ -122,8 +134,36 @@ def _attacks(
             "l2": size.l2,
             "linf": size.linf,
             "pred": answers,
+            "target": goal.labels if of.attack.target else None,
         }
     )
+
+
+def _kept(clean: Mapping[str, np.ndarray], data: Samples, n: int) -> np.ndarray:
+    """Indices of the first `n` images that every model gets right when clean, from their logits (N, K)."""
+    right = np.logical_and.reduce([z.argmax(axis=1) == data.labels for z in clean.values()])
+    return np.flatnonzero(right)[:n]
+
+
+def _pictures(attack_ids: np.ndarray, data: Samples, images: Images) -> pd.DataFrame:
+    """Rows of table `attack_images`."""
+    pngs = {name: [of_image(one) for one in some] for name, some in (("clean", data.images), ("png", images))}
+    return pd.DataFrame({"attack_id": attack_ids, **pngs})
+
+
+def _answers(
+    attack_ids: np.ndarray, model: str, network: nn.Module, data: Samples, images: Images, config: Config
+) -> pd.DataFrame:
+    """Rows of table `attack_answers`."""
+    return pd.DataFrame({"attack_id": attack_ids, "model": model, **in_8_bits(network, data, images, config)})
+
+
+def in_8_bits(network: nn.Module, data: Samples, images: Images, config: Config) -> dict[str, np.ndarray]:
+    """What a network says of images (N, C, H, W) rounded to 8 bits: pred, p_pred and p_label (of the label), (N,)."""
+    z = compute.forward(network, norms.round_u8(images), config.compute)
+    p = stored.softmax(z)
+    of_label = np.take_along_axis(p, data.labels[:, None], axis=1)[:, 0]
+    return {"pred": z.argmax(axis=1), "p_pred": p.max(axis=1), "p_label": of_label}
 
 
 def _transfers(attack_ids: np.ndarray, target: str, pred: np.ndarray, clean: np.ndarray, data: Samples) -> pd.DataFrame:
@@ -228,4 +268,5 @@ def _params(attack: Attack, eps_255: float) -> str:
     settings = {"eps_255": eps_255, "steps": attack.steps, "relative_step": attack.relative_step}
     settings |= {"source": attack.source} if attack.source else {}
     settings |= {"stop": attack.stop} if attack.stop != "never" else {}
+    settings |= {"target": attack.target} if attack.target else {}
     return json.dumps(settings | {"kind": attack.kind, "norm": KINDS[attack.kind].norm}, sort_keys=True)

@@ -13,23 +13,29 @@ from typing import Literal
 import numpy as np
 from torch import Tensor, nn
 
-from bench.attacks import apgd, engine, losses, norms, projections, square, steps
+from bench.attacks import apgd, carlini_wagner, deepfool, engine, lbfgs, losses, norms, projections, square, steps
 from bench.attacks.engine import Found, Images, Loss
 from bench.config import Attack, Config
 from bench.data.samples import Samples
 
 Norm = Literal["linf", "l2"]
+ROUNDS = 6
+"""Weights that a minimal attack tries on each image."""
 Make = Callable[[nn.Module, Samples, Images, float, Attack, Config], Found]
 
 
 @dataclass(frozen=True)
 class Kind:
     """make: network, images, starts (N, C, H, W) in [-1, 1], eps, settings -> images. norm: in which eps is meant, in
-    units of [0, 1] over all channels. gradient: whether it follows one."""
+    units of [0, 1] over all channels. gradient: whether it follows one. targeted: whether it can lead to a class, and
+    is then given images whose labels are these (`Attack.target`). minimal: it knows no eps and looks for the nearest
+    image that is answered as wished; images that are further away than eps stay as they were."""
 
     norm: Norm
     make: Make
     gradient: bool = True
+    targeted: bool = False
+    minimal: bool = False
 
     def farthest(self, data: Samples) -> float:
         """The eps within which any image may become any other."""
@@ -61,7 +67,7 @@ def _pgd(
         data.images,
         data.labels,
         config.compute,
-        loss=losses.cross_entropy,
+        loss=losses.to_cross_entropy if attack.target else losses.cross_entropy,
         step=steps.momentum(decay, step) if decay else step,
         iterations=1 if once else attack.steps,
         low=low,
@@ -89,13 +95,33 @@ def _square(network: nn.Module, data: Samples, start: Images, eps: float, attack
     return square.attack(network, data.images, data.labels, config.compute, eps=eps, queries=attack.steps, drawn=drawn)
 
 
+def _deepfool(network: nn.Module, data: Samples, start: Images, eps: float, attack: Attack, config: Config) -> Found:
+    return deepfool.attack(network, data.images, data.labels, config.compute, iterations=attack.steps)
+
+
+def _carlini_wagner(
+    network: nn.Module, data: Samples, start: Images, eps: float, attack: Attack, config: Config
+) -> Found:
+    how = {"targeted": attack.target is not None, "rounds": ROUNDS, "iterations": attack.steps}
+    return carlini_wagner.attack(network, data.images, data.labels, config.compute, **how)
+
+
+def _lbfgs(network: nn.Module, data: Samples, start: Images, eps: float, attack: Attack, config: Config) -> Found:
+    how = {"rounds": ROUNDS, "iterations": attack.steps}
+    return lbfgs.attack(network, data.images, data.labels, config.compute, **how)
+
+
 KINDS: dict[str, Kind] = {
-    "fgsm": Kind("linf", partial(_pgd, random=False, once=True)),
-    "pgd-linf": Kind("linf", _pgd),
-    "pgd-l2": Kind("l2", partial(_pgd, norm="l2")),
-    "mi-fgsm": Kind("linf", partial(_pgd, random=False, decay=1.0)),
+    "fgsm": Kind("linf", partial(_pgd, random=False, once=True), targeted=True),
+    "pgd-linf": Kind("linf", _pgd, targeted=True),
+    "pgd-l2": Kind("l2", partial(_pgd, norm="l2"), targeted=True),
+    "mi-fgsm": Kind("linf", partial(_pgd, random=False, decay=1.0), targeted=True),
     "apgd-ce": Kind("linf", partial(_apgd, loss=losses.cross_entropy)),
     "apgd-dlr": Kind("linf", partial(_apgd, loss=losses.dlr)),
     "square": Kind("linf", _square, gradient=False),
+    "deepfool": Kind("l2", _deepfool, minimal=True),
+    "cw-l2": Kind("l2", _carlini_wagner, targeted=True, minimal=True),
+    "lbfgs": Kind("l2", _lbfgs, targeted=True, minimal=True),
 }
-"""Kind of params.yaml -> how it is made. `steps` are queries of `square`; `relative_step` is of PGD and MI-FGSM."""
+"""Kind of params.yaml -> how it is made. `steps` are queries of `square`, and of `cw-l2` and `lbfgs` those of each of
+`ROUNDS` weights; `relative_step` is of PGD and MI-FGSM. `lbfgs` always leads to a class."""

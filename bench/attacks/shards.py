@@ -13,7 +13,7 @@ import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,22 @@ import torch
 from torch import nn
 
 from bench import compute
-from bench.attacks import apgd, engine, first, kinds, losses, norms, prepare, projections, square, steps
+from bench.attacks import (
+    aims,
+    apgd,
+    carlini_wagner,
+    deepfool,
+    engine,
+    first,
+    kinds,
+    lbfgs,
+    losses,
+    norms,
+    prepare,
+    projections,
+    square,
+    steps,
+)
 from bench.attacks.engine import Found, Images
 from bench.attacks.kinds import KINDS
 from bench.config import Attack, Config, file_stem
@@ -38,9 +53,12 @@ KEPT_BYTES = 2**31
 """Of the shards of one dataset: those of runs that have more are made anew each time."""
 CHECKED = 100
 """Images on which an attack is checked."""
-CODE = (apgd, engine, first, kinds, losses, norms, prepare, projections, square, steps, zoo, sys.modules[__name__])
+CODE = (aims, apgd, carlini_wagner, deepfool, engine, first, kinds, lbfgs, losses, norms, prepare, projections, square)
+CODE += (steps, zoo, sys.modules[__name__])
 CHECKS = ("zero", "full", "square")
 """What an attack is checked with, besides its smallest strength: no strength, the largest one, and Square."""
+NEAREST = "nearest"
+"""The only strength at which an attack that looks for the nearest image is run (`Kind.minimal`)."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +76,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Shard:
-    """`label`: the strength, or one of CHECKS; `number`: which of its blocks; `rows`: of the declared images, (B,);
-    `eps`: in units of [0, 1]."""
+    """`label`: the strength, NEAREST or one of CHECKS; `number`: which of its blocks; `rows`: of the declared images,
+    (B,); `eps`: in units of [0, 1]."""
 
     label: str
     number: int
@@ -80,15 +98,17 @@ class Made:
 def shards_of(attack: Attack, data: Samples, config: Config) -> list[Shard]:
     """All that a run makes on one model: blocks of one batch, in the order of the hash of their ids, so that more
     declared images leave the first ones as they are; and its checks on the first images."""
-    at = {sample_id: row for row, sample_id in enumerate(data.ids.tolist())}
-    order = np.array([at[sample_id] for sample_id in compute.hash_order(data.ids.tolist())])
+    place = {sample_id: row for row, sample_id in enumerate(data.ids.tolist())}
+    order = np.array([place[sample_id] for sample_id in compute.hash_order(data.ids.tolist())])
     blocks = [order[start : start + config.compute.batch_size] for start in blocks_of(len(order), config)]
+    if KINDS[attack.kind].minimal:
+        return [Shard(NEAREST, i, rows, np.inf, attack) for i, rows in enumerate(blocks)]
     out = [Shard(f"{eps:g}", i, rows, eps / 255, attack) for eps in attack.eps_255 for i, rows in enumerate(blocks)]
     some = np.arange(min(len(order), CHECKED))
     fixed = attack.model_copy(update={"stop": "never"})
     out += [Shard("zero", 0, some, 0.0, fixed), Shard("full", 0, some, KINDS[attack.kind].farthest(data), fixed)]
     if squared(attack):
-        how = fixed.model_copy(update={"kind": "square", "steps": attack.squares})
+        how = fixed.model_copy(update={"kind": "square", "steps": attack.squares, "target": None})
         out.append(Shard("square", 0, some, min(attack.eps_255) / 255, how))
     return out
 
@@ -133,7 +153,8 @@ def kept_bytes(config: Config, dataset: str, shape: tuple[int, ...]) -> int:
         if attack.dataset == dataset:
             models = len(config.attack_pool(dataset))
             targets = models if attack.stop == "transfer" else 1
-            each = len(attack.eps_255) * attack.n_images * targets + len(CHECKS) * min(CHECKED, attack.n_images)
+            strengths = 1 if KINDS[attack.kind].minimal else len(attack.eps_255)
+            each = strengths * attack.n_images * targets + len(CHECKS) * min(CHECKED, attack.n_images)
             total += (1 if attack.source else models) * each
     return total * int(np.prod(shape)) * 4
 
@@ -149,16 +170,41 @@ def make(
             [("image", np.float32, (n_targets, *some.images.shape[1:])), ("iterations", np.int64, (n_targets,))]
         )
         work = partial(_rows, made_on, shard, some, begin, kind, config)
-        at = _path(made_on, shard, some, config)
-        rows = cache.array(at, (len(shard.rows),), work, kind) if made_on.key else work()
+        path = _path(made_on, shard, some, config)
+        rows = cache.array(path, (len(shard.rows),), work, kind) if made_on.key else work()
         yield shard, Made(rows["image"], rows["iterations"])
 
 
 def whole(made_on: Source, attack: Attack, data: Samples, start: Images, config: Config) -> dict[str, Made]:
-    """Label of a shard -> what a run makes on one model, (N, ...) of all declared images, or of those that are
-    checked."""
+    """Strength or check -> what a run makes on one model, (N, ...) of all declared images, or of those that are
+    checked. Of an attack that looks for the nearest image, those that are further away are as they were."""
+    out = _together(make(made_on, shards_of(attack, data, config), data, start, config), data)
+    if (nearest := out.pop(NEAREST, None)) is not None:
+        out = {f"{eps:g}": _limited(nearest, data, eps / 255) for eps in attack.eps_255}
+        some = slice(0, min(CHECKED, len(data.ids)))
+        for check, eps in (("zero", 0.0), ("full", np.inf)):
+            limited = _limited(nearest, data, eps)
+            out[check] = Made(limited.images[some], limited.iterations[some])
+    return out
+
+
+def at(made_on: Source, attack: Attack, eps_255: float, data: Samples, start: Images, config: Config) -> Made:
+    """What a run makes on one model at one strength, as `whole`."""
+    label = NEAREST if KINDS[attack.kind].minimal else f"{eps_255:g}"
+    shards = [one for one in shards_of(attack, data, config) if one.label == label]
+    found = _together(make(made_on, shards, data, start, config), data)[label]
+    return _limited(found, data, eps_255 / 255) if label == NEAREST else found
+
+
+def _limited(found: Made, data: Samples, eps: float) -> Made:
+    """The images that are no further than `eps` (L2, units of [0, 1]) from the clean ones; the others are these."""
+    near = norms.sizes(found.images[:, 0], data.images).l2 <= eps
+    return Made(np.where(near[:, None, None, None, None], found.images, data.images[:, None]), found.iterations)
+
+
+def _together(made: Iterator[tuple[Shard, Made]], data: Samples) -> dict[str, Made]:
     out: dict[str, Made] = {}
-    for shard, found in make(made_on, shards_of(attack, data, config), data, start, config):
+    for shard, found in made:
         if shard.label in CHECKS:
             out[shard.label] = found
             continue
@@ -174,7 +220,7 @@ def share(config: Config, number: int, of: int) -> dict[str, int]:
     """Make, and keep, every `of`-th shard of all runs, from the `number`-th (from 1) on: shares are independent, and
     may be made by several processes. BenchError where shards are too large to be kept."""
     compute.prepare(config.compute, config.seed)
-    n_made, at = 0, 0
+    n_made, n_seen = 0, 0
     for run, attack in config.attack_runs.items():
         data = declared(config, attack)
         start = starts(config, run, data)
@@ -184,9 +230,9 @@ def share(config: Config, number: int, of: int) -> dict[str, int]:
         for model in [attack.source] if attack.source else pool:
             mine = []
             for shard in shards_of(attack, data, config):
-                if at % of == number - 1:
+                if n_seen % of == number - 1:
                     mine.append(shard)
-                at += 1
+                n_seen += 1
             made_on = source(config, run, model, data, zoo.load(config, model), targets)
             if not made_on.key:
                 raise BenchError(
@@ -195,7 +241,7 @@ def share(config: Config, number: int, of: int) -> dict[str, int]:
                     remedy="Attack fewer images, or run `bench attack` without --shard.",
                 )
             n_made += sum(1 for _ in make(made_on, mine, data, start, config))
-    return {"shards": n_made, "of": at}
+    return {"shards": n_made, "of": n_seen}
 
 
 def declared(config: Config, attack: Attack) -> Samples:
@@ -210,9 +256,12 @@ def names(config: Config, dataset: str) -> set[str]:
     for run, attack in config.attack_runs.items():
         if attack.dataset == dataset:
             n_blocks = len(blocks_of(attack.n_images, config))
-            numbered = [(f"{eps:g}", i) for eps in attack.eps_255 for i in range(n_blocks)]
+            minimal = KINDS[attack.kind].minimal
+            labels = [NEAREST] if minimal else [f"{eps:g}" for eps in attack.eps_255]
+            numbered = [(label, i) for label in labels for i in range(n_blocks)]
+            numbered += [] if minimal else [(check, 0) for check in CHECKS]
             for model in [attack.source] if attack.source else config.attack_pool(dataset):
-                out |= {_name(run, model, *one) for one in [*numbered, *((check, 0) for check in CHECKS)]}
+                out |= {_name(run, model, *one) for one in numbered}
     return out
 
 
@@ -238,13 +287,24 @@ def starts(config: Config, run: str, data: Samples) -> Images:
 
 
 def made(network: nn.Module, data: Samples, start: Images, eps: float, attack: Attack, config: Config) -> Found:
-    """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind). Always in float32.
+    """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind; any distance is right
+    for kinds that look for the nearest image). Always in float32. data: with the labels that `goal` gives.
 
     BenchError where one is further away: then the attack is wrong.
     """
     found = KINDS[attack.kind].make(network, data, start, eps, attack, config)
     _within(found.images, data, eps, attack)
     return found
+
+
+def goal(network: nn.Module, data: Samples, attack: Attack, config: Config) -> Samples:
+    """The images with the labels that the attack is given: their own, or the classes that they are led to."""
+    if attack.target is None:
+        return data
+    clean = compute.forward(network, data.images, config.compute)
+    if attack.target == "drawn":
+        return replace(data, labels=aims.drawn(config.seed, data, clean.shape[1]))
+    return replace(data, labels=aims.runner_up(clean, data.labels))
 
 
 def _until_transfer(made_on: Source, shard: Shard, some: Samples, config: Config) -> dict[str, first.First]:
@@ -287,6 +347,7 @@ def _rows(
         rows["image"] = np.stack([one.images for one in found.values()], axis=1)
         rows["iterations"] = np.stack([one.iterations for one in found.values()], axis=1)
     else:
-        found = made(made_on.network, some, start, shard.eps, shard.attack, config)
+        led = goal(made_on.network, some, shard.attack, config)
+        found = made(made_on.network, led, start, shard.eps, shard.attack, config)
         rows["image"], rows["iterations"] = found.images[:, None], found.iterations[:, None]
     return rows

@@ -37,6 +37,8 @@ KINDS = {
 SINGLE = (
     "agreement",
     "annotators",
+    "attack_answers",
+    "attack_images",
     "attack_trust",
     "attacks",
     "ballots",
@@ -122,6 +124,8 @@ IMPORTED = {"predictions": (), "uncertainty": ("uncertainty.parquet",)}
 DERIVED = ("codes",)
 """Tables that are made from the others when the file is built, and stored nowhere else."""
 PER_IMAGE = (
+    "attack_answers",
+    "attack_images",
     "attacks",
     "ballots",
     "bits",

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench import compute, progress, stats
-from bench.attacks import engine, norms, prepare, projections
+from bench.attacks import aims, engine, norms, prepare, projections
 from bench.attacks.engine import Images
 from bench.config import Config, Detection
 from bench.data import cache
@@ -40,7 +40,7 @@ from bench.data.samples import Samples
 from bench.models import zoo
 from bench.models.zoo import Network
 from bench.store import tables
-from bench.studies.objectives import LENGTHS, LOSSES, targets_of
+from bench.studies.objectives import LENGTHS, LOSSES
 
 ATTACKS = tuple(LOSSES)
 CLEAN, NOISE, PLACEBO = "clean", "noise", "placebo"
@@ -100,7 +100,7 @@ def part(network: Network, every: Samples, n: int, settings: Detection, config: 
     data = every.rows(compute.declared(every.ids, n))
     logits = compute.forward(network, data.images, config.compute)
     data = data.rows(np.flatnonzero(logits.argmax(axis=1) == data.labels))
-    targets = targets_of(config.seed, data, logits.shape[1])
+    targets = aims.drawn(config.seed, data, logits.shape[1])
     if not len(data.ids):
         return Part(data, targets, {})
     made = {attack: attacked(network, data.images, targets, attack, settings, config) for attack in ATTACKS}

@@ -33,11 +33,10 @@ import torch
 from torch import Tensor, nn
 
 from bench import compute, progress, stats
-from bench.attacks import engine, losses, norms, steps
+from bench.attacks import aims, engine, losses, norms, steps
 from bench.attacks.engine import Images, Loss, State, Step, counted
 from bench.config import Compute, Config, Objectives, Statistics
 from bench.data import cache
-from bench.data.samples import Samples
 from bench.store import tables
 
 LOSSES: dict[str, Loss] = {
@@ -102,7 +101,7 @@ def run(config: Config) -> dict[str, int]:
             mine = data.rows(np.flatnonzero(logits.argmax(axis=1) == data.labels))
             if not len(mine.ids):
                 continue
-            targets = targets_of(config.seed, mine, logits.shape[1])
+            targets = aims.drawn(config.seed, mine, logits.shape[1])
             shared = {"model": model, "dataset": settings.dataset}
             about = {"sample_id": mine.ids, "target": targets}
             known = first_gradients(network, mine.images, targets, config.compute)
@@ -184,12 +183,6 @@ def tried(settings: Objectives) -> list[tuple[str, str, float]]:
 
 def _step(variant: str, objective: str, length: float) -> Step:
     return LENGTHS[objective](length) if variant == "equal" else steps.raw(length)
-
-
-def targets_of(seed: int, data: Samples, n_classes: int) -> npt.NDArray[np.int64]:
-    """A class for each image (N,), any other than its label alike, drawn by its id."""
-    away = [int(compute.rng(seed, "target", sample_id).integers(1, n_classes)) for sample_id in data.ids]
-    return (data.labels + np.array(away, np.int64)) % n_classes
 
 
 def move(

@@ -27,12 +27,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench import compute, progress, stats
-from bench.attacks import masks, norms
+from bench.attacks import aims, masks, norms
 from bench.config import Config, Regional, Statistics
 from bench.data import cache
 from bench.data.samples import Samples
 from bench.store import tables
-from bench.studies.objectives import targets_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,7 +87,7 @@ def attacked(
     clean = np.tile(data.images, (k, 1, 1, 1))
     labels = np.tile(data.labels, k)
     n_classes = compute.forward(networks[source], data.images[:1], config.compute).shape[1]
-    towards = np.tile(targets_of(config.seed, data, n_classes), k)
+    towards = np.tile(aims.drawn(config.seed, data, n_classes), k)
     others = {name: network for name, network in networks.items() if name != source}
     found, last = first.walk(
         networks[source],

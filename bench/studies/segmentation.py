@@ -19,8 +19,6 @@ the pair, and their steps 2.5 / iterations of that: so they have as many steps a
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -36,6 +34,7 @@ from bench.data import masks
 from bench.data.masks import Masked
 from bench.errors import BenchError
 from bench.models.unet import UNet
+from bench.pictures import of_image, png
 from bench.store import tables
 
 PGD_STEP = 2.5
@@ -206,10 +205,10 @@ def pictures(course: Course, sources: Masked, targets: Masks, truth: Masks, run_
     """Rows of table `segmentation_images`, of the pairs whose pixels were kept: PNG."""
     out = []
     for row in range(len(course.frames)):
-        fixed = {"clean": _png(_pixels(sources.images[row])), "target": _mask_png(targets[row])}
+        fixed = {"clean": of_image(sources.images[row]), "target": _mask_png(targets[row])}
         fixed |= {"mask": _mask_png(sources.masks[row]), "clean_answer": _mask_png(truth[row])}
         for number, iteration in enumerate(course.at):
-            moving = {"image": _png(_pixels(course.frames[row, number]))}
+            moving = {"image": of_image(course.frames[row, number])}
             moving["answer"] = _mask_png(course.answers[row, number])
             if number in (0, len(course.at) - 1):
                 moving |= fixed
@@ -219,22 +218,8 @@ def pictures(course: Course, sources: Masked, targets: Masks, truth: Masks, run_
     return out
 
 
-def _pixels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """(C, H, W) in [0, 1] -> uint8 (H, W) or (H, W, 3)."""
-    pixels = np.rint(image * 255).astype(np.uint8)
-    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-
-
 def _mask_png(mask: npt.NDArray[np.integer]) -> bytes:
-    return _png(mask.astype(np.uint8))
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG")
-    return stream.getvalue()
+    return png(mask.astype(np.uint8))
 
 
 def set_row(

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import stats
-from dashboard import db, detection, findings, hierarchy, parts, plots, regions, state, terms
+from dashboard import attacked, db, detection, findings, hierarchy, parts, plots, regions, state, terms
 from dashboard.frames import Frame, records
 
 QUESTION = "Does an attack on one model work on another, and on which images?"
@@ -108,18 +108,32 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
     shown = [m for m in catalogue.models["model"] if (pairs["target_model"] == m).any()]
     wide = pairs.pivot(index="source_model", columns="target_model", values="rate").reindex(index=made, columns=shown)
     n = int(pairs["n"].max())
-    parts.figure(
-        plots.transfers(
-            wide.to_numpy(float),
-            [catalogue.model_name(m) for m in made],
-            [catalogue.model_name(m) for m in shown],
-            f"Answered wrongly, % of the {n:,} images that all models get right when clean",
-        ),
-        pairs,
-        "transfer-matrix",
-        "How often images made on one model are answered wrongly by another",
+    plot = plots.transfers(
+        wide.to_numpy(float),
+        [catalogue.model_name(m) for m in made],
+        [catalogue.model_name(m) for m in shown],
+        f"Answered wrongly, % of the {n:,} images that all models get right when clean",
     )
-    st.caption("Rows: the model whose gradient the attack follows. Columns: the model that is shown its images.")
+
+    def clicked() -> None:
+        for point in st.session_state["figure:transfer-matrix"]["selection"]["points"]:
+            row, column = point["customdata"]
+            if made[row] != shown[column]:
+                state.change(via=made[row], onto=shown[column], hit="")
+
+    st.plotly_chart(
+        plot,
+        config=parts.PLOT,
+        key="figure:transfer-matrix",
+        on_select=clicked,
+        selection_mode="points",
+        alt="How often images made on one model are answered wrongly by another",
+    )
+    parts.downloads(pairs, "transfer-matrix-figure")
+    st.caption(
+        "Rows: the model whose gradient the attack follows. Columns: the model that is shown its images. Click a pair "
+        "to see its images below."
+    )
     if db.declared_attacks(source).get(condition.split(":")[1], {}).get("stop") == "transfer":
         st.caption(terms.ASKED)
     hierarchy.theirs_of_pairs()
@@ -139,6 +153,7 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
         f"on {catalogue.model_name(via)} are answered wrongly by {catalogue.model_name(onto)}."
     )
     rows = db.transferred(source, condition, via, onto)
+    attacked.pair(source, catalogue, view, condition, via, onto, rows)
     pictures(source, catalogue, view, condition, rows, f"pair:{via}:{onto}")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import compute
+from bench import compute, pictures
 from bench.attacks import attack, kinds, norms, prepare, shards
 from bench.config import Attack, Config
 from bench.data import samples
@@ -209,25 +209,35 @@ def test_a_noisy_network_is_noticed(config: Config) -> None:
 def test_every_kind_stays_within_eps_and_says_the_same_of_an_image_whoever_else_is_there(
     config_of_tiny: Config, kind: str, model: str
 ) -> None:
-    settings = config_of_tiny.attacks.runs[RUN].model_copy(update={"kind": kind, "steps": 8})
+    target = "drawn" if kind == "lbfgs" else None
+    settings = config_of_tiny.attacks.runs[RUN].model_copy(update={"kind": kind, "steps": 8, "target": target})
     data = declared(samples.load(config_of_tiny, "blocks"), 20)
     network, norm = zoo.load(config_of_tiny, model), kinds.KINDS[kind].norm
     start = shards.starts(config_of_tiny, RUN, data)
-    for eps in (0.0, 0.05) if norm == "linf" else (0.0, 1.0):
-        images = shards.made(network, data, start, eps, settings, config_of_tiny).images
+    goal = shards.goal(network, data, settings, config_of_tiny)
+
+    def limited(images: np.ndarray, eps: float) -> np.ndarray:
+        made = shards.Made(images[:, None], np.zeros((len(images), 1), np.int64))
+        return shards._limited(made, data, eps).images[:, 0] if kinds.KINDS[kind].minimal else images
+
+    for eps in (0.0, 0.05) if norm == "linf" else (0.0, 6.0):
+        found = shards.made(network, goal, start, eps, settings, config_of_tiny)
+        images = limited(found.images, eps)
         assert images.dtype == np.float32
         assert ((images >= 0) & (images <= 1)).all()
         assert getattr(norms.sizes(images, data.images), norm).max() <= eps * (1 + 1e-6)
         assert np.array_equal(images, data.images) == (eps == 0)
         few = np.array([3, 17, 8])
-        again = shards.made(network, data.rows(few), start[few], eps, settings, config_of_tiny).images
-        assert np.array_equal(again, images[few])
+        again = shards.made(network, goal.rows(few), start[few], eps, settings, config_of_tiny).images
+        assert np.array_equal(again, found.images[few])
 
 
-@pytest.mark.parametrize("kind", ["fgsm", "mi-fgsm", "apgd-ce", "apgd-dlr", "pgd-l2", "square"])
+@pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != "pgd-linf"])
 def test_every_kind_fools_the_small_network_and_the_stage_runs_it(config: Config, kind: str) -> None:
-    eps = [16.0, 900.0] if kind == "pgd-l2" else [1.0, 120.0]
-    run = config.attacks.runs[RUN].model_copy(update={"kind": kind, "eps_255": eps, "steps": 30})
+    in_l2 = kinds.KINDS[kind].norm == "l2"
+    target = "runner-up" if kind == "lbfgs" else None
+    eps = [16.0, 900.0] if in_l2 else [1.0, 120.0]
+    run = config.attacks.runs[RUN].model_copy(update={"kind": kind, "eps_255": eps, "steps": 30, "target": target})
     config = config.model_copy(update={"attacks": config.attacks.model_copy(update={"runs": {"one": run}})})
     attack.run(config)
     attacks = tables.read("attacks", outputs(config)[0])
@@ -236,7 +246,78 @@ def test_every_kind_fools_the_small_network_and_the_stage_runs_it(config: Config
     assert weak < 0.3 < 0.7 < strong
     assert attacks["params_json"].str.contains(f'"kind": "{kind}"').all()
     trust = tables.read("attack_trust", outputs(config)[2])
-    assert trust["square_gains"].isna().all() == (kind in ("pgd-l2", "square"))
+    assert trust["square_gains"].isna().all() == (in_l2 or kind == "square")
+    assert (trust["same_at_zero"] == 1).all()
+    assert (trust["right_at_full"] < 0.3).all()
+    assert attacks["target"].isna().all() == (target is None)
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in kinds.KINDS.items() if kind.targeted])
+@pytest.mark.parametrize("target", ["drawn", "runner-up"])
+def test_targeted_kinds_lead_to_the_class_that_is_named(config: Config, kind: str, target: str) -> None:
+    eps = 1200.0 if kinds.KINDS[kind].norm == "l2" else 160.0
+    run = config.attacks.runs[RUN].model_copy(update={"kind": kind, "eps_255": [eps], "steps": 30, "target": target})
+    config = config.model_copy(update={"attacks": config.attacks.model_copy(update={"runs": {"one": run}})})
+    attack.run(config)
+    rows = tables.read("attacks", outputs(config)[0]).set_index("sample_id")
+    data = declared(samples.load(config, "blocks"), 20)
+    clean = compute.forward(zoo.load(config, "cnn"), data.images, config.compute)
+    rows = rows.loc[data.ids]
+    assert (rows["target"].to_numpy() != data.labels).all()
+    if target == "runner-up":
+        others = np.where(np.eye(clean.shape[1], dtype=bool)[data.labels], -np.inf, clean)
+        assert rows["target"].tolist() == others.argmax(axis=1).tolist()
+    assert (rows["pred"] == rows["target"]).mean() > (0.3 if kind == "fgsm" else 0.8)
+    assert rows["params_json"].str.contains(f'"target": "{target}"').all()
+
+
+def test_a_minimal_attack_runs_once_and_leaves_what_is_further_away(config: Config) -> None:
+    run = config.attacks.runs[RUN].model_copy(update={"kind": "cw-l2", "eps_255": [1e9], "steps": 30})
+    config = config.model_copy(update={"attacks": config.attacks.model_copy(update={"runs": {RUN: run}})})
+    data, network = shards.declared(config, run), zoo.load(config, "cnn")
+    made_on = shards.source(config, RUN, "cnn", data, network, {})
+    start = shards.starts(config, RUN, data)
+    every = norms.sizes(shards.at(made_on, run, 1e9, data, start, config).images[:, 0], data.images).l2
+    eps_255 = 255 * float(np.median(every))
+    assert 0 < every.min() < eps_255 / 255 < every.max()
+    both = run.model_copy(update={"eps_255": [eps_255, 1e9]})
+    assert len(shards.shards_of(both, data, config)) == 1, "one search for every strength and check"
+    whole = shards.whole(made_on, both, data, start, config)
+    some = norms.sizes(whole[f"{eps_255:g}"].images[:, 0], data.images).l2
+    assert some.tolist() == np.where(every <= eps_255 / 255, every, 0).tolist()
+    assert np.array_equal(whole["zero"].images[:, 0], data.images)
+
+
+def test_pictures_are_kept_of_images_that_all_get_right_and_answers_are_to_them(config: Config) -> None:
+    pool = config.attacks.model_copy(update={"pool": ["linear", "cnn"], "kept": 3})
+    attack.run(config.model_copy(update={"attacks": pool}))
+    images, answers, attacks, sources = (
+        tables.read(name, config.results / f"{name}.parquet")
+        for name in ("attack_images", "attack_answers", "attacks", "source_images")
+    )
+    right = sources.groupby("sample_id")["right"].all()
+    order = declared(samples.load(config, "blocks"), 20).ids
+    chosen = [one for one in order if right[one]][:3]
+    about = attacks.set_index("attack_id").loc[images["attack_id"]]
+    assert sorted(set(about["sample_id"])) == sorted(chosen)
+    assert len(images) == 3 * 2 * 2, "each by both networks, at both eps"
+    assert len(answers) == 2 * len(images)
+    data = samples.load(config, "blocks")
+    clean = dict(zip(data.ids, data.images, strict=True))
+    held = [np.atleast_3d(pictures.pixels(one)).transpose(2, 0, 1) for one in images["png"]]
+    stored = np.stack(held) / np.float32(255)
+    for image, (_, row) in zip(stored, about.iterrows(), strict=True):
+        assert norms.sizes(image[None], clean[row["sample_id"]][None]).linf[0] <= row["linf"] + norms.HALF_STEP + 1e-6
+    for model in ("linear", "cnn"):
+        z = compute.forward(zoo.load(config, model), stored, config.compute)
+        mine = answers.loc[answers["model"] == model].set_index("attack_id").loc[images["attack_id"]]
+        assert mine["pred"].tolist() == z.argmax(axis=1).tolist()
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(mine["p_pred"], p.max(axis=1), rtol=1e-4)
+    own = answers.merge(attacks.assign(model=attacks["source_model"]), on=["attack_id", "model"])
+    labels = own["sample_id"].map(dict(zip(data.ids, data.labels, strict=True)))
+    assert len(own) == len(images)
+    assert ((own["pred_x"] != labels) == own["success_u8"]).all(), "property (5): success of 8 bits, of the stored file"
 
 
 class Wrapped(nn.Module):

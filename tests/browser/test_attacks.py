@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tests.browser.conftest import MARKS, WAIT_MS, choose, settle
 
 pytestmark = MARKS
@@ -37,6 +39,27 @@ def test_a_pair_of_models_leads_to_images_and_a_link_restores_it(address: str, b
     page.wait_for_url("**/samples?*", timeout=WAIT_MS)
     settle(page)
     assert "sample=digits" in page.url
+
+
+def test_a_pair_is_clicked_in_the_matrix_and_an_image_is_had_as_a_file(address: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 1600}, accept_downloads=True)
+    page.goto(f"{address}/attacks?threat=attack:pgd-linf:16")
+    settle(page)
+    figure = page.locator(".st-key-figure-transfer-matrix")
+    plot, n = figure.locator(".nsewdrag").first.bounding_box(), figure.locator(".ytick text").count()
+    page.mouse.move(plot["x"] + 1.5 * plot["width"] / n, plot["y"] + 2.5 * plot["height"] / n)
+    figure.locator(".hoverlayer text").first.wait_for(state="attached", timeout=WAIT_MS)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url("**via=*", timeout=WAIT_MS)
+    settle(page)
+    assert "onto=" in page.url
+    page.get_by_text("Perturbation, ×").first.wait_for(timeout=WAIT_MS)
+    with page.expect_download(timeout=WAIT_MS) as download:
+        page.locator('[class*="st-key-download-attacked-NPZ"] button').click()
+    with np.load(download.value.path()) as held:
+        assert held["attacked_u8"].shape == held["clean_u8"].shape
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
 
 
 def test_a_region_is_drawn_and_given_as_parameters(address: str, browser: Any) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 
+from bench import pictures
 from bench.config import Config
 from bench.store import database, tables
-from dashboard import db, findings, terms
+from dashboard import attacked, db, findings, terms
 from tests.dashboard.conftest import Open, text
 
 CONDITION = "attack:pgd-linf:16"
@@ -63,6 +66,48 @@ def test_an_attack_that_asks_its_targets_says_so(
     app = open_app(config.root, "attacks", threat=CONDITION)
     assert not app.exception
     assert terms.ASKED in text(app)
+
+
+def test_one_image_is_shown_before_and_after_with_what_all_models_say(
+    config: Config, source: db.Source, open_app: Open
+) -> None:
+    kept = db.attack_images(source, CONDITION, PAIR[0])
+    assert len(kept) == 3
+    app = open_app(config.root, "attacks", threat=CONDITION, via=PAIR[0], onto=PAIR[1], hit=kept["sample_id"].iloc[1])
+    assert not app.exception
+    table = next(frame.value for frame in app.dataframe if "Fooled" in frame.value.columns)
+    assert len(table) == len(config.attack_pool("digits"))
+    assert table["Model"].str.endswith("(made on)").sum() == 1
+    answers = stored(config, "attack_answers").set_index("attack_id").loc[kept["attack_id"].iloc[1]]
+    wrong = (answers["pred"] != kept["label"].iloc[1]).sum()
+    assert table["Fooled"].sum() == wrong
+    shown = attacked.stored(source, CONDITION, PAIR[0], kept["sample_id"].iloc[1])
+    assert shown is not None
+    assert shown.attacked == kept["png"].iloc[1]
+
+
+def test_an_image_that_is_not_kept_is_made_again_or_says_what_lacks(
+    config: Config, source: db.Source, open_app: Open
+) -> None:
+    kept = set(db.attack_images(source, CONDITION, PAIR[0])["sample_id"])
+    other = next(one for one in db.transferred(source, CONDITION, *PAIR)["sample_id"] if one not in kept)
+    app = open_app(config.root, "attacks", threat=CONDITION, via=PAIR[0], onto=PAIR[1], hit=other)
+    assert not app.error
+    next(button for button in app.button if button.label == "Make it").click().run()
+    assert not app.exception
+    assert "Run `dvc " in app.error[0].value, "neither images nor networks lie beside these results"
+
+
+def test_an_npz_holds_what_is_shown(source: db.Source) -> None:
+    kept = db.attack_images(source, CONDITION, PAIR[0]).iloc[0]
+    shown = attacked.stored(source, CONDITION, PAIR[0], kept["sample_id"])
+    assert shown is not None
+    with np.load(io.BytesIO(attacked.npz(shown))) as held:
+        np.testing.assert_array_equal(held["attacked_u8"][0], pictures.pixels(kept["png"]))
+        np.testing.assert_array_equal(held["clean_u8"][0], pictures.pixels(kept["clean"]))
+        assert held["ids"].tolist() == [kept["sample_id"]]
+        assert held["models"].shape == held["pred"].shape == held["p_label"].shape
+    assert attacked.stored(source, CONDITION, PAIR[0], "digits/none") is None
 
 
 @pytest.mark.parametrize("section", ["pairs", "images", "classes", "objectives", "detection", "regions", "checks"])
