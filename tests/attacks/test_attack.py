@@ -281,7 +281,8 @@ def test_a_minimal_attack_runs_once_and_leaves_what_is_further_away(config: Conf
     eps_255 = 255 * float(np.median(every))
     assert 0 < every.min() < eps_255 / 255 < every.max()
     both = run.model_copy(update={"eps_255": [eps_255, 1e9]})
-    assert len(shards.shards_of(both, data, config)) == 1, "one search for every strength and check"
+    n_blocks = len(shards.blocks_of(len(data.ids), config))
+    assert len(shards.shards_of(both, data, config)) == n_blocks, "one search for every strength and check"
     whole = shards.whole(made_on, both, data, start, config)
     some = norms.sizes(whole[f"{eps_255:g}"].images[:, 0], data.images).l2
     assert some.tolist() == np.where(every <= eps_255 / 255, every, 0).tolist()

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import Config
+from bench.store import tables
 from tests.browser.conftest import MARKS, WAIT_MS, choose, settle
 
 pytestmark = MARKS
@@ -41,7 +43,9 @@ def test_a_pair_of_models_leads_to_images_and_a_link_restores_it(address: str, b
     assert "sample=digits" in page.url
 
 
-def test_a_pair_is_clicked_in_the_matrix_and_an_image_is_had_as_a_file(address: str, browser: Any) -> None:
+def test_a_pair_is_clicked_in_the_matrix_and_an_image_is_had_as_a_file(
+    config: Config, address: str, browser: Any
+) -> None:
     page = browser.new_page(viewport={"width": 1440, "height": 1600}, accept_downloads=True)
     page.goto(f"{address}/attacks?threat=attack:pgd-linf:16")
     settle(page)
@@ -54,6 +58,9 @@ def test_a_pair_is_clicked_in_the_matrix_and_an_image_is_had_as_a_file(address: 
     page.wait_for_url("**via=*", timeout=WAIT_MS)
     settle(page)
     assert "onto=" in page.url
+    kept = tables.read("attack_images", config.results / "attack_images.parquet")["attack_id"].iloc[0]
+    page.goto(f"{page.url}&hit={kept.split('/', 3)[3]}")
+    settle(page)
     page.get_by_text("Perturbation, ×").first.wait_for(timeout=WAIT_MS)
     with page.expect_download(timeout=WAIT_MS) as download:
         page.locator('[class*="st-key-download-attacked-NPZ"] button').click()
