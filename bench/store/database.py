@@ -72,6 +72,7 @@ SINGLE = (
     "neighbours",
     "objective_curves",
     "objective_gradients",
+    "objective_saturation",
     "objective_summary",
     "objectives",
     "regional",

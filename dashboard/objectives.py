@@ -1,0 +1,157 @@
+"""Study 9 on the page Attacks: which objective gets to a target class first, and where the softmax is saturated."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import db, findings, parts, plots, state, terms
+from dashboard.frames import Frame, records
+
+
+def section(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
+    """Steps to the answer, L-BFGS beside them, the way of the probability, further margins, and saturation."""
+    st.subheader("Which objective gets there first?", anchor=False, help=terms.HELP["objectives"])
+    frame = db.objective_summary(source, view.dataset)
+    if frame.empty:
+        st.caption("No network was moved to targets on this set (`objectives` in params.yaml).")
+        return
+    answers = frame.loc[(frame["kappa"] == 0) & (frame["variant"] != "search")]
+    first = answers.loc[(answers["variant"] == "equal") & (answers["step_l2"] == answers["step_l2"].min())]
+    st.markdown(findings.objectives(first.loc[first["target_rule"] == "random"]))
+    if (first["target_rule"] == "runner_up").any():
+        st.markdown(findings.runner_up(first))
+    rules = {rule: name for rule, name in terms.TARGET_RULE.items() if (answers["target_rule"] == rule).any()}
+    state.bound(
+        st.segmented_control,
+        "Target",
+        "toward",
+        value=next(iter(rules)),
+        options=list(rules),
+        format_func=rules.get,
+        required=True,
+    )
+    chosen = state.current().toward
+    rule = chosen if chosen in rules else next(iter(rules))
+    steps(answers.loc[answers["target_rule"] == rule])
+    searches(frame.loc[(frame["variant"] == "search") & (frame["target_rule"] == rule)])
+    curves(source, catalogue, view, frame, rule)
+    margins(frame.loc[(frame["kappa"] > 0) & (frame["target_rule"] == "random")])
+    saturation(source, view)
+
+
+def _case(frame: Frame) -> dict[str, pd.Series]:
+    """The columns that say of what a row is; the length of a step only where there are several."""
+    columns = {"Model": frame["name"], "Objective": frame["objective"].map(terms.OBJECTIVE)}
+    columns["Steps"] = frame["variant"].map(terms.VARIANT)
+    return columns | ({"Length": frame["step_l2"]} if frame["step_l2"].nunique() > 1 else {})
+
+
+def steps(rows: Frame) -> None:
+    """What the answer takes: rows of table `objective_summary`, of one rule and kappa 0."""
+    shown = pd.DataFrame(
+        {
+            **_case(rows),
+            "Arrive, %": (100 * rows["reached"]).round(1),
+            "In 8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
+            "Median steps": rows["iterations"],
+            "× cross-entropy": [
+                terms.number(row.over_ce, row.ce_low, row.ce_high) if row.n_common else "–" for row in records(rows)
+            ],
+            "L2": rows["l2"].round(2),
+            "Linf, /255": (255 * rows["linf"]).round(1),
+            "Cosine of steps": rows["step_cosine"].astype(float).round(2),
+            "n": rows["n_common"],
+        }
+    )
+    helps = {"In 8 bits, %": "in_8_bits", "Cosine of steps": "step_cosine"}
+    config = {name: st.column_config.NumberColumn(help=terms.HELP[term]) for name, term in helps.items()}
+    parts.table(shown, "objectives", config, alt="Steps and sizes by objective")
+
+
+def searches(rows: Frame) -> None:
+    """L-BFGS, by itself."""
+    if rows.empty:
+        return
+    st.markdown("**L-BFGS, a search**", help=terms.HELP["lbfgs"])
+    shown = pd.DataFrame(
+        {
+            "Model": rows["name"],
+            "Arrive, %": (100 * rows["reached"]).round(1),
+            "In 8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
+            "Median evaluations": rows["iterations"],
+            "L2": rows["l2"].round(2),
+            "L2 × cross-entropy": [
+                terms.number(row.l2_over_ce, row.l2_low, row.l2_high) if row.n_common else "–" for row in records(rows)
+            ],
+            "Linf, /255": (255 * rows["linf"]).round(1),
+            "n": rows["n_common"],
+        }
+    )
+    parts.table(shown, "lbfgs", alt="Evaluations and sizes of L-BFGS")
+
+
+def curves(source: db.Source, catalogue: db.Catalogue, view: state.View, frame: Frame, rule: str) -> None:
+    """The probability of the target on the way there, of one model."""
+    models = frame["model"].drop_duplicates().tolist()
+    state.bound(st.selectbox, "Model", "climber", value=models[0], options=models, format_func=catalogue.model_name)
+    model = view.climber if view.climber in models else models[0]
+    rows = db.objective_curves(source, view.dataset, model)
+    rows = rows.loc[(rows["variant"] == "equal") & (rows["target_rule"] == rule)]
+    rows = rows.loc[rows["step_l2"] == rows["step_l2"].min()]
+    rows = rows.assign(name=rows["objective"].map(terms.OBJECTIVE))
+    parts.figure(
+        plots.objective_curves(rows),
+        rows,
+        "objective-curves",
+        "Probability of the target by the number of steps",
+    )
+    st.caption(
+        "Steps of one length. An image that has arrived is no more part of a line, so a line ends with the slowest."
+    )
+
+
+def margins(rows: Frame) -> None:
+    """What it takes to go on past the answer: rows of table `objective_summary` of larger kappas."""
+    if rows.empty:
+        return
+    st.subheader("How far past the target do they go?", anchor=False, help=terms.HELP["kappa"])
+    st.markdown(findings.margins(rows))
+    shown = pd.DataFrame(
+        {
+            **_case(rows),
+            "Margin": rows["kappa"],
+            "Arrive, %": (100 * rows["reached"]).round(1),
+            "Median steps": rows["own_iterations"],
+            "× to the answer": [
+                terms.number(row.over_answer, row.answer_low, row.answer_high) if row.reached else "–"
+                for row in records(rows)
+            ],
+            "L2": rows["own_l2"].round(2),
+            "Linf, /255": (255 * rows["own_linf"]).round(1),
+            "p rounds to 1, %": (100 * rows["saturated"].astype(float)).round(1),
+            "after steps": rows["saturated_at"],
+            "n": rows["n"],
+        }
+    )
+    parts.table(shown, "objective-margins", alt="Steps and sizes by objective, to larger margins")
+    st.caption("Median steps and sizes: of the images that this objective moves there. To classes drawn at random.")
+
+
+def saturation(source: db.Source, view: state.View) -> None:
+    """Where the gradient of the cross-entropy is lost in float32."""
+    frame = db.objective_saturation(source, view.dataset)
+    if frame.empty:
+        return
+    st.subheader("Where is the softmax saturated?", anchor=False, help=terms.HELP["saturation"])
+    st.markdown(findings.softmax_lost(frame))
+    parts.figure(
+        plots.saturation(frame),
+        frame,
+        "objective-saturation",
+        "Cosine of the gradients in float32 and in float64, by the margin of the target",
+    )
+    st.caption(
+        "Medians over the images that come to a margin by steps of one length along the gradient of the cross-entropy, "
+        "with quartiles. Dotted: where the loss alone is computed in float64, the lowest of the models' medians."
+    )
