@@ -63,7 +63,7 @@ RULES = ("random", "runner_up")
 CASE = ("target_rule", "variant", "objective", "step_l2")
 SEARCH = {"objective": "lbfgs", "variant": "search", "step_l2": 0.0, "kappa": 0.0}
 """What is written of a search: it has no length of a step."""
-ROUNDS, SEARCHED = 4, 12
+ROUNDS, SEARCHED = 4, 20
 """Weights that an L-BFGS search tries, and its steps with each."""
 MARGINS = tuple(float(margin) for margin in range(0, 21, 2))
 COMPARED = ("over_ce", "ce_low", "ce_high", "over_logit", "logit_low", "logit_high", "l2_over_ce", "l2_low", "l2_high")
