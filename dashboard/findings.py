@@ -384,6 +384,9 @@ def margins(rows: Frame) -> str:
     largest = rows.loc[rows["kappa"] == rows["kappa"].max()]
     said = []
     for name, mine in largest.groupby("name", sort=False):
+        if not mine["reached"].any():
+            said.append(f"**{name}**, none")
+            continue
         parts = []
         for variant, theirs in mine.groupby("variant"):
             of = theirs.loc[theirs["step_l2"] == theirs["step_l2"].min()].set_index("objective")["reached"]
@@ -403,12 +406,12 @@ def softmax_lost(frame: Frame) -> str:
             unseen.append(f"{name} (none comes past {mine['margin'].max():g})")
             continue
         at = lost.iloc[0]
-        before = f", from {kept['cosine'].iloc[-1]:.3f} at {kept['margin'].iloc[-1]:g}," if len(kept) else ""
+        before = f"from {kept['cosine'].iloc[-1]:.3f} at {kept['margin'].iloc[-1]:g} " if len(kept) else ""
         said.append(
             f"**{name}**: at a margin of {at['margin']:g} p rounds to 1 in {terms.percent(at['saturated'])} of "
-            f"{int(at['n'])} images, and the cosine of the gradients in float32 and float64 is{before} "
-            f"{at['cosine']:.2f} [{at['cosine_low']:.2f}, {at['cosine_high']:.2f}] (median, quartiles); "
-            f"{at['cosine_mended']:.3f} with the loss alone in float64"
+            f"{int(at['n'])} images, and the median cosine of the gradients in float32 and float64 goes {before}to "
+            f"{at['cosine']:.2f} (quartiles {at['cosine_low']:.2f} and {at['cosine_high']:.2f}); with the loss alone "
+            f"in float64 it is {at['cosine_mended']:.3f}"
         )
     text = f"{'. '.join(said)}. " if said else ""
     text += f"Not seen: {', '.join(unseen)}. " if unseen else ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from dashboard import db, findings, parts, plots, state, terms
 from dashboard.frames import Frame, records
+
+NUMBER = st.column_config.NumberColumn
 
 
 def section(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
@@ -47,25 +51,31 @@ def _case(frame: Frame) -> dict[str, pd.Series]:
     return columns | ({"Length": frame["step_l2"]} if frame["step_l2"].nunique() > 1 else {})
 
 
+def _narrow(shown: Frame) -> dict[str, Any]:
+    """Columns of numbers as narrow as they may be, so that the table needs no scrolling."""
+    return {name: NUMBER(width="small") for name in shown if pd.api.types.is_numeric_dtype(shown[name])}
+
+
 def steps(rows: Frame) -> None:
     """What the answer takes: rows of table `objective_summary`, of one rule and kappa 0."""
     shown = pd.DataFrame(
         {
             **_case(rows),
             "Arrive, %": (100 * rows["reached"]).round(1),
-            "In 8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
-            "Median steps": rows["iterations"],
+            "8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
+            "Median": rows["iterations"],
             "× cross-entropy": [
                 terms.number(row.over_ce, row.ce_low, row.ce_high) if row.n_common else "–" for row in records(rows)
             ],
             "L2": rows["l2"].round(2),
             "Linf, /255": (255 * rows["linf"]).round(1),
-            "Cosine of steps": rows["step_cosine"].astype(float).round(2),
+            "Cosine": rows["step_cosine"].astype(float).round(2),
             "n": rows["n_common"],
         }
     )
-    helps = {"In 8 bits, %": "in_8_bits", "Cosine of steps": "step_cosine"}
-    config = {name: st.column_config.NumberColumn(help=terms.HELP[term]) for name, term in helps.items()}
+    helps = {"8 bits, %": "in_8_bits", "Cosine": "step_cosine", "Median": "median_steps"}
+    config = _narrow(shown)
+    config |= {name: NUMBER(width="small", help=terms.HELP[term]) for name, term in helps.items()}
     parts.table(shown, "objectives", config, alt="Steps and sizes by objective")
 
 
@@ -78,7 +88,7 @@ def searches(rows: Frame) -> None:
         {
             "Model": rows["name"],
             "Arrive, %": (100 * rows["reached"]).round(1),
-            "In 8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
+            "8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
             "Median evaluations": rows["iterations"],
             "L2": rows["l2"].round(2),
             "L2 × cross-entropy": [
@@ -120,22 +130,25 @@ def margins(rows: Frame) -> None:
     shown = pd.DataFrame(
         {
             **_case(rows),
-            "Margin": rows["kappa"],
+            **({"Margin": rows["kappa"]} if rows["kappa"].nunique() > 1 else {}),
             "Arrive, %": (100 * rows["reached"]).round(1),
-            "Median steps": rows["own_iterations"],
+            "Median": rows["own_iterations"],
             "× to the answer": [
                 terms.number(row.over_answer, row.answer_low, row.answer_high) if row.reached else "–"
                 for row in records(rows)
             ],
             "L2": rows["own_l2"].round(2),
             "Linf, /255": (255 * rows["own_linf"]).round(1),
-            "p rounds to 1, %": (100 * rows["saturated"].astype(float)).round(1),
-            "after steps": rows["saturated_at"],
+            "p is 1, %": (100 * rows["saturated"].astype(float)).round(1),
+            "after": rows["saturated_at"],
             "n": rows["n"],
         }
     )
-    parts.table(shown, "objective-margins", alt="Steps and sizes by objective, to larger margins")
-    st.caption("Median steps and sizes: of the images that this objective moves there. To classes drawn at random.")
+    parts.table(shown, "objective-margins", _narrow(shown), alt="Steps and sizes by objective, to larger margins")
+    st.caption(
+        "Median number of steps and sizes: of the images that this objective moves there. To classes drawn at random. "
+        "p is 1: the probability of the target rounds to 1 in float32, after a median of so many steps."
+    )
 
 
 def saturation(source: db.Source, view: state.View) -> None:

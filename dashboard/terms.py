@@ -319,6 +319,8 @@ HELP |= {
     "by its id, or the one that the network holds for second. "
     "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",
+    "median_steps": "Median number of steps, of the images that all objectives of a kind of step move to "
+    "their targets.",
     "in_8_bits": "Images whose target is still answered after rounding to 8 bits: a small last step past the edge may "
     "be lost.",
     "step_cosine": "Of a step and the next one, before the edges of [0, 1] cut them off; mean over the steps of an "

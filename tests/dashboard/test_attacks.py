@@ -123,17 +123,17 @@ def test_targets_are_chosen_and_what_is_past_them_is_told(config: Config, open_a
     assert "To the runner-up the difference of logits takes" in text(app)
     assert "To a margin of 20 come" in text(app)
     assert "at a margin of 18 p rounds to 1 in 100.0 %" in text(app)
-    assert "1.000 with the loss alone in float64" in text(app)
+    assert "with the loss alone in float64 it is 1.000" in text(app)
     assert "No gradient vanishes." in text(app)
     drawn = open_app(config.root, "attacks", threats="objectives")
     assert drawn.segmented_control(key="w:toward").value == "random"
-    steps = {name: tables_of(one)["Median steps"].iloc[0] for name, one in (("near", app), ("far", drawn))}
+    steps = {name: tables_of(one)["Median"].iloc[0] for name, one in (("near", app), ("far", drawn))}
     assert steps["near"] < steps["far"]
 
 
 def tables_of(app: AppTest) -> pd.DataFrame:
     """The first table with steps."""
-    return next(one.value for one in app.dataframe if "Median steps" in one.value)
+    return next(one.value for one in app.dataframe if "Median" in one.value)
 
 
 def test_what_saturation_says() -> None:
@@ -143,7 +143,9 @@ def test_what_saturation_says() -> None:
     two = pd.DataFrame({**one, **cosines, "name": "B"}).iloc[:2].assign(vanished=[0.0, 0.25])
     said = findings.softmax_lost(pd.concat([pd.DataFrame({**one, **cosines}), two]))
     assert "**A**: at a margin of 18 p rounds to 1 in 100.0 % of 7 images" in said
-    assert "from 0.995 at 16, -0.20 [-0.40, 0.10]" in said
+    assert (
+        "goes from 0.995 at 16 to -0.20 (quartiles -0.40 and 0.10); with the loss alone in float64 it is 1.000" in said
+    )
     assert "Not seen: B (none comes past 16)." in said
     assert said.endswith("Up to 25.0 % of gradients vanish.")
 
