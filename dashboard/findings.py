@@ -403,7 +403,7 @@ def softmax_lost(frame: Frame) -> str:
         mine = mine.sort_values("margin")
         lost, kept = mine.loc[mine["saturated"] > 0.5], mine.loc[mine["saturated"] <= 0.5]
         if lost.empty:
-            unseen.append(f"{name} (none comes past {mine['margin'].max():g})")
+            unseen.append(f"{name} (its images come to a margin of {mine['margin'].max():g}, not to the next one)")
             continue
         at = lost.iloc[0]
         before = f"from {kept['cosine'].iloc[-1]:.3f} at {kept['margin'].iloc[-1]:g} " if len(kept) else ""

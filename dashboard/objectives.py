@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,9 @@ from dashboard import db, findings, parts, plots, state, terms
 from dashboard.frames import Frame, records
 
 NUMBER = st.column_config.NumberColumn
+WIDTH = 62
+WIDTHS = {"n": 42, "L2": 52, "Median": 60, "after": 52}
+"""Of columns of numbers, pixels."""
 
 
 def section(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
@@ -47,36 +51,45 @@ def section(source: db.Source, catalogue: db.Catalogue, view: state.View) -> Non
 def _case(frame: Frame) -> dict[str, pd.Series]:
     """The columns that say of what a row is; the length of a step only where there are several."""
     columns = {"Model": frame["name"], "Objective": frame["objective"].map(terms.OBJECTIVE)}
-    columns["Steps"] = frame["variant"].map(terms.VARIANT)
     return columns | ({"Length": frame["step_l2"]} if frame["step_l2"].nunique() > 1 else {})
+
+
+def _by_variant(rows: Frame) -> Iterator[tuple[str, Frame]]:
+    """The rows of each kind of steps, under its name."""
+    for variant, name in terms.STRIDES.items():
+        mine = rows.loc[rows["variant"] == variant]
+        if len(mine):
+            st.markdown(f"**{name}**")
+            yield variant, mine
 
 
 def _narrow(shown: Frame) -> dict[str, Any]:
     """Columns of numbers as narrow as they may be, so that the table needs no scrolling."""
-    return {name: NUMBER(width="small") for name in shown if pd.api.types.is_numeric_dtype(shown[name])}
+    return {name: NUMBER(width=WIDTHS.get(name, WIDTH)) for name in shown if pd.api.types.is_numeric_dtype(shown[name])}
 
 
-def steps(rows: Frame) -> None:
+def steps(summary: Frame) -> None:
     """What the answer takes: rows of table `objective_summary`, of one rule and kappa 0."""
-    shown = pd.DataFrame(
-        {
-            **_case(rows),
-            "Arrive, %": (100 * rows["reached"]).round(1),
-            "8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
-            "Median": rows["iterations"],
-            "× cross-entropy": [
-                terms.number(row.over_ce, row.ce_low, row.ce_high) if row.n_common else "–" for row in records(rows)
-            ],
-            "L2": rows["l2"].round(2),
-            "Linf, /255": (255 * rows["linf"]).round(1),
-            "Cosine": rows["step_cosine"].astype(float).round(2),
-            "n": rows["n_common"],
-        }
-    )
     helps = {"8 bits, %": "in_8_bits", "Cosine": "step_cosine", "Median": "median_steps"}
-    config = _narrow(shown)
-    config |= {name: NUMBER(width="small", help=terms.HELP[term]) for name, term in helps.items()}
-    parts.table(shown, "objectives", config, alt="Steps and sizes by objective")
+    for variant, rows in _by_variant(summary):
+        shown = pd.DataFrame(
+            {
+                **_case(rows),
+                "Arrive, %": (100 * rows["reached"]).round(1),
+                "8 bits, %": (100 * rows["reached_u8"].astype(float)).round(1),
+                "Median": rows["iterations"],
+                "× cross-entropy": [
+                    terms.number(row.over_ce, row.ce_low, row.ce_high) if row.n_common else "–" for row in records(rows)
+                ],
+                "L2": rows["l2"].round(2),
+                "Linf, /255": (255 * rows["linf"]).round(1),
+                "Cosine": rows["step_cosine"].astype(float).round(2),
+                "n": rows["n_common"],
+            }
+        )
+        config = _narrow(shown)
+        config |= {name: NUMBER(width=WIDTHS.get(name, WIDTH), help=terms.HELP[term]) for name, term in helps.items()}
+        parts.table(shown, f"objectives-{variant}", config, alt="Steps and sizes by objective")
 
 
 def searches(rows: Frame) -> None:
@@ -127,24 +140,26 @@ def margins(rows: Frame) -> None:
         return
     st.subheader("How far past the target do they go?", anchor=False, help=terms.HELP["kappa"])
     st.markdown(findings.margins(rows))
-    shown = pd.DataFrame(
-        {
-            **_case(rows),
-            **({"Margin": rows["kappa"]} if rows["kappa"].nunique() > 1 else {}),
-            "Arrive, %": (100 * rows["reached"]).round(1),
-            "Median": rows["own_iterations"],
-            "× to the answer": [
-                terms.number(row.over_answer, row.answer_low, row.answer_high) if row.reached else "–"
-                for row in records(rows)
-            ],
-            "L2": rows["own_l2"].round(2),
-            "Linf, /255": (255 * rows["own_linf"]).round(1),
-            "p is 1, %": (100 * rows["saturated"].astype(float)).round(1),
-            "after": rows["saturated_at"],
-            "n": rows["n"],
-        }
-    )
-    parts.table(shown, "objective-margins", _narrow(shown), alt="Steps and sizes by objective, to larger margins")
+    for variant, mine in _by_variant(rows):
+        shown = pd.DataFrame(
+            {
+                **_case(mine),
+                **({"Margin": mine["kappa"]} if rows["kappa"].nunique() > 1 else {}),
+                "Arrive, %": (100 * mine["reached"]).round(1),
+                "Median": mine["own_iterations"],
+                "× to the answer": [
+                    terms.number(row.over_answer, row.answer_low, row.answer_high) if row.reached else "–"
+                    for row in records(mine)
+                ],
+                "L2": mine["own_l2"].round(2),
+                "Linf, /255": (255 * mine["own_linf"]).round(1),
+                "p is 1, %": (100 * mine["saturated"].astype(float)).round(1),
+                "after": mine["saturated_at"],
+                "n": mine["n"],
+            }
+        )
+        alt = "Steps and sizes by objective, to larger margins"
+        parts.table(shown, f"objective-margins-{variant}", _narrow(shown), alt=alt)
     st.caption(
         "Median number of steps and sizes: of the images that this objective moves there. To classes drawn at random. "
         "p is 1: the probability of the target rounds to 1 in float32, after a median of so many steps."

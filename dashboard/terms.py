@@ -176,6 +176,8 @@ CLIMBED = {"ce": "the cross-entropy", "sign": "its sign", "logit": "the differen
 """Objectives, in a sentence."""
 PACE = {"equal": "in steps of one length", "raw": "in steps as long as the gradient"}
 """Variants, in a sentence."""
+STRIDES = {"equal": "Steps of one length", "raw": "Steps as long as the gradient"}
+"""Variants, above a table."""
 PERTURBED = {**OBJECTIVE, "noise": "Random noise"}
 DETECTED = {
     ("clean", "u8"): "From clean, 8 bits",
@@ -192,7 +194,6 @@ RETRAINED = {
 ROUND = {"clean": "Clean, all", "first": "Made on it as it was", "second": "Made on itself"}
 TARGET_RULE = {"random": "Drawn at random", "runner_up": "Runner-up"}
 """How the class that images are moved to is chosen."""
-VARIANT = {"equal": "Of one length", "raw": "As the gradient"}
 COLLISION = {"exact": "Exact", "integer": "Whole steps of 8 bits", "optimised": "Optimised"}
 TASK = {"classify": "Class", "segment": "Which pixels are ink", "locate": "Box of the digit"}
 SOURCE_IMAGES = {

@@ -146,7 +146,7 @@ def test_what_saturation_says() -> None:
     assert (
         "goes from 0.995 at 16 to -0.20 (quartiles -0.40 and 0.10); with the loss alone in float64 it is 1.000" in said
     )
-    assert "Not seen: B (none comes past 16)." in said
+    assert "Not seen: B (its images come to a margin of 16, not to the next one)." in said
     assert said.endswith("Up to 25.0 % of gradients vanish.")
 
 
