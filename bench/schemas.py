@@ -798,7 +798,7 @@ TABLES: dict[str, Table] = {
                 "all its searches"
             ),
             "reached": _bool("whether the target is answered, and the margin is kappa"),
-            "reached_u8": _count("1 where the target is answered after rounding to 8 bits", nullable=True, high=1),
+            "reached_u8": _count("1 where the target is answered after rounding to 8 bits, else 0", nullable=True),
             "l2": _float("[0,1] units", low=0),
             "linf": _float("[0,1] units", low=0, high=1),
             "step_cosine": _float("mean of a step and the next one, NULL before there are two", nullable=True),
