@@ -411,14 +411,19 @@ class Attacks(Frozen):
 
 
 class Objectives(Frozen):
-    """Study 9 on one dataset: its models move those of the first `n_images` test images that they get right to a class
-    drawn by id, in at most `iterations` steps of each length `step_l2` (units of [0, 1], over all channels)."""
+    """Study 9 on one dataset: its models move those of the first `n_images` test images that they get right to another
+    class, in at most `iterations` steps of each length `step_l2` (units of [0, 1], over all channels). Where it was
+    drawn by id, the first `kappa_images` go on, until its logit is the largest of `kappas` ahead (what 0 needs is told
+    of all). The first `lbfgs_images` are moved by L-BFGS, too."""
 
     dataset: Name
     models: Annotated[list[Name], Field(min_length=1)]
     n_images: Positive = 100
     iterations: Positive = 300
     step_l2: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.1]
+    kappas: list[Annotated[float, Field(ge=0)]] = [20]
+    kappa_images: Positive = 50
+    lbfgs_images: Annotated[int, Field(ge=0)] = 30
 
 
 class ObjectiveRuns(Frozen):

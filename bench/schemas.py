@@ -145,6 +145,15 @@ _CLASS = _int("index into the label space", low=0)
 _CI = {"ci_low": _double("lower end of the interval", nullable=True), "ci_high": _double("upper end", nullable=True)}
 _BOUNDS = {"ci_low": _bound("lower end of the interval"), "ci_high": _bound("upper end")}
 _PERTURBED = ("ce", "sign", "logit", "noise")
+_TARGET_RULE = _str(
+    "random: drawn by the id | runner_up: second when clean", allowed=("random", "runner_up"), earlier="random"
+)
+_OBJECTIVE = _str(allowed=("ce", "sign", "logit", "lbfgs"))
+_VARIANT = _str(
+    "equal: steps of one length | raw: the length times the gradient | search: by L-BFGS",
+    allowed=("equal", "raw", "search"),
+)
+_KAPPA = _double("margin of the target's logit at which an image stops; 0: it is answered", low=0, earlier="0")
 _CELL = {"model": _MODEL, "dataset": _DATASET, "condition": _CONDITION}
 
 TABLES: dict[str, Table] = {
@@ -794,29 +803,40 @@ TABLES: dict[str, Table] = {
     ),
     "objectives": Table(
         "one image that is moved to a target class by one objective (study 9)",
-        ("model", "dataset", "objective", "variant", "step_l2", "sample_id"),
+        ("model", "dataset", "target_rule", "objective", "variant", "step_l2", "kappa", "sample_id"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
-            "objective": _str(allowed=("ce", "sign", "logit")),
-            "variant": _str(
-                "equal: steps of one length | raw: the length times the gradient", allowed=("equal", "raw")
-            ),
-            "step_l2": _double("length of a step, [0,1] units", low=0),
+            "target_rule": _TARGET_RULE,
+            "objective": _OBJECTIVE,
+            "variant": _VARIANT,
+            "step_l2": _double("length of a step, [0,1] units; 0 of lbfgs", low=0),
+            "kappa": _KAPPA,
             "sample_id": _SAMPLE,
             "target": _CLASS,
-            "iterations": _count("steps until the target is answered, or all of them"),
-            "reached": _bool("whether the target is answered"),
+            "iterations": _count(
+                "evaluations of the gradient, one a step, until the margin is kappa, or all of them; of lbfgs those of "
+                "all its searches"
+            ),
+            "reached": _bool("whether the target is answered, and the margin is kappa"),
+            "reached_u8": _count("1 where the target is answered after rounding to 8 bits, else 0", nullable=True),
             "l2": _float("[0,1] units", low=0),
             "linf": _float("[0,1] units", low=0, high=1),
+            "step_cosine": _float("mean of a step and the next one, NULL before there are two", nullable=True),
+            "saturated_at": _count(
+                "steps after which the probability of the target rounded to 1 in float32, NULL where it did not",
+                nullable=True,
+            ),
+            "vanished_at": _count("steps after which a gradient vanished, NULL where none did", nullable=True),
         },
     ),
     "objective_gradients": Table(
         "the gradients of both losses at a clean image (study 9)",
-        ("model", "dataset", "sample_id"),
+        ("model", "dataset", "target_rule", "sample_id"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
+            "target_rule": _TARGET_RULE,
             "sample_id": _SAMPLE,
             "target": _CLASS,
             "norm_ce": _float("of the cross-entropy's", low=0),
@@ -829,42 +849,78 @@ TABLES: dict[str, Table] = {
     ),
     "objective_summary": Table(
         "steps and sizes of each objective (study 9)",
-        ("model", "dataset", "objective", "variant", "step_l2"),
+        ("model", "dataset", "target_rule", "objective", "variant", "step_l2", "kappa"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
-            "objective": _str(allowed=("ce", "sign", "logit")),
-            "variant": _str(allowed=("equal", "raw")),
-            "step_l2": _double(low=0),
+            "target_rule": _TARGET_RULE,
+            "objective": _OBJECTIVE,
+            "variant": _VARIANT,
+            "step_l2": _double("0 of lbfgs", low=0),
+            "kappa": _KAPPA,
             "reached": _share("images that were moved to their targets"),
+            "reached_u8": _share("images whose target is answered after rounding to 8 bits", nullable=True),
             "iterations": _double("median, of the images that all objectives moved there", nullable=True, low=0),
             "l2": _double("mean over these", nullable=True, low=0),
             "linf": _double("mean over these", nullable=True, low=0),
+            "step_cosine": _double("mean over these", nullable=True),
             "over_ce": _double("steps over those of ce, summed over these", nullable=True, low=0),
             "ce_low": _bound("bootstrap over images"),
             "ce_high": _bound(),
             "over_logit": _double("the same over those of logit", nullable=True, low=0),
             "logit_low": _bound(),
             "logit_high": _bound(),
+            **_with_bounds("l2_over_ce", _double("L2 over that of ce, summed over these", nullable=True, low=0), "l2"),
             "predicted": _double(
                 "of sign over ce: by 1 / sign_efficiency, weighted by the steps", nullable=True, low=0
             ),
+            "own_iterations": _double("median, of the images that the objective moved there", nullable=True, low=0),
+            "own_l2": _double("mean over these", nullable=True, low=0),
+            "own_linf": _double("mean over these", nullable=True, low=0),
+            **_with_bounds(
+                "over_answer",
+                _double("steps over those to the answer, summed over these", nullable=True, low=0),
+                "answer",
+            ),
+            "saturated": _share("images whose target's probability rounded to 1 in float32", nullable=True),
+            "saturated_at": _double("median steps until then, of these", nullable=True, low=0),
+            "vanished": _share("images with a gradient that vanished", nullable=True),
             "n": _count("images"),
-            "n_common": _count("images that all objectives of the variant moved there"),
+            "n_common": _count("images that all objectives of the variant moved there; of lbfgs: that ce moved, too"),
+        },
+    ),
+    "objective_saturation": Table(
+        "the gradient of ce in float32 beside that in float64, where a walk came to a margin (study 9)",
+        ("model", "dataset", "margin"),
+        {
+            "model": _MODEL,
+            "dataset": _DATASET,
+            "margin": _double("of the logit of the target, at least", low=0),
+            "p_other": _double("median probability of all classes but the target, in float64", low=0, high=1),
+            "saturated": _share("images whose target's probability rounds to 1 in float32"),
+            "vanished": _share("images with a gradient that has vanished in float32"),
+            "cosine": _double("median, of the gradients in float32 and float64"),
+            "cosine_low": _double("quartile"),
+            "cosine_high": _double("quartile"),
+            "cosine_mended": _double("median, where the loss alone is computed in float64"),
+            "norm": _double("median, of the gradient in float64", low=0),
+            "n": _count("images that came there"),
         },
     ),
     "objective_curves": Table(
         "the images that had not arrived before some number of steps (study 9)",
-        ("model", "dataset", "objective", "variant", "step_l2", "iteration"),
+        ("model", "dataset", "target_rule", "objective", "variant", "step_l2", "iteration"),
         {
             "model": _MODEL,
             "dataset": _DATASET,
-            "objective": _str(allowed=("ce", "sign", "logit")),
-            "variant": _str(allowed=("equal", "raw")),
+            "target_rule": _TARGET_RULE,
+            "objective": _OBJECTIVE,
+            "variant": _VARIANT,
             "step_l2": _double(low=0),
             "iteration": _count("steps taken"),
             "p_target": _double("mean probability of the target", low=0, high=1),
             "gradient_norm": _double("mean, Euclidean", low=0),
+            "step_cosine": _double("mean, of this step and the one before; NULL of the first", nullable=True),
             "n": _count("images that had not arrived before"),
         },
     ),

@@ -73,6 +73,7 @@ NEEDED = (
     "objectives",
     "objective_gradients",
     "objective_curves",
+    "objective_saturation",
     "objective_summary",
     "collisions",
     "collision_checks",
@@ -805,6 +806,13 @@ def class_groups(source: Source, dataset: str) -> Frame:
 def objective_summary(source: Source, dataset: str) -> Frame:
     """Study 9 on a set: all columns of table `objective_summary`, and those of the model."""
     frame = query(source, "SELECT * FROM objective_summary WHERE dataset = ? ORDER BY ALL", [dataset])
+    return with_models(frame, source)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def objective_saturation(source: Source, dataset: str) -> Frame:
+    """Study 9 on a set: all columns of table `objective_saturation`, and those of the model."""
+    frame = query(source, "SELECT * FROM objective_saturation WHERE dataset = ? ORDER BY ALL", [dataset])
     return with_models(frame, source)
 
 

@@ -361,6 +361,64 @@ def objectives(rows: Frame) -> str:
     return f"Steps to the target, all of one length. {'; '.join(said)}." if said else ""
 
 
+def runner_up(rows: Frame) -> str:
+    """Whether logits and cross-entropy differ less towards the runner-up: rows of table `objective_summary` with steps
+    of one length, to both kinds of targets."""
+    said = []
+    known = rows.loc[(rows["n_common"] > 0) & (rows["objective"] == "logit")]
+    for name, mine in known.groupby("name", sort=False):
+        by = {row.target_rule: row for row in mine.itertuples()}
+        if {"random", "runner_up"} <= by.keys():
+            near, far = (terms.number(row.over_ce, row.ce_low, row.ce_high) for row in (by["runner_up"], by["random"]))
+            said.append(f"**{name}** {near} (drawn: {far})")
+    return (
+        "To the runner-up the difference of logits takes as many times the steps of the cross-entropy: "
+        f"{'; '.join(said)}."
+        if said
+        else ""
+    )
+
+
+def margins(rows: Frame) -> str:
+    """How many images come to the largest margin: rows of table `objective_summary`."""
+    largest = rows.loc[rows["kappa"] == rows["kappa"].max()]
+    said = []
+    for name, mine in largest.groupby("name", sort=False):
+        if not mine["reached"].any():
+            said.append(f"**{name}**, none")
+            continue
+        parts = []
+        for variant, theirs in mine.groupby("variant"):
+            of = theirs.loc[theirs["step_l2"] == theirs["step_l2"].min()].set_index("objective")["reached"]
+            each = ", ".join(f"{terms.percent(of[one])} by {terms.CLIMBED[one]}" for one in terms.CLIMBED if one in of)
+            parts.append(f"{terms.PACE[str(variant)]} {each}")
+        said.append(f"**{name}**, {'; '.join(parts)}")
+    return f"To a margin of {largest['kappa'].max():g} come: {'. '.join(said)}."
+
+
+def softmax_lost(frame: Frame) -> str:
+    """Where the gradient of the cross-entropy is lost: rows of table `objective_saturation`."""
+    said, unseen = [], []
+    for name, mine in frame.groupby("name", sort=False):
+        mine = mine.sort_values("margin")
+        lost, kept = mine.loc[mine["saturated"] > 0.5], mine.loc[mine["saturated"] <= 0.5]
+        if lost.empty:
+            unseen.append(f"{name} (its images come to a margin of {mine['margin'].max():g}, not to the next one)")
+            continue
+        at = lost.iloc[0]
+        before = f"from {kept['cosine'].iloc[-1]:.3f} at {kept['margin'].iloc[-1]:g} " if len(kept) else ""
+        said.append(
+            f"**{name}**: at a margin of {at['margin']:g} p rounds to 1 in {terms.percent(at['saturated'])} of "
+            f"{int(at['n'])} images, and the median cosine of the gradients in float32 and float64 goes {before}to "
+            f"{at['cosine']:.2f} (quartiles {at['cosine_low']:.2f} and {at['cosine_high']:.2f}); with the loss alone "
+            f"in float64 it is {at['cosine_mended']:.3f}"
+        )
+    text = f"{'. '.join(said)}. " if said else ""
+    text += f"Not seen: {', '.join(unseen)}. " if unseen else ""
+    gone = frame["vanished"].max()
+    return text + ("No gradient vanishes." if gone == 0 else f"Up to {terms.percent(gone)} of gradients vanish.")
+
+
 def regional(rows: Frame) -> str:
     """What regions keep of transfers and whether their perturbations are smaller: rows of table `regional_summary` over
     all pairs, of which those of the paper's kinds count. It claims a share that is kept, and smaller L0, L2 and Linf.

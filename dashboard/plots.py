@@ -414,6 +414,39 @@ def objective_curves(frame: Frame) -> go.Figure:
     return _figure(traces, 340, x, y)
 
 
+def saturation(frame: Frame) -> go.Figure:
+    """Cosine of gradients in float32 and float64 by margin (name, family, margin, cosine and its quartiles, n), a line
+    a model; the lowest `cosine_mended` of all as a dotted one."""
+    traces: list[Trace] = []
+    for (name, rows), symbol, dash in zip(
+        frame.groupby("name", sort=False), itertools.cycle(MARKS), itertools.cycle(DASHES[:2]), strict=False
+    ):
+        says = [
+            _hover(
+                str(name),
+                f"margin {row.margin:g}: cosine {row.cosine:.3f}",
+                f"quartiles {row.cosine_low:.3f} and {row.cosine_high:.3f}",
+                f"all other classes together: p = {row.p_other:.1e}",
+                f"p of the target rounds to 1 in {terms.percent(row.saturated)} of {row.n:,} images",
+            )
+            for row in records(rows)
+        ]
+        at, low, high = (rows[column].to_numpy(float) for column in ("cosine", "cosine_low", "cosine_high"))
+        colour = COLOUR[str(rows["family"].iloc[0])]
+        line: Trace = {"type": "scatter", "mode": "lines+markers", "name": str(name), "y": at}
+        line |= {"x": rows["margin"].to_numpy(float), "line": {"color": colour, "width": 2, "dash": dash}}
+        line |= {"marker": {"color": colour, "symbol": symbol, "size": 8}, "error_y": _bars(at, low, high)}
+        traces.append(line | {"text": says, "hoverinfo": "text"})
+    lowest = frame.groupby("margin")["cosine_mended"].min()
+    mended: Trace = {"type": "scatter", "mode": "lines", "name": "Loss in float64", "hoverinfo": "text"}
+    mended |= {"x": lowest.index.to_numpy(float), "y": lowest.to_numpy(float)}
+    mended |= {"line": {"color": GREY, "width": 2, "dash": "dot"}}
+    traces.append(mended | {"text": [f"Loss in float64: {value:.4f}, the lowest median" for value in lowest]})
+    x = {"title": "Margin of the target's logit", "zeroline": False}
+    y = {"title": "Cosine with the float64 gradient", "range": [-1.05, 1.1], "zeroline": True}
+    return _figure(traces, 320, x, y)
+
+
 def segmentation_curves(frame: Frame, axis: str, reached: float) -> go.Figure:
     """Mean IoU by steps or by L2 (`iteration` or `l2`), a line a variant; quartiles where it is hovered."""
     traces: list[Trace] = []

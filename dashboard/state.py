@@ -76,6 +76,7 @@ class View:
     kin: str = ""
     land: str = ""
     climber: str = ""
+    toward: str = ""
     hunted: str = ""
     told: str = "clean:u8"
     unlearned: str = "any"
@@ -247,6 +248,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "onto": catalogue.models["model"].tolist(),
         "taken": list(terms.TAKEN),
         "climber": catalogue.models["model"].tolist(),
+        "toward": list(terms.TARGET_RULE),
         "hunted": catalogue.models["model"].tolist(),
         "told": [":".join(kind) for kind in terms.DETECTED],
         "unlearned": ["any", *terms.PERTURBED],

@@ -177,6 +177,12 @@ OBJECTIVE = {
     "sign": "Cross-entropy, sign",
     "logit": "Difference of logits",
 }
+CLIMBED = {"ce": "the cross-entropy", "sign": "its sign", "logit": "the difference of logits"}
+"""Objectives, in a sentence."""
+PACE = {"equal": "in steps of one length", "raw": "in steps as long as the gradient"}
+"""Variants, in a sentence."""
+STRIDES = {"equal": "Steps of one length", "raw": "Steps as long as the gradient"}
+"""Variants, above a table."""
 PERTURBED = {**OBJECTIVE, "noise": "Random noise"}
 DETECTED = {
     ("clean", "u8"): "From clean, 8 bits",
@@ -191,7 +197,8 @@ RETRAINED = {
     "class": "Retrained, a class of their own",
 }
 ROUND = {"clean": "Clean, all", "first": "Made on it as it was", "second": "Made on itself"}
-VARIANT = {"equal": "Of one length", "raw": "As the gradient"}
+TARGET_RULE = {"random": "Drawn at random", "runner_up": "Runner-up"}
+"""How the class that images are moved to is chosen."""
 COLLISION = {"exact": "Exact", "integer": "Whole steps of 8 bits", "optimised": "Optimised"}
 TASK = {"classify": "Class", "segment": "Which pixels are ink", "locate": "Box of the digit"}
 SOURCE_IMAGES = {
@@ -314,9 +321,24 @@ HELP |= {
     "both (this benchmark's own definition).",
     "iou_start": "What the network draws of the clean image already has some of the target in common: that is where an "
     "attack starts, and what it is to be measured against.",
-    "objectives": "Every image that a network gets right is moved to a class drawn by its id until that is answered. "
+    "objectives": "Every image that a network gets right is moved to another class until that is answered: one drawn "
+    "by its id, or the one that the network holds for second. "
     "Steps of one length make objectives comparable; along the sign of the gradient such a step goes as far "
     "as the efficiency of the sign says (1 / predicted). The definitions are this benchmark's own.",
+    "median_steps": "Median number of steps, of the images that all objectives of a kind of step move to "
+    "their targets.",
+    "in_8_bits": "Images whose target is still answered after rounding to 8 bits: a small last step past the edge may "
+    "be lost.",
+    "step_cosine": "Of a step and the next one, before the edges of [0, 1] cut them off; mean over the steps of an "
+    "image, and over images. Near 1: a straight way; below 0: to and fro.",
+    "lbfgs": "Szegedy's attack: scipy's L-BFGS-B in the box [0, 1] on the squared size of the change plus a weight "
+    "times the cross-entropy, with several weights; the nearest image is kept. Its count is that of gradients over "
+    "all weights and line searches, which is no number of steps: it is compared by sizes alone.",
+    "kappa": "The margin is the logit of the target minus the largest other one. Carlini and Wagner's attack goes on "
+    "until it is kappa. All objectives go on here, along the gradient that they have.",
+    "saturation": "The gradient of the cross-entropy has the factor 1 - p of the target's p. In float32 p rounds to 1 "
+    "where the others are about 17 behind: the target's own term is lost, and what is left pushes other classes down "
+    "alone. The same network in float64 has both terms.",
     "detection": "A small network learns to tell clean images from perturbed ones, on other images than it is tested "
     "on. All perturbations have one length and lead to a class drawn by the image's id. In 8 bits both kinds are "
     "rounded; where perturbed ones are not, a detector may see nothing but the lack of rounding. The definitions are "

@@ -693,32 +693,50 @@ def _write_attacks(
 
 
 def _write_objectives(config: Config, subset: pd.DataFrame) -> None:
-    """Two networks on which sign steps take a third more than others."""
+    """Two networks on which sign steps take a third more than others, and where the cross-entropy is lost past 17."""
+    from bench.config import Objectives
     from bench.studies import objectives as study
 
     own, ids = np.random.default_rng(config.seed), subset["sample_id"].to_numpy()
-    found, gradients, curves, summary = [], [], [], []
+    names = ("objectives", "objective_gradients", "objective_curves", "objective_summary", "objective_saturation")
+    written: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for model in ("supervised-cnn", "simclr-cnn"):
-        shared = {"model": model, "dataset": "digits"}
-        about = {"sample_id": ids, "target": (subset["label"].to_numpy() + 1) % N_CLASSES}
+        targets = (subset["label"].to_numpy() + 1) % N_CLASSES
         efficiency = own.uniform(0.7, 0.8, len(ids))
-        known = {"norm_ce": 2.0, "norm_logit": 2.5, "cosine": 0.9, "sign_efficiency": efficiency}
-        gradients.append(pd.DataFrame({**shared, **about, **known}))
-        base, rows = own.integers(10, 40, len(ids)), []
-        for variant, objectives in study.VARIANTS.items():
-            for objective in objectives:
-                case = {**shared, "objective": objective, "variant": variant, "step_l2": 0.1}
-                n_steps = np.round(base * (1.33 if objective == "sign" else 1.0)).astype(int)
-                sizes = {"iterations": n_steps, "reached": True, "l2": 0.1 * n_steps, "linf": 0.2}
-                rows.append(pd.DataFrame({**case, **about, **sizes}))
-                at = np.arange(30)
-                line = {"iteration": at, "p_target": at / 30, "gradient_norm": 1.0, "n": 30 - at}
-                curves.append(pd.DataFrame({**case, **line}))
-        found += rows
-        summary.append(study.summed(pd.concat(rows), gradients[-1], config.statistics, config.seed))
-    written = {"objectives": found, "objective_gradients": gradients, "objective_curves": curves}
-    for name, frames in {**written, "objective_summary": summary}.items():
-        tables.write(name, pd.concat(frames), config.results / f"{name}.parquet")
+        known = {"target": targets, "norm_ce": 2.0, "norm_logit": 2.5, "cosine": 0.9, "sign_efficiency": efficiency}
+        gradients = pd.concat([pd.DataFrame({"target_rule": rule, "sample_id": ids, **known}) for rule in study.RULES])
+        base, rows, curves = own.integers(10, 40, len(ids)), [], []
+        for case in study.tried(Objectives(dataset="digits", models=[model])):
+            shorter = 1.0 if case.target_rule == "random" else 0.5
+            for kappa in (0.0, 20.0) if case.target_rule == "random" else (0.0,):
+                n_steps = np.round(shorter * base * (1.33 if case.objective == "sign" else 1.0) * (1 + kappa / 5))
+                arrives = kappa == 0 or case.objective == "logit" or case.variant == "equal"
+                sizes = {"iterations": n_steps, "reached": arrives, "reached_u8": 1, "l2": 0.1 * n_steps, "linf": 0.2}
+                seen = {"step_cosine": 0.8, "saturated_at": 60 if kappa else np.nan, "vanished_at": np.nan}
+                about = {**vars(case), "kappa": kappa, "sample_id": ids, "target": targets}
+                rows.append(pd.DataFrame({**about, **sizes, **seen}))
+            at = np.arange(30)
+            line = {"iteration": at, "p_target": at / 30, "gradient_norm": 1.0, "step_cosine": 0.8, "n": 30 - at}
+            curves.append(pd.DataFrame({**vars(case), **line}))
+        searched = rows[-1].head(8).assign(**study.SEARCH, iterations=90, l2=1.0, step_cosine=np.nan)
+        margins = np.array(study.MARGINS)
+        lost = margins > 17
+        line = {"margin": margins, "p_other": np.exp(-margins) / 2, "saturated": lost.astype(float), "vanished": 0.0}
+        line |= {"cosine": np.where(lost, 0.1, 1.0), "cosine_low": np.where(lost, -0.2, 0.99)}
+        line |= {"cosine_high": np.where(lost, 0.4, 1.0), "cosine_mended": 1.0, "norm": np.exp(-margins), "n": len(ids)}
+        frames = {
+            "objectives": pd.concat([*rows, searched]),
+            "objective_gradients": gradients,
+            "objective_curves": pd.concat(curves),
+            "objective_saturation": pd.DataFrame(line),
+            "objective_summary": study.summed(
+                pd.concat(rows), searched, gradients, config.statistics, config.seed, model
+            ),
+        }
+        for name, frame in frames.items():
+            written[name].append(frame.assign(model=model, dataset="digits"))
+    for name, parts in written.items():
+        tables.write(name, pd.concat(parts), config.results / f"{name}.parquet")
 
 
 def _write_detection(config: Config) -> None:

@@ -32,14 +32,19 @@ Step = Callable[[Tensor, State], Tensor]
 Stop = Callable[[Tensor, Tensor, Tensor], Tensor]
 Project = Callable[[Tensor, State], Tensor]
 
+VANISHED = 1e-20
+"""A gradient whose norm is below this says nothing of a direction: nothing is divided by it, and no step is taken."""
+
 
 @dataclass(frozen=True)
 class Found:
     """images (N, C, H, W) float32; iterations (N,): steps taken until the image stopped, or all of them (which says
-    nothing of the last image: nobody has asked the network about it)."""
+    nothing of the last image: nobody has asked the network about it); vanished (N,), of `iterate` alone: whether a
+    gradient on the way was below VANISHED, as that of a saturated softmax is."""
 
     images: Images
     iterations: npt.NDArray[np.int64]
+    vanished: npt.NDArray[np.bool_] | None = None
 
 
 def run(
@@ -92,6 +97,11 @@ def kept(state: State, name: str, like: Tensor) -> Tensor:
 def counted(state: State) -> Tensor:
     """Passes that each image in the batch has had, (B,)."""
     return kept(state, "passes", state["labels"])
+
+
+def vanishes(gradient: Tensor) -> Tensor:
+    """Which gradients (B, C, H, W) have a Euclidean norm below VANISHED, (B,)."""
+    return gradient.flatten(1).norm(dim=1) <= VANISHED
 
 
 def gradient_norms(
@@ -153,6 +163,8 @@ def iterate(
             done = stop(x.detach(), logits.detach(), state["labels"])
         (gradient,) = torch.autograd.grad(loss(logits, state["labels"]).sum(), x)
         x = x.detach()
+        vanished = kept(state, "vanished", done)
+        vanished |= vanishes(gradient) & ~done
         moved = inside(x + step(gradient, state) * state["free"], state)
         state["images"] = torch.where(done[:, None, None, None], x, moved)
         taken += ~done
@@ -164,6 +176,6 @@ def iterate(
         part = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in arrays.items()}
         first[rows] = inside(part["images"], part).numpy()
     if iterations == 0 or not len(clean):
-        return Found(first, np.zeros(len(clean), np.int64))
-    found = run(arrays | {"images": first}, settings, advance, ("images", "passes"))
-    return Found(found["images"], found["passes"])
+        return Found(first, np.zeros(len(clean), np.int64), np.zeros(len(clean), np.bool_))
+    found = run(arrays | {"images": first}, settings, advance, ("images", "passes", "vanished"))
+    return Found(found["images"], found["passes"], found["vanished"])

@@ -20,6 +20,12 @@ def to_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -F.cross_entropy(logits, targets, reduction="none")
 
 
+def saturated(logits: Tensor, targets: Tensor) -> Tensor:
+    """Whether the probability of the target rounds to 1, (N,): the gradient of `to_cross_entropy` by the logit of the
+    target is then 0, and only those by the other ones are left. In float32 where the others are about 17 behind."""
+    return F.log_softmax(logits, dim=1).exp().gather(1, targets[:, None]).squeeze(1) == 1
+
+
 def best_other(logits: Tensor, labels: Tensor) -> Tensor:
     """The largest logit of another class, (N,). What is not another class is masked by -inf, not by 0: logits may be
     negative."""

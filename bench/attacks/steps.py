@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.attacks.engine import State, Step, kept
-
-VANISHED = 1e-20
-"""A gradient whose norm is below this says nothing of a direction: nothing is divided by it, and no step is taken."""
+from bench.attacks.engine import VANISHED, State, Step, kept
 
 
 def sign(size: float) -> Step:

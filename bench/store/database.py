@@ -74,6 +74,7 @@ SINGLE = (
     "neighbours",
     "objective_curves",
     "objective_gradients",
+    "objective_saturation",
     "objective_summary",
     "objectives",
     "regional",

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from bench import stats
-from dashboard import attacked, db, detection, findings, hierarchy, parts, plots, regions, state, terms
+from dashboard import attacked, db, detection, findings, hierarchy, objectives, parts, plots, regions, state, terms
 from dashboard.frames import Frame, records
 
 QUESTION = "Does an attack on one model work on another, and on which images?"
@@ -64,7 +64,7 @@ def main() -> None:
             classes(taken, str(catalogue.datasets.at[view.dataset, "label_space"]))
             hierarchy.landing(source, catalogue, view, condition)
         case "objectives":
-            objectives(source, catalogue, view)
+            objectives.section(source, catalogue, view)
         case "regions":
             regions.section(source, catalogue, view)
         case "detection":
@@ -382,49 +382,6 @@ def classes(taken: Frame, label_space: str) -> None:
     )
     parts.table(shown, "taken-for", alt="What images that transfer are taken for")
     hierarchy.theirs_of_groups(taken, label_space)
-
-
-def objectives(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:
-    """Study 9: how many steps each objective takes to a target class."""
-    st.subheader("Which objective gets there first?", anchor=False, help=terms.HELP["objectives"])
-    frame = db.objective_summary(source, view.dataset)
-    if frame.empty:
-        st.caption("No network was moved to targets on this set (`objectives` in params.yaml).")
-        return
-    first = frame.loc[(frame["variant"] == "equal") & (frame["step_l2"] == frame["step_l2"].min())]
-    st.markdown(findings.objectives(first))
-    shown = pd.DataFrame(
-        {
-            "Model": frame["name"],
-            "Objective": frame["objective"].map(terms.OBJECTIVE),
-            "Steps": frame["variant"].map(terms.VARIANT),
-            "Arrive, %": (100 * frame["reached"]).round(1),
-            "Median steps": frame["iterations"],
-            "× cross-entropy": [
-                terms.number(row.over_ce, row.ce_low, row.ce_high) if row.n_common else "–" for row in records(frame)
-            ],
-            "L2": frame["l2"].round(2),
-            "Linf, /255": (255 * frame["linf"]).round(1),
-            "Length": frame["step_l2"],
-            "n": frame["n_common"],
-        }
-    )
-    parts.table(shown, "objectives", alt="Steps and sizes by objective")
-    models = frame["model"].drop_duplicates().tolist()
-    state.bound(st.selectbox, "Model", "climber", value=models[0], options=models, format_func=catalogue.model_name)
-    model = view.climber if view.climber in models else models[0]
-    curves = db.objective_curves(source, view.dataset, model)
-    curves = curves.loc[(curves["variant"] == "equal") & (curves["step_l2"] == curves["step_l2"].min())]
-    curves = curves.assign(name=curves["objective"].map(terms.OBJECTIVE))
-    parts.figure(
-        plots.objective_curves(curves),
-        curves,
-        "objective-curves",
-        "Probability of the target by the number of steps",
-    )
-    st.caption(
-        "Steps of one length. An image that has arrived is no more part of a line, so a line ends with the slowest."
-    )
 
 
 def checks(source: db.Source, catalogue: db.Catalogue, view: state.View) -> None:

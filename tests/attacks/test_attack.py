@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from bench import compute, pictures
@@ -109,6 +110,25 @@ def test_stage_tells_the_same_in_both_tables(config: Config) -> None:
     first = [path.read_bytes() for path in outputs(config)]
     attack.run(config)
     assert [path.read_bytes() for path in outputs(config)] == first
+
+
+def test_success_in_8_bits_is_that_of_the_images_as_they_are_saved(config: Config, tmp_path: Path) -> None:
+    """Property (5) of test_engine.py: from PNG files of what the stage makes, asked of the network anew."""
+    attack.run(config)
+    found = tables.read("attacks", outputs(config)[0]).set_index("attack_id")
+    settings, network = config.attacks.runs[RUN], zoo.load(config, "cnn")
+    data = declared(samples.load(config, settings.dataset), settings.n_images)
+    start, fast = shards.starts(config, RUN, data), prepare.folded(network, torch.from_numpy(data.images[:8]))
+    for eps_255 in settings.eps_255:
+        saved = []
+        made = shards.made(fast, data, start, eps_255 / 255, settings, config).images
+        for at, image in enumerate(made[:, 0]):
+            Image.fromarray(np.round(255 * image).astype(np.uint8)).save(tmp_path / f"{at}.png")
+            saved.append(np.asarray(Image.open(tmp_path / f"{at}.png"), np.float32) / np.float32(255))
+        wrong = compute.forward(network, np.stack(saved)[:, None], config.compute).argmax(axis=1) != data.labels
+        ids = [f"{RUN}/{eps_255:g}/cnn/{one}" for one in data.ids]
+        assert found.loc[ids, "success_u8"].tolist() == wrong.tolist()
+    assert 0 < found["success_u8"].mean() < 1
 
 
 def test_a_model_says_the_same_whoever_else_is_attacked(config: Config) -> None:

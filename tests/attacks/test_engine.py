@@ -1,3 +1,11 @@
+"""The loop of all attacks. Seven properties that every attack here shares are tested by number, as docstrings say:
+
+(1) a mask is kept, (2) with two classes the cross-entropy and the margin point the same way, (3) a saturated softmax is
+flagged as vanished, and nothing is divided by it, (4) norms by hand (test_norms.py), (5) a success in 8 bits is that of
+the images as they are saved (test_attack.py, tests/studies/test_objectives.py), (6) one image and many give the same
+images, (7) without a random start a result repeats.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.attacks import engine, losses, norms, projections, steps
+from bench.attacks import engine, kinds, losses, norms, projections, steps
 from bench.config import Compute, Config
+from bench.data import samples
 from bench.models import zoo
 from tests import tiny
 
@@ -47,6 +56,7 @@ def test_a_linear_model_is_attacked_to_the_corner_of_the_box() -> None:
 
 
 def test_pixels_outside_the_mask_stay_to_the_bit() -> None:
+    """Property (1): a linear model, the cross-entropy, steps of the sign."""
     rng = np.random.default_rng(0)
     clean = rng.random((5, 1, 2, 2), dtype=np.float32)
     mask = np.tile(np.float32([[1, 0], [1, 0]]), (5, 1, 1, 1))
@@ -72,6 +82,7 @@ def test_an_image_that_stops_keeps_its_pixels_while_others_go_on() -> None:
 
 @pytest.mark.parametrize("arch", ["cnn", "linear"])
 def test_neither_order_nor_number_of_images_changes_one(arch: str, config_of_tiny: Config) -> None:
+    """Property (6): 1, 7 and 8 images, which are padded to the one size of a batch, and 19, to the bit."""
     network = zoo.load(config_of_tiny, arch)
     images, labels = tiny.pictures(19, seed=5)
     clean = images[:, None] / np.float32(255)
@@ -125,17 +136,54 @@ def test_nothing_to_attack_and_no_steps() -> None:
 
 
 def test_a_saturated_softmax_gives_no_step_of_the_gradient_but_one_of_the_margin() -> None:
-    """Where the label has all the probability in float32, the cross-entropy has no gradient and the margin has one."""
+    """Property (3): where the label has all the probability in float32, the cross-entropy has no gradient, which is
+    flagged and nothing is divided by, and the margin has one."""
     clean = np.full((1, 1, 2, 2), 0.5, np.float32)
     network, label = Linear([400.0, 0.0, 0.0, 0.0]), np.array([0])
     for step in (steps.l2(0.1), steps.sign_l2(0.1), steps.momentum(1.0, steps.l2(0.1))):
         still = climb(network, clean, label, eps=1.0, step=step, iterations=3)
         assert np.array_equal(still.images, clean)
+        assert still.vanished is not None
+        assert still.vanished.tolist() == [True]
         moved = climb(network, clean, label, eps=1.0, step=step, iterations=3, loss=losses.margin)
         np.testing.assert_allclose(moved.images[0, 0, 0, 0], 0.2, atol=1e-5)
+        assert moved.vanished is not None
+        assert moved.vanished.tolist() == [False]
+
+
+def test_each_image_has_its_own_flag_which_stays() -> None:
+    """Property (3): labels that are 200 ahead, 2 ahead and behind. The first one is led to where it has a gradient."""
+    clean = np.full((3, 1, 2, 2), 0.5, np.float32)
+    clean[1, 0, 0, 0] = 0.005
+    network, labels = Linear([400.0, 0.0, 0.0, 0.0]), np.array([0, 0, 1])
+    found = climb(network, clean, labels, step=steps.l2(0.1), iterations=3)
+    assert found.vanished is not None
+    assert found.vanished.tolist() == [True, False, False]
+    led = climb(network, clean, labels, eps=1.0, iterations=2, step=lambda gradient, state: -state["images"].detach())
+    assert led.vanished is not None
+    assert led.vanished.tolist() == [True, False, False], "the margin is 0 after the first step"
+
+
+@pytest.mark.parametrize("arch", ["cnn", "linear"])
+def test_without_a_random_start_a_result_repeats(arch: str, config_of_tiny: Config) -> None:
+    """Property (7): the same images again to the bit, whatever torch's generator has drawn in between; and kinds
+    without a random start do not look at what others start from."""
+    network = zoo.load(config_of_tiny, arch)
+    images, labels = tiny.pictures(9, seed=5)
+    clean = images[:, None] / np.float32(255)
+    first = climb(network, clean, labels).images
+    torch.rand(7)
+    assert np.array_equal(climb(network, clean, labels).images, first)
+    data = samples.Samples(np.array([f"d/{i}" for i in range(9)]), labels, clean)
+    attack = config_of_tiny.attacks.runs["pgd-linf"].model_copy(update={"steps": 4})
+    starts = [np.random.default_rng(seed).uniform(-1, 1, clean.shape).astype(np.float32) for seed in (0, 1)]
+    for kind, random in (("fgsm", False), ("mi-fgsm", False), ("pgd-linf", True)):
+        made = [kinds.KINDS[kind].make(network, data, one, 0.05, attack, config_of_tiny).images for one in starts]
+        assert np.array_equal(*made) != random
 
 
 def test_the_margin_and_the_cross_entropy_of_two_classes_point_the_same_way(config_of_tiny: Config) -> None:
+    """Property (2): steps of one length along both gradients."""
     clean = np.random.default_rng(0).random((6, 1, 2, 2), dtype=np.float32)
     labels = np.array([0, 1] * 3)
     by_entropy, by_margin = (

@@ -20,6 +20,19 @@ def test_by_hand() -> None:
     assert losses.dlr(Z, Y).tolist() == pytest.approx([-1 / 2, 0.0])
 
 
+def test_saturated_is_where_the_gradient_of_the_targets_logit_is_zero() -> None:
+    z = torch.zeros(40, 3)
+    z[:, 0] = torch.linspace(0, 39, 40)
+    targets = torch.zeros(40, dtype=torch.int64)
+    z.requires_grad_()
+    (gradient,) = torch.autograd.grad(losses.to_cross_entropy(z, targets).sum(), z)
+    found = losses.saturated(z.detach(), targets)
+    assert torch.equal(found, gradient[:, 0] == 0)
+    assert found.nonzero()[0].item() in (17, 18), "two others at exp(-17) each"
+    assert (gradient[:, 1:] < 0).all(), "the others are still pushed down"
+    assert not losses.saturated(z.detach().double(), targets)[:30].any()
+
+
 @pytest.mark.parametrize("loss", [losses.dlr])
 def test_a_shift_or_a_scale_of_the_logits_changes_nothing(loss: object) -> None:
     assert callable(loss)

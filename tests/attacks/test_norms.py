@@ -7,7 +7,8 @@ from bench.attacks import norms
 
 
 def test_sizes_by_hand() -> None:
-    """Two channels of 2 x 2: one position changes by (0.3, -0.4), another by less than half an 8-bit step."""
+    """Property (4). Two channels of 2 x 2: one position changes by (0.3, -0.4), another by less than half a step of 8
+    bits."""
     clean = np.full((1, 2, 2, 2), 0.5, np.float32)
     attacked = clean.copy()
     attacked[0, :, 0, 0] += np.float32([0.3, -0.4])

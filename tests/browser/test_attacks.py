@@ -63,7 +63,7 @@ def test_a_pair_is_clicked_in_the_matrix_and_an_image_is_had_as_a_file(
     settle(page)
     page.get_by_text("Perturbation, ×").first.wait_for(timeout=WAIT_MS)
     with page.expect_download(timeout=WAIT_MS) as download:
-        page.locator('[class*="st-key-download-attacked-NPZ"] button').click()
+        page.locator('[class*="st-key-download-attacked-NPZ"] button').first.click()
     with np.load(download.value.path()) as held:
         assert held["attacked_u8"].shape == held["clean_u8"].shape
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440

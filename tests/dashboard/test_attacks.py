@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from bench import pictures
 from bench.config import Config
@@ -174,6 +175,40 @@ def test_objectives_are_held_against_the_cross_entropy(config: Config, open_app:
     assert "those by the difference of logits" in text(app)
     assert app.selectbox(key="w:climber").value == "simclr-cnn"
     assert findings.objectives(db.objective_summary(source_of(config), "digits").iloc[:0]) == ""
+
+
+def test_targets_are_chosen_and_what_is_past_them_is_told(config: Config, open_app: Open) -> None:
+    app = open_app(config.root, "attacks", threats="objectives", toward="runner_up")
+    assert not app.exception
+    assert app.segmented_control(key="w:toward").value == "runner_up"
+    assert "To the runner-up the difference of logits takes" in text(app)
+    assert "To a margin of 20 come" in text(app)
+    assert "at a margin of 18 p rounds to 1 in 100.0 %" in text(app)
+    assert "with the loss alone in float64 it is 1.000" in text(app)
+    assert "No gradient vanishes." in text(app)
+    drawn = open_app(config.root, "attacks", threats="objectives")
+    assert drawn.segmented_control(key="w:toward").value == "random"
+    steps = {name: tables_of(one)["Median"].iloc[0] for name, one in (("near", app), ("far", drawn))}
+    assert steps["near"] < steps["far"]
+
+
+def tables_of(app: AppTest) -> pd.DataFrame:
+    """The first table with steps."""
+    return next(one.value for one in app.dataframe if "Median" in one.value)
+
+
+def test_what_saturation_says() -> None:
+    margins = [0.0, 16.0, 18.0]
+    one = {"name": "A", "margin": margins, "saturated": [0.0, 0.0, 1.0], "vanished": 0.0, "n": [9, 8, 7]}
+    cosines = {"cosine": [1.0, 0.995, -0.2], "cosine_low": -0.4, "cosine_high": 0.1, "cosine_mended": 1.0}
+    two = pd.DataFrame({**one, **cosines, "name": "B"}).iloc[:2].assign(vanished=[0.0, 0.25])
+    said = findings.softmax_lost(pd.concat([pd.DataFrame({**one, **cosines}), two]))
+    assert "**A**: at a margin of 18 p rounds to 1 in 100.0 % of 7 images" in said
+    assert (
+        "goes from 0.995 at 16 to -0.20 (quartiles -0.40 and 0.10); with the loss alone in float64 it is 1.000" in said
+    )
+    assert "Not seen: B (its images come to a margin of 16, not to the next one)." in said
+    assert said.endswith("Up to 25.0 % of gradients vanish.")
 
 
 def source_of(config: Config) -> db.Source:

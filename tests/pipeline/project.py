@@ -157,6 +157,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         "iterations": 3,
         "fixed": 2,
     }
+    walks = {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 8, "iterations": 40, "lbfgs_images": 1}
     hunt = {"dataset": "digits", "models": ["supervised-cnn"], "n_train": 12, "n_images": 10, "steps": 2, "epochs": 1}
     probes = {"c_grid": [1.0], "folds": 2, "labels_per_class": [2], "seeds": [0], "knn_k": [3]}
     return parameters | {
@@ -171,7 +172,7 @@ def tiny(parameters: dict[str, Any]) -> dict[str, Any]:
         },
         "uncertainty": {"ensembles": {"ensemble-supervised": ["supervised-cnn"]}},
         "attacks": {"pool": [], "runs": {"pgd-linf": attack}},
-        "objectives": {"runs": {"digits": {"dataset": "digits", "models": ["supervised-cnn"], "n_images": 8}}},
+        "objectives": {"runs": {"digits": walks}},
         "detection": {"runs": {"digits": hunt}},
         "regional": {"runs": {"digits": region}},
         "segmentation": {
