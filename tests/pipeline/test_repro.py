@@ -79,7 +79,9 @@ def test_a_forced_repro_elsewhere_writes_the_same_bytes(built: Project, tmp_path
     clone.dvc("pull", "--quiet", "data.dvc")
     ran = clone.repro("--force", "--no-run-cache")
     own = [f"{stage}@{model}" for stage in ("train", "probe", "predict") for model in MODELS]
-    assert sorted(ran) == sorted(["index", "imported", *own, "neighbours", "segmentation", *AGGREGATES, *OF_TRANSFERS])
+    assert sorted(ran) == sorted(
+        ["index", "imported", *own, "neighbours", "segmentation", "radar", *AGGREGATES, *OF_TRANSFERS]
+    )
     assert clone.files() == built.files()
     assert clone.git("status", "--porcelain") == ""
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 
-from bench.config import Compute
+from bench.config import Compute, Config, Radar
+from bench.data import radar as sequences
 from bench.data.radar import GESTURES, Sequences
 from bench.errors import BenchError
 from bench.models.radar import CNN3D, CNNLSTM
+from bench.store import tables
 from bench.studies import radar as study
+from tests import factory
 
 SETTINGS = Compute(threads=1, batch_size=2)
 
@@ -64,3 +70,71 @@ def test_gradcam_is_as_long_as_the_sequence(network: CNN3D | CNNLSTM) -> None:
     assert cam.shape == (2, 8, 2, 2)
     assert (cam >= 0).all()
     assert cam.max() > 0
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Config:
+    """A project with 24 sequences in a folder, half of them as NPZ, half as HDF5."""
+    size = {"samples": 16, "chirps": 16, "frames": 16, "min_frames": 8, "max_frames": 12}
+    made = sequences.simulate(Radar(**size, subjects=3, repeats=4), 1)
+    folder = tmp_path / "sequences"
+    for row, name in enumerate(made.ids):
+        parts = {
+            "frames": made.frames[row, : made.lengths[row]],
+            "label": made.classes[made.labels[row]],
+            "subject": str(made.subjects[row]),
+        }
+        (folder / parts["subject"]).mkdir(parents=True, exist_ok=True)
+        if row % 2:
+            np.savez(folder / parts["subject"] / f"{name}.npz", **parts)
+        else:
+            with h5py.File(folder / parts["subject"] / f"{name}.h5", "w") as held:
+                held.update(parts)
+    settings = {"recorded": "sequences", "frames": 16, "max_frames": 12, "min_frames": 8, "trained": 1, "epochs": 40}
+    config = factory.make_config(tmp_path)
+    radar = Radar(**settings, sha256=sequences.digest(folder), n_sequences=4, iterations=2, shown=1)  # pyright: ignore
+    return config.model_copy(update={"radar": radar})
+
+
+def test_recorded_sequences_take_the_place_of_simulated_ones(recorded: Config) -> None:
+    study.run(recorded)
+    models, attacks, frames = (
+        tables.read(name, recorded.results / f"{name}.parquet")
+        for name in ("radar_models", "radar_attacks", "radar_frames")
+    )
+    assert not models["simulated"].any()
+    assert set(attacks["gesture"]) <= set(GESTURES)
+    assert set(attacks["subject"]) == {"s02"}, "only the third subject is test"
+    assert attacks["sequence_id"].str.match(r"s02/s02-.*\.(npz|h5)").all()
+    assert set(frames["height"]) == {16}
+    told = attacks.loc[attacks["victim"] == f"{study.GIVEN}-A"].groupby("mask")["reached"].mean()
+    assert told["padding"] == 0, "not even by a bit"
+    assert told["action"] == 1
+
+
+def test_results_do_not_depend_on_the_number_of_threads(recorded: Config) -> None:
+    found = []
+    for threads in (1, 3):
+        study.run(recorded.model_copy(update={"compute": recorded.compute.model_copy(update={"threads": threads})}))
+        found.append({path.name: path.read_bytes() for path in recorded.results.glob("radar_*.parquet")})
+    assert len(found[0]) == 6
+    assert found[0] == found[1]
+
+
+def test_a_folder_that_is_not_the_pinned_one_is_refused(recorded: Config) -> None:
+    folder = recorded.root / "sequences"
+    one = next(folder.rglob("*.npz"))
+    with np.load(one) as held:
+        parts = {name: held[name] for name in held}
+    np.savez(one, **parts | {"frames": parts["frames"] * 0.5})
+    now = sequences.digest(folder)
+    with pytest.raises(BenchError, match=r"not the folder that params.yaml pins") as caught:
+        study.run(recorded)
+    assert f"radar.sha256: {now}" in str(caught.value)
+    with pytest.raises(BenchError, match="is not pinned"):
+        sequences.load(recorded.model_copy(update={"radar": recorded.radar.model_copy(update={"sha256": None})}))
+    renamed = recorded.model_copy(update={"radar": recorded.radar.model_copy(update={"sha256": now})})
+    assert len(sequences.load(renamed).ids) == 72
+    one.rename(one.with_stem("another"))
+    assert sequences.digest(folder) != now, "ids are names of files"
+    assert not list(recorded.results.glob("radar_*"))
