@@ -29,6 +29,8 @@ Floats = npt.NDArray[np.float32]
 LIGHT = 299_792_458.0
 """Speed of light, m/s."""
 GESTURES = ("push", "pull", "push-pull", "slow-circle", "fast-wave", "double-tap")
+ZERO = 128
+"""The byte of a stored change that says that nothing changed; one more is 1/255."""
 ALONG = np.array([-0.03, 0.0, 0.03])
 """Where the three scatterers of a hand lie along the line of sight, m."""
 

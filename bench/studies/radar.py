@@ -53,9 +53,7 @@ MASKS = ("full", "padding", "action")
 GOALS = ("untargeted", "targeted")
 GIVEN = "cnnlstm-given"
 """The CNN-LSTM that is told the length and reads no padding."""
-BATCH, SHIFTS, TOP, STEP = 24, 1000, 0.2, 1 / 255
-ZERO = 128
-"""The byte that says that nothing changed; one more is 1/255."""
+BATCH, SHIFTS, TOP, STEP = 20, 1000, 0.2, 1 / 255
 
 
 @dataclass(frozen=True)
@@ -434,6 +432,6 @@ def kept(victim: str, data: Sequences, cam: Floats, moved: dict[str, Floats], n:
             }
             for mask in MASKS:
                 change = np.round(255 * (moved[mask][i, t] - data.frames[i, t]))
-                row[mask] = np.clip(change + ZERO, 0, 255).astype(np.uint8).tobytes()
+                row[mask] = np.clip(change + sequences.ZERO, 0, 255).astype(np.uint8).tobytes()
             out.append(row)
     return pd.DataFrame(out)

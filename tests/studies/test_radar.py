@@ -7,8 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
-from bench.config import Compute, Config, Radar
+from bench.config import Compute, Config, Radar, Statistics
 from bench.data import radar as sequences
 from bench.data.radar import GESTURES, Sequences
 from bench.errors import BenchError
@@ -138,3 +139,74 @@ def test_a_folder_that_is_not_the_pinned_one_is_refused(recorded: Config) -> Non
     one.rename(one.with_stem("another"))
     assert sequences.digest(folder) != now, "ids are names of files"
     assert not list(recorded.results.glob("radar_*"))
+
+
+def _relation(planted: bool, n: int = 30, t: int = 24) -> tuple[np.ndarray, np.ndarray, Sequences]:
+    """Importance and change (N, T) of sequences with bumps at random places, at the same ones where it is `planted`."""
+    own = np.random.default_rng(3)
+    at = own.integers(0, t, (n, 2))
+    bumps = np.exp(-(((np.arange(t) - at[..., None] + t / 2) % t - t / 2) ** 2) / 18)
+    importance, change = bumps[:, 0], bumps[:, 0 if planted else 1]
+    noise = own.normal(0, 0.1, (2, n, t))
+    nobody = np.zeros((n, t, 1, 1), np.float32)
+    ids = np.array([f"x{k}" for k in range(n)])
+    data = Sequences(nobody, np.full(n, t), np.zeros(n, np.int64), np.full(n, "a"), ids, GESTURES)
+    return importance + noise[0], change + noise[1], data
+
+
+def _summary(planted: bool) -> dict[str, float]:
+    importance, change, data = _relation(planted)
+    rows = study.related(importance, change, data).assign(victim="cnn3d-A", step="sign")
+    found = study.correlated(rows, Statistics(bootstrap=500), 0)
+    return found.loc[found["scope"] == "action"].iloc[0].to_dict()
+
+
+def test_a_planted_relation_is_outside_its_null() -> None:
+    found = _summary(planted=True)
+    assert found["ci_low"] > found["null_high"]
+    assert found["p_value"] == pytest.approx(1 / (1 + study.SHIFTS))
+    assert found["overlap"] > 2 * found["null_overlap"]
+
+
+def test_where_there_is_no_relation_it_is_inside_its_null() -> None:
+    """Bumps are smooth over time: a null that shuffled frames would find a relation here too often."""
+    found = _summary(planted=False)
+    assert found["null_low"] < found["rho"] < found["null_high"]
+    assert found["p_value"] > 0.05
+    assert abs(found["null_mean"]) < 1e-2
+    assert found["overlap"] == pytest.approx(found["null_overlap"], abs=0.1)
+
+
+def test_p_values_of_single_sequences_are_uniform_where_there_is_no_relation() -> None:
+    importance, change, data = _relation(planted=False, n=600)
+    rows = study.related(importance, change, data)
+    p = rows.loc[rows["scope"] == "action", "p_value"].to_numpy()
+    for level in (0.1, 0.25, 0.5):
+        assert (p <= level).mean() == pytest.approx(level, abs=0.06)
+    importance, change, data = _relation(planted=True)
+    rows = study.related(importance, change, data)
+    assert (rows["p_value"] <= 0.25).mean() > 0.95, "smooth over time: shifts by one frame correlate nearly as much"
+
+
+def test_random_signs_fool_a_network_that_anything_fools_and_no_other() -> None:
+    """The null of success, on both sides: by it an attack is nothing where any change of its size does as much."""
+    data = _data()
+
+    class Fragile(torch.nn.Module):
+        """Answers `far` as soon as a frame differs from the clean ones by more than `room`."""
+
+        def __init__(self, room: float) -> None:
+            super().__init__()
+            self.room, self.clean = room, torch.from_numpy(data.frames)
+            self.label = torch.from_numpy(data.labels)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            moved = (x - self.clean[: len(x)]).abs().amax(dim=(1, 2, 3)) > self.room
+            return torch.nn.functional.one_hot(torch.where(moved, 5, self.label), 6).float()
+
+    found = np.clip(data.frames + 0.05, 0, 1)
+    for room, share in ((0.01, 1.0), (0.2, 0.0)):
+        one = study.Trained(Fragile(room), "cnn3d", "A")
+        rows = study.answered(one, one, data, found, "full", "untargeted", SETTINGS, 0)
+        assert rows["null_success"].mean() == share
+        assert rows["success"].mean() == share
