@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from bench.config import Config
 from bench.store import database, tables
 from dashboard import findings, plots, terms
-from tests import factory
 from tests.dashboard.conftest import Open, text
 
 
@@ -51,7 +51,7 @@ def test_the_player_says_what_a_frame_is(config: Config, open_app: Open) -> None
     app.select_slider(key="w:frame").set_value(8).run()
     assert not app.exception
     assert "Frame 8 of 8 is padding; the attack may change it." in text(app)
-    assert app.query_params["frame"] == ["8"]
+    assert app.query_params["frame"] == "8"
     app.selectbox(key="w:mask").set_value("action").run()
     assert "Frame 8 of 8 is padding; the attack may not change it." in text(app)
 
@@ -66,8 +66,9 @@ def test_an_address_restores_the_player_and_what_is_not_there_is_left(config: Co
     assert "Frame 8 of 8" in text(app)
 
 
-def test_recorded_sequences_are_not_called_simulated(tmp_path: Path, open_app: Open) -> None:
-    config = factory.make_all(tmp_path)
+def test_recorded_sequences_are_not_called_simulated(config: Config, tmp_path: Path, open_app: Open) -> None:
+    shutil.copytree(config.root, tmp_path / "recorded")
+    config = config.model_copy(update={"root": tmp_path / "recorded"})
     path = config.results / "radar_models.parquet"
     tables.write("radar_models", tables.read("radar_models", path).assign(simulated=False), path)
     database.run(config)
