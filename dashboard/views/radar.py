@@ -133,8 +133,12 @@ def player(frames: Frame, kind: str) -> None:
     free = "may" if view.mask in ("full", where) else "may not"
     st.caption(f"{kind}. Frame {at} of {len(mine)} is {where}; the attack {free} change it.")
     panels(row, view.mask, kind)
+    shares = timeline(mine, view.mask)
+    cam = shares["cam"].to_numpy()
+    if cam.any():
+        st.caption(f"{100 * cam[row['n_frames'] :].sum() / cam.sum():.0f} % of this Grad-CAM lies in padding.")
     st.plotly_chart(
-        plots.radar_timeline(timeline(mine, view.mask), row["n_frames"], at),
+        plots.radar_timeline(shares, row["n_frames"], at),
         config=parts.PLOT,
         key="figure:radar-timeline",
         alt=f"Grad-CAM and change by frame ({kind})",

@@ -45,6 +45,7 @@ def test_the_goal_of_the_address_is_shown(config: Config, open_app: Open) -> Non
 def test_the_player_says_what_a_frame_is(config: Config, open_app: Open) -> None:
     app = open_app(config.root, "radar")
     assert "Frame 1 of 8 is action; the attack may not change it." in text(app)
+    assert "% of this Grad-CAM lies in padding." in text(app)
     assert app.button(key="radar:before").disabled
     app.button(key="radar:after").click().run()
     assert "Frame 2 of 8 is action" in text(app)
