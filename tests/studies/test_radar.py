@@ -65,9 +65,10 @@ def test_shifted_correlations_by_hand() -> None:
     assert study.overlap(np.arange(10.0), -np.arange(10.0)) == 0
 
 
-@pytest.mark.parametrize("network", [CNN3D(6), CNNLSTM(6)])
-def test_gradcam_is_as_long_as_the_sequence(network: CNN3D | CNNLSTM) -> None:
-    cam = study.gradcam(network.eval().requires_grad_(False), _data().frames, np.array([0, 1]))
+@pytest.mark.parametrize("make", [CNN3D, CNNLSTM])
+def test_gradcam_is_as_long_as_the_sequence(make: type[CNN3D] | type[CNNLSTM]) -> None:
+    torch.manual_seed(0)  # of other weights all of the map may be negative, which is cut off
+    cam = study.gradcam(make(6).eval().requires_grad_(False), _data().frames, np.array([0, 1]))
     assert cam.shape == (2, 8, 2, 2)
     assert (cam >= 0).all()
     assert cam.max() > 0
