@@ -581,7 +581,8 @@ class Radar(Frozen):
 
     Networks are trained on `trained` subjects of group A and as many of group B, for `epochs` at rate `lr`; the others
     are test, of whom `n_sequences` are attacked in `iterations` sign steps of 1/255. `recorded`: a folder of recorded
-    sequences in the place of simulated ones, `shown`: sequences whose frames are kept for the page.
+    sequences in the place of simulated ones, pinned by `sha256` (bench/data/radar.py: `digest`); `shown`: sequences
+    whose frames are kept for the page.
     """
 
     carrier_ghz: Annotated[float, Field(gt=0)] = 77
@@ -598,6 +599,7 @@ class Radar(Frozen):
     subjects: Annotated[int, Field(ge=3)] = 10
     repeats: Positive = 12
     recorded: str | None = None
+    sha256: Sha256 | None = None
     trained: Positive = 3
     epochs: Positive = 12
     lr: dict[Literal["cnn3d", "cnnlstm"], Annotated[float, Field(gt=0)]] = {"cnn3d": 4e-3, "cnnlstm": 1e-2}

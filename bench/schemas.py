@@ -1028,6 +1028,7 @@ TABLES: dict[str, Table] = {
             "target": _str("gesture that a targeted attack leads to"),
             "pred": _str("the victim's answer"),
             "n_frames": _int("of the action", low=1),
+            "reached": _bool("whether the attack, or its null, changes what the victim puts out by a bit"),
             "success": _bool("untargeted: another answer than the gesture; targeted: the target"),
             "success_u8": _bool("the same after rounding to 8 bits"),
             "null_success": _bool("the same of random signs of the same size in the same mask"),
@@ -1045,6 +1046,9 @@ TABLES: dict[str, Table] = {
             "threat": _int(low=1, high=4),
             "mask": _str(allowed=("full", "padding", "action")),
             "goal": _str(allowed=("untargeted", "targeted")),
+            "reached": _share(
+                "sequences where the mask can change what the victim puts out; 0: an attack is impossible"
+            ),
             "success": _share("sequences"),
             **_BOUNDS,
             "success_u8": _share("sequences"),

@@ -16,7 +16,7 @@ import pandas as pd
 from bench import stats
 from bench.studies import published
 from dashboard import terms
-from dashboard.frames import Frame
+from dashboard.frames import Frame, records
 
 Verdict = Literal["more", "less", "tied"]
 
@@ -476,6 +476,38 @@ def collisions(summary: Frame) -> str:
         f"{exact['null'].mean():.1f} % in the mean; "
         f"{int((exact['n'] - exact['moved']).sum())} images could not be moved."
     )
+
+
+def padding(summary: Frame, kind: str) -> str:
+    """The answer of study 7 (rows of table radar_summary): how far padding alone goes, with its null, and where it goes
+    nowhere. `kind`: simulated or recorded."""
+    rows = summary.loc[(summary["mask"] == "padding") & (summary["goal"] == "untargeted") & (summary["threat"] == 1)]
+    said = [
+        f"{terms.radar_network(row.victim)}: **{terms.percent(row.success, row.ci_low, row.ci_high)}** (random signs: "
+        f"{terms.percent(row.null_success)})"
+        if row.reached
+        else f"{terms.radar_network(row.victim)}: **impossible**"
+        for row in records(rows)
+    ]
+    return (
+        f"Of {rows['n'].max()} {kind} gestures that all networks get right, this share is answered wrongly when "
+        f"nothing but padding is changed, with the gradient of the network itself. {'; '.join(said)}."
+    )
+
+
+def gradcam(rows: Frame) -> str:
+    """Whether attacks change the frames of the action that Grad-CAM finds important (rows of radar_cam_summary)."""
+    said = []
+    for step, name in terms.RADAR_STEP.items():
+        mine = rows.loc[(rows["step"] == step) & (rows["scope"] == "action"), :]
+        found = [
+            f"{terms.number(row.rho, row.ci_low, row.ci_high)} ({terms.radar_network(row.victim)}, "
+            f"{'above' if row.rho > row.null_high else 'below' if row.rho < row.null_low else 'inside'} the null)"
+            for row in records(mine)
+        ]
+        if found:
+            said.append(f"{name}: {' and '.join(found)}.")
+    return f"Correlation within the action. {' '.join(said)}" if said else ""
 
 
 def _times(value: float, low: float, high: float) -> str:

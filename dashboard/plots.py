@@ -472,6 +472,106 @@ def segmentation_curves(frame: Frame, axis: str, reached: float) -> go.Figure:
     return plot.add_hline(reached, line={"color": GREY, "dash": "dot", "width": 1})
 
 
+def radar_success(frame: Frame) -> go.Figure:
+    """Shares of sequences (name, mask, success, ci_low, ci_high, null_success, reached, n), a mark a mask; small grey
+    lines: the null. Where a mask cannot reach a victim nothing is drawn."""
+    order = frame["name"].drop_duplicates().tolist()[::-1]
+    frame = frame.loc[frame["reached"] > 0, :]
+    traces: list[Trace] = []
+    for mask, colour, symbol in zip(terms.RADAR_MASK, MASKS, MARKS, strict=False):
+        rows, title = frame.loc[frame["mask"] == mask, :], terms.RADAR_MASK[mask]
+        says = [
+            _hover(
+                row.name,
+                title,
+                terms.percent(row.success, row.ci_low, row.ci_high),
+                f"random signs: {terms.percent(row.null_success)}",
+                f"n = {row.n:,}",
+            )
+            for row in records(rows)
+        ]
+        group = {"offsetgroup": mask, "legendgroup": mask}
+        marker = {"color": colour, "symbol": symbol, "size": 9}
+        traces.append(_dots(rows, "success", 100, says, marker=marker, name=title, **group))
+        null: Trace = {"symbol": "line-ns-open", "size": 11, "color": GREY, "line": {"width": 2}}
+        behind = _dots(rows, "null_success", 100, says, marker=null, showlegend=False, **group)
+        traces.append({key: value for key, value in behind.items() if key != "error_x"})
+    x = {"title": "Success", "ticksuffix": " %", "range": [-3, 103], "zeroline": False}
+    height = 120 + 62 * len(order)
+    return _figure(traces, height, x, _categories(order), scattermode="group", scattergap=0.35)
+
+
+MASKS = ("#8a5fb0", "#d55e00", "#2a7fb8")
+"""Colours of the masks of study 7: all frames, padding, action."""
+
+
+def radar_map(values: np.ndarray, title: str, scale: str, low: float, high: float) -> go.Figure:
+    """Values (R, D) by range, near below, and Doppler; hovering says the bin. `scale`: none whose darkest colour is
+    nearly black (Inferno, Magma): Streamlit takes those for its own."""
+    trace: Trace = {"type": "heatmap", "z": values, "colorscale": scale, "zmin": low, "zmax": high}
+    trace |= {"colorbar": {"thickness": 8, "outlinewidth": 0, "nticks": 3, "tickfont": {"size": 10}}}
+    trace |= {"hovertemplate": "range bin %{y}<br>Doppler bin %{x}<br>%{z:.2f}<extra></extra>"}
+    x: Trace = {"title": {"text": "Doppler", "standoff": 4}, "showticklabels": False, "constrain": "domain"}
+    y: Trace = {"title": {"text": "Range", "standoff": 4}, "showticklabels": False}
+    heading = {"text": title, "font": {"size": 13}, "x": 0, "xanchor": "left"}
+    return _figure([trace], 270, x, y, title=heading)
+
+
+def radar_timeline(frame: Frame, n_frames: int, at: int) -> go.Figure:
+    """Grad-CAM and change of a sequence by frame (frame, cam, change; each as a share of its largest), padding shaded
+    and one frame marked."""
+    traces: list[Trace] = []
+    for column, name, colour, symbol in (
+        ("cam", "Grad-CAM", "#b8860b", "circle"),
+        ("change", "Change (L2)", "#2a7fb8", "square-open"),
+    ):
+        line: Trace = {"type": "scatter", "mode": "lines+markers", "name": name, "x": frame["frame"].to_numpy()}
+        line |= {"y": frame[column].to_numpy(float), "marker": {"symbol": symbol, "size": 6, "color": colour}}
+        line |= {
+            "line": {"color": colour, "width": 1.5},
+            "hovertemplate": f"frame %{{x}}<br>{name} %{{y:.2f}}<extra></extra>",
+        }
+        traces.append(line)
+    last = int(frame["frame"].max())
+    x = {"title": "Frame", "range": [0.5, last + 0.5], "zeroline": False, "showgrid": False}
+    y = {"title": "Share of the largest", "range": [-0.03, 1.05], "zeroline": False}
+    plot = _figure(traces, 240, x, y)
+    if n_frames < last:
+        text = {"annotation_text": "padding", "annotation_position": "top right", "annotation_font_size": 11}
+        plot.add_vrect(n_frames + 0.5, last + 0.5, fillcolor=GREY, opacity=0.18, line_width=0, **text)
+    return plot.add_vline(at, line={"color": GREY, "width": 2})
+
+
+def radar_relation(frame: Frame) -> go.Figure:
+    """Correlations (name, step, rho, ci_low, ci_high, null_low, null_high, p_value, n), a mark a kind of steps; thick
+    grey: where the null of circular shifts lies."""
+    order = frame["name"].drop_duplicates().tolist()[::-1]
+    traces: list[Trace] = []
+    for step, symbol in zip(terms.RADAR_STEP, MARKS, strict=False):
+        rows, title = frame.loc[frame["step"] == step, :], terms.RADAR_STEP[step]
+        says = [
+            _hover(
+                row.name,
+                title,
+                terms.number(row.rho, row.ci_low, row.ci_high),
+                f"shifted {terms.number(row.null_mean, row.null_low, row.null_high)}, p = {row.p_value:.3f}",
+                f"n = {row.n:,}",
+            )
+            for row in records(rows)
+        ]
+        group, null = {"offsetgroup": step}, rows.assign(ci_low=rows["null_low"], ci_high=rows["null_high"])
+        behind = _dots(null, "null_mean", 1, says, marker={"size": 1, "color": GREY}, showlegend=False, **group)
+        behind["error_x"] |= {"thickness": 7, "width": 0, "color": "rgba(138, 143, 152, 0.45)"}
+        colour = COLOUR["supervised" if step == "sign" else "ssl"]
+        traces += [
+            behind,
+            _dots(rows, "rho", 1, says, marker={"color": colour, "symbol": symbol, "size": 9}, name=title, **group),
+        ]
+    x = {"title": "Spearman's correlation over frames (grey: circular shifts)", "range": [-1, 1], "zeroline": False}
+    height = 110 + 52 * len(order)
+    return _figure(traces, height, x, _categories(order), scattermode="group", scattergap=0.35, shapes=[_zero()])
+
+
 def taken_for(frame: Frame, axis: str) -> go.Figure:
     """Shares of groups of classes (name, share, ci_low, ci_high, chance, null, n, n_images), beside two levels."""
     order = frame["name"].tolist()[::-1]

@@ -82,12 +82,18 @@ class View:
     unlearned: str = "any"
     masked: str = ""
     drawn: str = ""
+    goal: str = "untargeted"
+    sequence: str = ""
+    victim: str = ""
+    mask: str = "padding"
+    frame: int = 1
     page: int = 1
     sample: str = ""
 
 
 RANGES = ("unsure", "right", "answers", "nlabels")
 LISTS = ("families", "models")
+NUMBERS = ("page", "frame")
 IMAGES = ("label", "wrong", "right_by", *RANGES)
 """Fields that narrow the images of a set, besides its subsets."""
 FILTERS = ("dataset", "subset", "labels", *LISTS, *IMAGES, "measure", "reference", "sort")
@@ -120,7 +126,7 @@ def parse(query: Mapping[str, str], choices: Choices) -> tuple[View, list[str]]:
 
     `choices` holds the allowed values of the fields that have a list of them. `families` and `models` are
     comma-separated lists (a comma in a name is `%2C`, a percent sign `%25`), ranges are `low-high` in whole numbers
-    (`unsure` in percent of the images, by rank), `page` is a whole number.
+    (`unsure` in percent of the images, by rank), `page` and `frame` are whole numbers.
     """
     view, problems = View(), []
     known = {field.name for field in fields(View)}
@@ -150,7 +156,7 @@ def _value(key: str, text: str, choices: Choices) -> Any:
         if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high)):
             raise ValueError("not a range of two whole numbers such as 2-5")
         return int(low), int(high)
-    if key == "page":
+    if key in NUMBERS:
         if not (text.isdecimal() and int(text) >= 1):
             raise ValueError("not a whole number from 1 on")
         return int(text)
@@ -252,6 +258,8 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "hunted": catalogue.models["model"].tolist(),
         "told": [":".join(kind) for kind in terms.DETECTED],
         "unlearned": ["any", *terms.PERTURBED],
+        "goal": list(terms.RADAR_GOAL),
+        "mask": list(terms.RADAR_MASK),
         "sort": list(SORTS),
         "part": list(PARTS),
         "own": list(OWN),

@@ -516,6 +516,7 @@ def points(value: float, low: float | None = None, high: float | None = None, *,
 
 def number(value: float, low: float, high: float, *, sign: bool = False) -> str:
     """A number as `1.34 [1.31, 1.37]`; with `sign` as `+1.34`. NaN is no interval."""
+    value, low, high = (round(one, 2) + 0.0 for one in (value, low, high))  # no "-0.00"
     text = f"{value:+.2f}" if sign else f"{value:.2f}"
     return text if math.isnan(low) or math.isnan(high) else f"{text} [{low:.2f}, {high:.2f}]"
 
@@ -667,4 +668,37 @@ HELP |= {
     "same resampled images. Below zero: it loses less.",
     "quadrants": "Certain: at least as sure as the threshold that keeps the chosen share of the original.",
     "axis": "On which axes a line is fitted: shares as they are, log-odds, or quantiles of the normal distribution.",
+}
+
+RADAR_ARCH = {"cnn3d": "3-D CNN", "cnnlstm": "CNN-LSTM", "cnnlstm-given": "CNN-LSTM told the length"}
+"""Networks of sequences of range-Doppler maps, by their architecture."""
+THREAT_MODEL = {
+    1: "The victim itself",
+    2: "Its architecture, other subjects",
+    3: "Other architecture, same subjects",
+    4: "Both other",
+}
+"""What an attacker of radar sequences has."""
+RADAR_MASK = {"full": "All frames", "padding": "Padding alone", "action": "Action alone"}
+RADAR_GOAL = {"untargeted": "Any other gesture", "targeted": "A gesture drawn before"}
+RADAR_STEP = {"sign": "Sign steps", "l2": "Steps along the gradient"}
+RADAR_SCOPE = {"all": "All frames, padding too", "action": "Frames of the action"}
+
+
+def radar_network(model: str) -> str:
+    """A network of sequences, by its architecture, without its group."""
+    return RADAR_ARCH.get(model.rpartition("-")[0], model)
+
+
+HELP |= {
+    "radar_threat": "Whose gradient an attack follows; the victim is asked only afterwards. Subjects: the "
+    "people on whose gestures both networks were trained. Small: Wilson's interval, and the same share where every "
+    "value of the mask goes up or down by the largest change of the attack, at random. Threat models and masks are "
+    "this benchmark's own definitions.",
+    "radar_cam": "Spearman's correlation over frames of Grad-CAM (how much a frame of the clean sequence speaks for "
+    "its gesture) with the length of the change in it, averaged over sequences. The null shifts one of both in a "
+    "circle: a sequence has no more shifts than frames, so all of them, and 1,000 draws for the mean; p is one-sided. "
+    "Sign steps change all values of a frame alike; steps along the gradient do not.",
+    "radar_player": "Grad-CAM as a share of its largest value in the sequence. Change: of the attack with the "
+    "network's own gradient, until any other gesture is answered.",
 }

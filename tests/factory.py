@@ -915,7 +915,14 @@ def _write_radar(config: Config) -> None:
         for mask in study.MASKS:
             for goal in study.GOALS:
                 hit = np.arange(n) < (0 if (arch, mask) == (study.GIVEN, "padding") else 3)
-                answers = {"success": hit, "success_u8": hit, "null_success": False, "gesture": GESTURES[0]}
+                reached = (arch, mask) != (study.GIVEN, "padding")
+                answers = {
+                    "reached": reached,
+                    "success": hit,
+                    "success_u8": hit,
+                    "null_success": False,
+                    "gesture": GESTURES[0],
+                }
                 sizes = {"l0_frames": 0.4, "l2": 2.0, "linf": 0.1, "n_frames": lengths}
                 who = {"victim": f"{arch}-A", "attacker": f"{arch}-A", "threat": 1, "mask": mask, "goal": goal}
                 ids = {"sequence_id": names, "subject": "s09", "target": GESTURES[1], "pred": GESTURES[1]}

@@ -9,7 +9,9 @@ gestures, hands and arms are this benchmark's own: nothing here was measured.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import compute
-from bench.config import Radar
+from bench.config import Config, Radar
 from bench.errors import BenchError
+from bench.store import tables
 
 Floats = npt.NDArray[np.float32]
 LIGHT = 299_792_458.0
 """Speed of light, m/s."""
 GESTURES = ("push", "pull", "push-pull", "slow-circle", "fast-wave", "double-tap")
+ZERO = 128
+"""The byte of a stored change that says that nothing changed; one more is 1/255."""
 ALONG = np.array([-0.03, 0.0, 0.03])
 """Where the three scatterers of a hand lie along the line of sight, m."""
 
@@ -187,22 +192,55 @@ def simulate(settings: Radar, seed: int) -> Sequences:
     return Sequences(frames, lengths, np.array(labels, np.int64), np.array(who), np.array(ids), GESTURES)
 
 
+def load(config: Config) -> Sequences:
+    """The sequences of params.yaml: simulated, or the recorded ones of `radar.recorded`, which `radar.sha256` pins.
+
+    Raises BenchError as `recorded` does, and where the folder is not the pinned one: stages know it by its hash.
+    """
+    settings = config.radar
+    if settings.recorded is None:
+        return simulate(settings, config.seed)
+    folder = config.root / settings.recorded
+    data = recorded(folder, settings.frames)
+    if settings.sha256 != (found := digest(folder)):
+        raise BenchError(
+            "is not the folder that params.yaml pins (radar.sha256)." if settings.sha256 else "is not pinned.",
+            where=folder,
+            remedy=f"If these sequences are meant, set `radar.sha256: {found}` in params.yaml.",
+        )
+    return data
+
+
+def digest(folder: Path) -> str:
+    """Hex sha256 over the names and the bytes of all recorded sequences of a folder."""
+    whole = hashlib.sha256()
+    for path in _files(folder):
+        whole.update(f"{path.relative_to(folder).as_posix()}\x1f{tables.sha256(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _READERS) if folder.is_dir() else []
+
+
 def recorded(folder: Path, frames: int) -> Sequences:
     """Recorded sequences of a folder: one file each, `.npz`, `.h5` or `.hdf5`, with `frames` (L, R, D) in [0, 1],
     `label` and `subject` (texts); shorter ones are padded with zeros to `frames`.
 
     Raises BenchError, naming the file, where one cannot be read, lacks a part, is empty, longer than `frames`, of
-    another shape than the first, or has values that are not finite or outside [0, 1].
+    another shape than the first, or has values that are not finite or outside [0, 1]; and where all labels are one.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _READERS) if folder.is_dir() else []
-    if not paths:
+    if not (paths := _files(folder)):
         raise BenchError("holds no recorded sequences.", where=folder, remedy="Name a folder of .npz or .h5 files.")
     parts = [_READERS[path.suffix.lower()](path) for path in paths]
-    shape = parts[0]["frames"].shape[1:]
+    shape: tuple[int, ...] = parts[0]["frames"].shape[1:]
     for path, part in zip(paths, parts, strict=True):
         if fault := _fault(part["frames"], shape, frames):
             raise BenchError(fault, where=path, remedy="Correct the file, or take it out of the folder.")
     classes = tuple(sorted({part["label"] for part in parts}))
+    if len(classes) == 1:
+        said = f"all sequences have the label {parts[0]['label']!r}."
+        raise BenchError(said, where=folder, remedy="Add sequences of another gesture.")
     out = np.zeros((len(parts), frames, *shape), np.float32)
     for row, part in enumerate(parts):
         out[row, : len(part["frames"])] = part["frames"]
@@ -236,11 +274,11 @@ def _fault(frames: npt.NDArray[Any], shape: Sequence[int], most: int) -> str:
 def _npz(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as held:
-            return {"frames": held["frames"], "label": str(held["label"]), "subject": str(held["subject"])}
+            return _checked({name: held[name][()] for name in _NAMES}, path)
     except KeyError as fault:
-        raise BenchError(f"lacks a part: {fault}.", where=path, remedy=_PARTS) from None
-    except (OSError, ValueError, zipfile.BadZipFile) as fault:
-        raise BenchError(f"cannot be read: {fault}.", where=path, remedy=_PARTS) from None
+        raise _lacking(path, fault) from None
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
+        raise _unreadable(path, fault) from None
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
@@ -249,13 +287,30 @@ def _hdf5(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as held:
             named: Any = held
-            texts = {name: named[name].asstr()[()] for name in ("label", "subject")}
-            return {"frames": named["frames"][()], **texts}
+            texts = {name: named[name].asstr()[()] for name in _NAMES[1:]}
+            return _checked({"frames": named["frames"][()], **texts}, path)
     except KeyError as fault:
-        raise BenchError(f"lacks a part: {fault}.", where=path, remedy=_PARTS) from None
-    except (OSError, TypeError, ValueError) as fault:
-        raise BenchError(f"cannot be read: {fault}.", where=path, remedy=_PARTS) from None
+        raise _lacking(path, fault) from None
+    except (OSError, AttributeError, TypeError, ValueError) as fault:
+        raise _unreadable(path, fault) from None
 
 
+def _checked(parts: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Parts of a file, whose `label` and `subject` must each be one text."""
+    for name in _NAMES[1:]:
+        if not (isinstance(parts[name], str) and parts[name].strip()):
+            raise BenchError(f"`{name}` must be one text, and not empty.", where=path, remedy=_PARTS)
+    return {"frames": np.asarray(parts["frames"]), **{name: str(parts[name]) for name in _NAMES[1:]}}
+
+
+def _lacking(path: Path, fault: KeyError) -> BenchError:
+    return BenchError(f"lacks a part: {fault.args[0]}.", where=path, remedy=_PARTS)
+
+
+def _unreadable(path: Path, fault: Exception) -> BenchError:
+    return BenchError(f"cannot be read: {fault or type(fault).__name__}.", where=path, remedy=_PARTS)
+
+
+_NAMES = ("frames", "label", "subject")
 _PARTS = "A file holds `frames` (L, R, D), `label` and `subject` (texts)."
 _READERS = {".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}

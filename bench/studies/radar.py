@@ -26,8 +26,10 @@ Where padding counts in (`all`), frames are alike in being padding: `action` lea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench import compute, progress, stats
+from bench import compute, stats
 from bench.attacks import engine, losses, norms, steps
 from bench.config import Compute, Config, Statistics
 from bench.data import radar as sequences
@@ -45,13 +47,13 @@ from bench.models import radar as networks
 from bench.store import tables
 
 Floats = npt.NDArray[np.float32]
+Task = TypeVar("Task")
+Made = TypeVar("Made")
 MASKS = ("full", "padding", "action")
 GOALS = ("untargeted", "targeted")
 GIVEN = "cnnlstm-given"
 """The CNN-LSTM that is told the length and reads no padding."""
-BATCH, SHIFTS, TOP, STEP = 36, 1000, 0.2, 1 / 255
-ZERO = 128
-"""The byte that says that nothing changed; one more is 1/255."""
+BATCH, SHIFTS, TOP, STEP = 20, 1000, 0.2, 1 / 255
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,18 @@ class Trained:
 def run(config: Config) -> dict[str, int]:
     """Write results/radar_{models,attacks,summary,cam,cam_summary,frames}.parquet."""
     settings, seed = config.radar, config.seed
-    compute.prepare(config.compute.model_copy(update={"threads": 1}), seed)  # networks too small for a second one
+    compute.prepare(config.compute.model_copy(update={"threads": 1}), seed)  # a network a thread, see `side_by_side`
     passes = config.compute.model_copy(update={"batch_size": min(BATCH, settings.n_sequences)})
-    if settings.recorded is None:
-        data = sequences.simulate(settings, seed)
-    else:
-        data = sequences.recorded(Path(config.root, settings.recorded), settings.frames)
+    data = sequences.load(config)
     groups = split(data.subjects, settings.trained)
     test = data.rows(np.isin(data.subjects, groups["test"]))
-    pool = [
-        fitted(config, data.rows(np.isin(data.subjects, groups[group])), arch, group)
-        for arch, group in (("cnn3d", "A"), ("cnnlstm", "A"), ("cnn3d", "B"), ("cnnlstm", "B"), (GIVEN, "A"))
-    ]
+    kinds = (("cnn3d", "A"), ("cnnlstm", "A"), ("cnn3d", "B"), ("cnnlstm", "B"), (GIVEN, "A"))
+    pool = [untrained(config, len(data.classes), arch, group) for arch, group in kinds]
+
+    def fit(one: Trained) -> None:
+        fitted(config, data.rows(np.isin(data.subjects, groups[one.group])), one)
+
+    side_by_side(fit, pool, config.compute.threads)
     logits = {one.name: compute.forward(one.network, one.sees(test), passes) for one in pool}
     right = np.array([logits[one.name].argmax(axis=1) == test.labels for one in pool])
     suitable = test.rows(np.flatnonzero(right.all(axis=0)))
@@ -110,25 +112,35 @@ def run(config: Config) -> dict[str, int]:
         }
         for one, hit in zip(pool, right, strict=True)
     ]
-    rows, changes = [], {}
-    for attacker in progress.bar(pool, "radar attacks"):
-        for mask in MASKS:
-            for goal in GOALS:
-                found = attack(attacker, attacked, mask, goal, passes, settings.iterations, seed)
-                changes[attacker.name, mask, goal] = found
-                rows += [
-                    answered(attacker, victim, attacked, found, mask, goal, passes, seed)
-                    for victim in pool
-                    if victim.group == "A" and (victim.arch == GIVEN) == (attacker.arch == GIVEN)
-                ]
+
+    def attacks(attacker: Trained) -> dict[tuple[str, str], Floats]:
+        found = {
+            (mask, goal): attack(attacker, attacked, mask, goal, passes, settings.iterations, seed)
+            for mask in MASKS
+            for goal in GOALS
+        }
+        if attacker in pool[:2]:
+            found["l2", "untargeted"] = attack(
+                attacker, attacked, "full", "untargeted", passes, settings.iterations, seed, length=True
+            )
+        return found
+
+    changes = dict(zip([one.name for one in pool], side_by_side(attacks, pool, config.compute.threads), strict=True))
+    rows = [
+        answered(attacker, victim, attacked, changes[attacker.name][mask, goal], mask, goal, passes, seed)
+        for attacker in pool
+        for mask in MASKS
+        for goal in GOALS
+        for victim in pool
+        if victim.group == "A" and (victim.arch == GIVEN) == (attacker.arch == GIVEN)
+    ]
     cams, shown = [], []
     for victim in pool[:2]:
-        cam = gradcam(victim.network, attacked.frames, attacked.labels)
-        l2 = attack(victim, attacked, "full", "untargeted", passes, settings.iterations, seed, length=True)
-        for step, moved in (("sign", changes[victim.name, "full", "untargeted"]), ("l2", l2)):
+        cam, mine = gradcam(victim.network, attacked.frames, attacked.labels), changes[victim.name]
+        for step, moved in (("sign", mine["full", "untargeted"]), ("l2", mine["l2", "untargeted"])):
             energy = np.sqrt(((moved - attacked.frames).astype(np.float64) ** 2).sum(axis=(2, 3)))
             cams.append(related(cam.sum(axis=(2, 3)), energy, attacked).assign(victim=victim.name, step=step))
-        moved = {mask: changes[victim.name, mask, "untargeted"] for mask in MASKS}
+        moved = {mask: mine[mask, "untargeted"] for mask in MASKS}
         shown.append(kept(victim.name, attacked, cam, moved, settings.shown))
     every = pd.concat(rows)
     summary = summed(every, config.statistics)
@@ -157,18 +169,27 @@ def split(subjects: npt.NDArray[np.str_], size: int) -> dict[str, list[str]]:
     return {"A": names[:size], "B": names[size : 2 * size], "test": names[2 * size :]}
 
 
-def fitted(config: Config, data: Sequences, arch: str, group: str) -> Trained:
-    """A network of `arch`, trained on the sequences of a group."""
-    settings, seed = config.radar, compute.seed_of(config.seed, "radar", arch, group)
-    k = len(data.classes)
+def side_by_side(work: Callable[[Task], Made], tasks: Iterable[Task], threads: int) -> list[Made]:
+    """What `work` makes of each task, in their order, `threads` at once; inside each, torch has one thread. So results
+    do not depend on `threads`, and networks too small for two threads keep both busy. No network in two tasks."""
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        return list(workers.map(work, tasks))
+
+
+def untrained(config: Config, k: int, arch: str, group: str) -> Trained:
+    """A network of `arch` for `k` classes, its weights drawn by its name."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(compute.seed_of(config.seed, "radar", arch, group))
         network = networks.CNN3D(k) if arch == "cnn3d" else networks.CNNLSTM(k, "given" if arch == GIVEN else "all")
-    one = Trained(network, arch, group)
+    return Trained(network, arch, group)
+
+
+def fitted(config: Config, data: Sequences, one: Trained) -> None:
+    """Train a network on the sequences of its group, in place."""
+    settings, seed = config.radar, compute.seed_of(config.seed, "radar", one.arch, one.group)
     x, labels = torch.from_numpy(one.sees(data)), torch.from_numpy(data.labels)
-    lr = settings.lr["cnn3d" if arch == "cnn3d" else "cnnlstm"]
-    networks.train(network, x, labels, settings.epochs, lr, seed)
-    return one
+    lr = settings.lr["cnn3d" if one.arch == "cnn3d" else "cnnlstm"]
+    networks.train(one.network, x, labels, settings.epochs, lr, seed)
 
 
 def free(data: Sequences, mask: str) -> Floats:
@@ -238,10 +259,11 @@ def answered(
 ) -> pd.DataFrame:
     """Rows of table `radar_attacks`: what a victim says of the attacked frames, of these in 8 bits, of their null."""
     clean, targets = data.frames, targets_of(data, seed)
-    pred, pred_u8, pred_null = (
-        compute.forward(victim.network, victim.sees(data, frames), settings).argmax(axis=1)
-        for frames in (found, norms.round_u8(found), null_of(data, found, mask, seed))
+    before, after, rounded, null = (
+        compute.forward(victim.network, victim.sees(data, frames), settings)
+        for frames in (clean, found, norms.round_u8(found), null_of(data, found, mask, seed))
     )
+    pred, pred_u8, pred_null = (logits.argmax(axis=1) for logits in (after, rounded, null))
 
     def fooled(answers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return answers != data.labels if goal == "untargeted" else answers == targets
@@ -261,6 +283,7 @@ def answered(
             "target": [data.classes[k] for k in targets],
             "pred": [data.classes[k] for k in pred],
             "n_frames": data.lengths,
+            "reached": ((after != before) | (null != before)).any(axis=1),
             "success": fooled(pred),
             "success_u8": fooled(pred_u8),
             "null_success": fooled(pred_null),
@@ -286,7 +309,10 @@ def summed(rows: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         null = interval(mine["null_success"], settings.confidence)
         out.append(
             {name: mine[name].iloc[0] for name in keys}
-            | {name: mine[name].mean() for name in ("success", "success_u8", "null_success", "l0_frames", "l2")}
+            | {
+                name: mine[name].mean()
+                for name in ("reached", "success", "success_u8", "null_success", "l0_frames", "l2")
+            }
             | interval(mine["success"], settings.confidence)
             | {"null_low": null["ci_low"], "null_high": null["ci_high"], "linf": mine["linf"].max(), "n": len(mine)}
         )
@@ -406,6 +432,6 @@ def kept(victim: str, data: Sequences, cam: Floats, moved: dict[str, Floats], n:
             }
             for mask in MASKS:
                 change = np.round(255 * (moved[mask][i, t] - data.frames[i, t]))
-                row[mask] = np.clip(change + ZERO, 0, 255).astype(np.uint8).tobytes()
+                row[mask] = np.clip(change + sequences.ZERO, 0, 255).astype(np.uint8).tobytes()
             out.append(row)
     return pd.DataFrame(out)

@@ -109,6 +109,25 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path, name: str) ->
     (tmp_path / name).write_bytes(b"something else")
     with pytest.raises(BenchError, match="cannot be read"):
         radar.recorded(tmp_path, 6)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(BenchError, match="cannot be read"):
+        radar.recorded(tmp_path, 6)
+
+
+@pytest.mark.parametrize(("parts", "said"), [({"label": ["push"]}, "one text"), ({"subject": " "}, "not empty")])
+def test_labels_and_subjects_must_be_texts(tmp_path: Path, parts: dict[str, object], said: str) -> None:
+    _npz(tmp_path, "a.npz", np.zeros((2, 4, 5)), **parts)
+    with pytest.raises(BenchError, match=said):
+        radar.recorded(tmp_path, 6)
+
+
+def test_a_file_without_a_part_and_a_folder_of_one_gesture_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", frames=np.zeros((2, 4, 5)), label="push")
+    with pytest.raises(BenchError, match="lacks a part: subject"):
+        radar.recorded(tmp_path, 6)
+    _npz(tmp_path, "a.npz", np.zeros((2, 4, 5)))
+    with pytest.raises(BenchError, match="all sequences have the label 'push'"):
+        radar.recorded(tmp_path, 6)
 
 
 def test_lengths_that_do_not_fit_are_refused() -> None:

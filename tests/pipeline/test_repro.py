@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import config as configuration
 from bench import schemas
+from bench.data import radar
 from bench.store import database, tables
 from tests.pipeline.project import MODELS, Project, environment
 
@@ -79,7 +81,9 @@ def test_a_forced_repro_elsewhere_writes_the_same_bytes(built: Project, tmp_path
     clone.dvc("pull", "--quiet", "data.dvc")
     ran = clone.repro("--force", "--no-run-cache")
     own = [f"{stage}@{model}" for stage in ("train", "probe", "predict") for model in MODELS]
-    assert sorted(ran) == sorted(["index", "imported", *own, "neighbours", "segmentation", *AGGREGATES, *OF_TRANSFERS])
+    assert sorted(ran) == sorted(
+        ["index", "imported", *own, "neighbours", "segmentation", "radar", *AGGREGATES, *OF_TRANSFERS]
+    )
     assert clone.files() == built.files()
     assert clone.git("status", "--porcelain") == ""
 
@@ -136,6 +140,31 @@ def test_changed_data_is_seen_by_the_index(project: Project) -> None:
     path = project.root / "data" / "optdigits" / "dataset.json"
     path.write_text(path.read_text().replace("Made up", "Made up again"))
     assert {"index", "data.dvc"} <= project.status()
+
+
+def test_recorded_radar_sequences_run_their_study_alone(project: Project) -> None:
+    own = np.random.default_rng(0)
+    folder = project.root / "sequences"
+    folder.mkdir()
+    for subject in ("a", "b", "c"):
+        for label, place in (("near", 0), ("far", 8)):
+            for repeat in range(4):
+                frames = own.uniform(0, 0.1, (10, 16, 16)).astype(np.float32)
+                frames[:, place : place + 8] += 0.8
+                np.savez(folder / f"{subject}-{label}-{repeat}.npz", frames=frames, label=label, subject=subject)
+    project.change(lambda parameters: parameters["radar"].update(recorded="sequences", epochs=10))
+    refused = project.dvc("repro", "radar", check=False)
+    assert "is not pinned" in refused
+    assert "Traceback" not in refused
+    pin = refused.partition("set `radar.sha256: ")[2].partition("`")[0]
+    project.change(lambda parameters: parameters["radar"].update(sha256=pin))
+    assert project.repro() == ["radar", "database"]
+    models = tables.read("radar_models", project.root / "results" / "radar_models.parquet")
+    assert not models["simulated"].any()
+    (folder / "a-near-0.npz").unlink()
+    project.change(lambda parameters: parameters["radar"].update(sha256=radar.digest(folder)))
+    assert "radar" in project.status()
+    assert project.repro() == ["radar", "database"]
 
 
 def test_bad_parameters_stop_a_stage_with_one_message(project: Project) -> None:
