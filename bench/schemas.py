@@ -1044,7 +1044,8 @@ TABLES: dict[str, Table] = {
             "rank": _count(),
             "nullity": _count(),
             "sigma_min": _double(nullable=True),
-            "method": _str(),
+            "method": _str("how it was found: dense, patch, windows (exact), lanczos, shape (bounds)"),
+            "nullity_high": _count("upper bound; of an exact method the nullity itself"),
         },
     ),
     "collisions": Table(

@@ -844,7 +844,9 @@ def _write_collisions(config: Config, subset: pd.DataFrame) -> None:
     layer = {"layer": "pixels to first layer", "n_in": 784, "n_out": 4096, "rank": 256, "nullity": 528}
     models = ("supervised-cnn", "simclr-cnn")
     found = [pd.DataFrame({"collision_id": [f"{m}/{one}" for one in ids], "model": m, **about}) for m in models]
-    layers = pd.DataFrame([{"model": m, **layer, "sigma_min": 0.5, "method": "dense"} for m in models])
+    layers = pd.DataFrame(
+        [{"model": m, **layer, "sigma_min": 0.5, "method": "dense", "nullity_high": 528} for m in models]
+    )
     tables.write("layers", layers, config.results / "layers.parquet")
     check = {
         "score": 0.9,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import io
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ from bench.data import cache
 from bench.errors import BenchError
 from bench.models.zoo import Network
 from bench.store import tables
-from bench.studies import nullspace, stems
-from bench.studies.nullspace import Flags, Floats, Rank
+from bench.studies import nullity, nullspace, stems
+from bench.studies.nullspace import Flags, Floats
 
 PIXELS = "pixels to first layer"
 """Name, among the layers, of the whole linear map from the pixels of the data set on."""
@@ -39,7 +40,7 @@ class _Seen(Exception):
 
 def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Name -> every linear layer and convolution, in the order of the modules."""
-    return {name: one for name, one in network.named_modules() if isinstance(one, (nn.Linear, *nullspace.Convolution))}
+    return {name: one for name, one in network.named_modules() if isinstance(one, nullspace.Linear)}
 
 
 def shapes_of(network: nn.Module, images: Tensor) -> dict[str, tuple[int, ...]]:
@@ -123,11 +124,9 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
         network = in_double(plain)
         shapes = shapes_of(network, torch.from_numpy(data.images[:1]).double())
         name = next(iter(shapes))
-        matrix = nullspace.operator(lambda x, n=network, name=name: at_layer(n, name, x), shape)
-        rows, kernel = nullspace.bases(matrix)
-        rank, least = nullspace.rank_of(matrix)
-        whole = Rank(matrix.shape[1], matrix.shape[0], rank, kernel.shape[1], least, "dense")
-        measured = {one: nullspace.measure(linear_layers(network)[one], at) for one, at in shapes.items()}
+        first = partial(at_layer, network, name)
+        whole = nullity.measure_map(first, shape)
+        measured = {one: nullity.measure(linear_layers(network)[one], at) for one, at in shapes.items()}
         layers.append(
             pd.DataFrame([{"model": model, "layer": one, **vars(m)} for one, m in ({PIXELS: whole} | measured).items()])
         )
@@ -148,14 +147,17 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
                 )
             )
 
-        if kernel.shape[1]:
-            of_kernel = next((made for one, made in known if _same_space(one, rows)), None)
+        if whole.nullity:
+            matrix = nullspace.operator(first, shape)
+            parts = nullspace.blocks(matrix)
+            span = nullspace.span_of(parts)
+            of_kernel = next((made for one, made in known if _same_space(one, span)), None)
             if of_kernel is None:
-                of_kernel = nullspace.collide(x, t, nullspace.independent(matrix), settings.iterations)
-                known.append((rows, of_kernel))
+                of_kernel = nullspace.collide(x, t, parts, settings.iterations)
+                known.append((span, of_kernel))
             made, moved = made_of[model] = of_kernel
             add("exact", name, made, moved, np.abs((made - x) @ matrix.T).max(axis=1))
-            whole_steps = nullspace.on_grid(made, x, rows.T)
+            whole_steps = nullspace.on_grid(made, x, span.T)
             changed = np.abs(whole_steps - x).max(axis=1) > nullspace.MOVED
             add("integer", name, whole_steps, changed, np.abs((whole_steps - x) @ matrix.T).max(axis=1))
         if model in settings.models:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from bench.errors import BenchError
-from bench.studies import nullspace
-from bench.studies.nullspace import Rank
+from bench.studies import nullity, nullspace
+from bench.studies.nullity import Rank
 
 ARCHITECTURES = (
     "beit_base_patch16_224", "cait_xxs24_224", "caformer_s18", "coat_tiny", "coatnet_0_rw_224", "convmixer_768_32",
@@ -46,7 +46,7 @@ def first(name: str) -> tuple[str, Rank]:
     found: dict[str, Rank] = {}
 
     def stop(at: str, layer: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        found[at] = nullspace.by_shape(layer, tuple(given[0].shape[1:]))
+        found[at] = nullity.by_shape(layer, tuple(given[0].shape[1:]))
         if found[at].n_out != output.numel():
             raise BenchError("pads its input itself.", where=f"{name}: {at}", remedy="Name another architecture.")
         raise _Met

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bench.config import CollisionRuns, Collisions, Config
+from bench.errors import BenchError
 from bench.models import zoo
 from bench.store import tables
 from bench.studies import collisions as study
@@ -57,3 +59,23 @@ def test_a_network_in_float64_is_the_same_network(config_of_tiny: Config) -> Non
     found = double(x.double())
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.detach().numpy(), plain(x).detach().numpy(), atol=1e-4)
+
+
+class Twice(nn.Module):
+    """One layer on two sizes, as in a model whose shapes depend on its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).mean((2, 3)) + self.layer(x[..., 2:]).mean((2, 3))
+
+
+def test_a_layer_of_several_shapes_is_refused() -> None:
+    with pytest.raises(BenchError, match="several shapes"):
+        study.shapes_of(Twice(), torch.zeros(1, 1, 8, 8))
+    idle = Twice()
+    idle.idle = nn.Linear(1, 1)
+    with pytest.raises(BenchError, match="is not run"):
+        study.at_layer(idle, "idle", torch.zeros(1, 1, 8, 8))
