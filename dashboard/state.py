@@ -80,6 +80,9 @@ class View:
     unlearned: str = "any"
     masked: str = ""
     drawn: str = ""
+    collided: str = ""
+    collision: str = ""
+    twin: str = ""
     page: int = 1
     sample: str = ""
 
@@ -248,6 +251,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "climber": catalogue.models["model"].tolist(),
         "hunted": catalogue.models["model"].tolist(),
         "told": [":".join(kind) for kind in terms.DETECTED],
+        "collision": list(terms.COLLISION),
         "unlearned": ["any", *terms.PERTURBED],
         "sort": list(SORTS),
         "part": list(PARTS),

@@ -101,7 +101,7 @@ def run(config: Config) -> dict[str, int]:
         for name, frames in one_set(config, settings).items():
             rows[name] += frames
     if config.collisions.shapes:
-        rows["layers"].append(by_shapes())
+        rows["layers"] += [by_shapes(), by_weights(config)]
     return {
         name: len(tables.write(name, tables.stacked(name, frames), config.results / f"{name}.parquet"))
         for name, frames in rows.items()
@@ -137,10 +137,11 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
             both: tuple[nn.Module, nn.Module] = (network, plain), noise: Floats = noise,
         ) -> None:  # fmt: skip
             ids = [f"{m}/{kind}/{sample_id}" for sample_id in data.ids]
-            judged_ = judged(*both, x, made, noised(x, made, noise), shape)
+            judged_, logits = judged(*both, (x, made, noised(x, made, noise), t), shape)
             pictures = [png(one.reshape(shape)) if k < settings.pictures else None for k, one in enumerate(made)]
             sizes = {"l2": np.linalg.norm(made - x, axis=1), "linf": np.abs(made - x).max(axis=1)}
-            more = {"moved": moved, "feature_error": error, "picture": pictures}
+            said = [logits[:, k].tobytes() if k < settings.pictures else None for k in range(len(made))]
+            more = {"moved": moved, "feature_error": error, "picture": pictures, "logits": said}
             found.append(
                 pd.DataFrame(
                     {"collision_id": ids, "model": m, "layer": layer, "kind": kind, **about, **sizes, **more, **judged_}
@@ -206,6 +207,23 @@ def by_shapes() -> pd.DataFrame:
 
     found = {name: shapes.first(name) for name in progress.bar(shapes.ARCHITECTURES, "shapes")}
     return pd.DataFrame([{"model": f"timm:{name}", "layer": at, **vars(m)} for name, (at, m) in found.items()])
+
+
+def by_weights(config: Config) -> pd.DataFrame:
+    """Rows of table `layers` of the first layer of each model with published weights, by these: beside the bounds that
+    shapes give. Its input is what the network makes of an image of its own size."""
+    from bench.models import zoo
+
+    rows = []
+    for model, about in config.models.items():
+        if about.weights is None and not about.pretrained:
+            continue
+        network = in_double(zoo.load(config, model))
+        assert isinstance(network, Network)
+        image = torch.zeros(1, network.channels, network.input_size, network.input_size, dtype=torch.float64)
+        name, shape = next(iter(shapes_of(network, image).items()))
+        rows.append({"model": model, "layer": name, **vars(nullity.measure(network.get_submodule(name), shape))})
+    return pd.DataFrame(rows)
 
 
 def _same_space(a: Floats, b: Floats) -> bool:
@@ -297,19 +315,20 @@ def targets_of(seed: int, ids: np.ndarray, labels: np.ndarray, among: np.ndarray
 
 
 def judged(
-    network: nn.Module, plain: nn.Module, x: Floats, made: Floats, noise: Floats, shape: tuple[int, ...]
-) -> dict[str, np.ndarray]:
-    """What a network, in float64 and `plain`ly, says of images (N, n), of those made of them and of those with noise:
-    columns of table `collisions`."""
+    network: nn.Module, plain: nn.Module, images: tuple[Floats, Floats, Floats, Floats], shape: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], Floats]:
+    """What a network, in float64 and `plain`ly, says of images (N, n), of those made of them, of those with noise and
+    of the targets: columns of table `collisions`, and the logits (3, N, K) of the images, the made and the targets."""
+    x, made, noise, target = images
 
     def logits(net: nn.Module, images: Floats, kind: torch.dtype) -> np.ndarray:
         with torch.inference_mode():
             return net(torch.from_numpy(images.reshape(-1, *shape)).to(kind)).double().numpy()
 
-    clean, other, random = (logits(network, one, torch.float64) for one in (x, made, noise))
+    clean, other, random, wanted = (logits(network, one, torch.float64) for one in (x, made, noise, target))
     rounded = logits(network, np.rint(255 * made) / 255, torch.float64)
     single = logits(plain, made, torch.float32) - logits(plain, x, torch.float32)
-    return {
+    found = {
         "logit_gap_f64": np.abs(other - clean).max(axis=1),
         "logit_gap_f32": np.abs(single).max(axis=1),
         "logit_gap_u8": np.abs(rounded - clean).max(axis=1),
@@ -317,3 +336,4 @@ def judged(
         "null_gap": np.abs(random - clean).max(axis=1),
         "null_same": clean.argmax(axis=1) == random.argmax(axis=1),
     }
+    return found, np.stack([clean, other, wanted])

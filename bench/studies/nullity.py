@@ -102,6 +102,8 @@ def measure_map(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], least: 
 
 def _stock(layer: nn.Module) -> bool:
     """Whether a layer computes what torch's own of its kind does."""
+    if _pads_itself(layer):
+        return True
     kind = next((one for one in (nn.Linear, *Convolution) if isinstance(layer, one)), None)
     names = ("forward", "_conv_forward")
     return kind is not None and all(getattr(type(layer), one, None) is getattr(kind, one, None) for one in names)
@@ -111,6 +113,11 @@ def _unfit(layer: nn.Module, shape: tuple[int, ...], why: str) -> BenchError:
     return BenchError(
         f"takes no input of shape {shape}: {why}.", where=type(layer).__name__, remedy="Give that of its own input."
     )
+
+
+def _pads_itself(layer: nn.Module) -> bool:
+    """Whether a layer is timm's Conv2dSame, which pads an input of any size with zeros as TensorFlow does."""
+    return type(layer).__name__ == "Conv2dSame" and type(layer).__module__.startswith("timm.")
 
 
 def output_sizes(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,17 +135,22 @@ def _windows(layer: nn.Module, axis: int, size: int) -> tuple[npt.NDArray[np.int
     """Along an axis of `size` places: where windows start in the padded input, and which place (-1: zero) each of its
     places shows."""
     assert isinstance(layer, Convolution)
-    padding, mode = _padding(layer, axis), PADDING[layer.padding_mode]
+    padding, mode = _padding(layer, axis, size), PADDING[layer.padding_mode]
     if (mode == "reflect" and max(padding) >= size) or (mode == "wrap" and max(padding) > size):
         raise _unfit(layer, (layer.in_channels, size), "its padding is wider")  # torch refuses these too
-    more = {"constant_values": -1} if mode == "constant" else {}
+    more: dict[str, Any] = {"constant_values": -1} if mode == "constant" else {}
     places = np.pad(np.arange(size), padding, mode=mode, **more)
     reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
     return np.arange(0, max(0, len(places) - reach), layer.stride[axis]), places
 
 
-def _padding(layer: nn.Module, axis: int) -> tuple[int, int]:
+def _padding(layer: nn.Module, axis: int, size: int) -> tuple[int, int]:
+    """Places added before and after an axis of `size` places."""
     assert isinstance(layer, Convolution)
+    if _pads_itself(layer):
+        reach, step = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1, layer.stride[axis]
+        whole = max(0, (-(-size // step) - 1) * step + reach - size)
+        return whole // 2, whole - whole // 2
     if layer.padding == "valid":
         return 0, 0
     if layer.padding == "same":
@@ -167,9 +179,9 @@ def is_patchify(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a convolution's windows never overlap, and all lie inside the input (C, *sizes)."""
     if not isinstance(layer, Convolution):
         return False
-    axes = range(len(shape) - 1)
+    padded = (_padding(layer, axis, size) != (0, 0) for axis, size in enumerate(shape[1:]))
     apart = all(s >= k for s, k in zip(layer.stride, layer.kernel_size, strict=True))
-    plain = not any(_padding(layer, axis) != (0, 0) for axis in axes) and all(d == 1 for d in layer.dilation)
+    plain = not any(padded) and all(d == 1 for d in layer.dilation)
     return apart and plain and all(n >= k for n, k in zip(shape[1:], layer.kernel_size, strict=True))
 
 
@@ -190,6 +202,8 @@ def by_windows(layer: nn.Module, shape: tuple[int, ...]) -> Rank | None:
     assert isinstance(layer, Convolution)
     sizes, axes = output_sizes(layer, shape), len(shape) - 1
     plain = copy.copy(layer)
+    if _pads_itself(layer):
+        plain.__class__ = nn.Conv2d
     plain.padding, plain.padding_mode = (0,) * axes, "zeros"
     for m in range(1, min(sizes) + 1):
         field = [

@@ -79,3 +79,19 @@ def test_a_layer_of_several_shapes_is_refused() -> None:
     idle.idle = nn.Linear(1, 1)
     with pytest.raises(BenchError, match="is not run"):
         study.at_layer(idle, "idle", torch.zeros(1, 1, 8, 8))
+
+
+def test_published_weights_are_measured_at_the_size_of_their_network(
+    config_of_tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SqueezeNet 1.1's first layer without padding reads 15 of 16 rows and columns."""
+    network = zoo.load(config_of_tiny, "cnn")
+    network.encoder = nn.Sequential(nn.Conv2d(network.channels, 64, 3, 2), nn.Flatten())
+    model = config_of_tiny.models["cnn"].model_copy(update={"pretrained": True})
+    config = config_of_tiny.model_copy(update={"models": {"cnn": model, "other": config_of_tiny.models["cnn"]}})
+    monkeypatch.setattr(zoo, "load", lambda *_: network)
+    side = network.input_size
+    network.head = nn.Linear(64 * ((side - 3) // 2 + 1) ** 2, 4)
+    found = study.by_weights(config).iloc[0]
+    assert (found["model"], found["layer"], found["method"]) == ("cnn", "encoder.0", "dense")
+    assert found["nullity"] == network.channels * (side**2 - (side - 1) ** 2 if side % 2 == 0 else 0)

@@ -92,6 +92,20 @@ def test_a_layer_that_pads_itself_is_measured_by_what_it_does() -> None:
     assert found.method == "dense"
 
 
+@pytest.mark.parametrize(("size", "stride"), [(9, 2), (10, 2), (11, 3), (8, 1)])
+def test_a_layer_of_timm_that_pads_by_itself(size: int, stride: int) -> None:
+    from timm.layers import Conv2dSame
+
+    torch.manual_seed(0)
+    layer = Conv2dSame(3, 32, 3, stride).double()
+    matrix = nullspace.operator(layer, (3, size, size))
+    for found in (nullity.measure(layer, (3, size, size)), nullity.by_windows(layer, (3, size, size))):
+        assert found is not None
+        assert (found.nullity, found.n_out) == (scipy.linalg.null_space(matrix).shape[1], len(matrix))
+    assert nullity.measure(layer, (3, 224, 224)).method == "windows"
+    assert nullity.by_shape(layer, (3, size, size)).n_out == len(matrix)
+
+
 def test_transposed_convolutions_are_measured() -> None:
     torch.manual_seed(0)
     layer = nn.ConvTranspose2d(4, 1, 2, 2)
