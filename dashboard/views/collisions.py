@@ -136,15 +136,13 @@ def checks(source: db.Source) -> None:
             "Judged by": frame["judge_name"],
             "Task": frame["task"].map(terms.TASK),
             "n": frame["n"],
-            "Same answer, %": 100 * frame["same"],
-            "from": 100 * frame["same_low"],
-            "to": 100 * frame["same_high"],
+            "Same answer": [terms.percent(row.same, row.same_low, row.same_high) for row in records(frame)],
             "Under noise, %": 100 * frame["n_null"] / frame["n"].clip(lower=1),
             "Largest change": frame["gap"],
             "Judge's score, %": 100 * frame["score"],
         }
     )
-    config = {one: NUMBER(format="%.1f") for one in shown if one.endswith(", %") or one in ("from", "to")}
+    config = {one: NUMBER(format="%.1f") for one in shown if one.endswith(", %")}
     parts.table(shown, "checks", config | {"Largest change": NUMBER(format="%.1e")}, alt="Collisions judged by others")
 
 
@@ -153,12 +151,14 @@ def nullity(source: db.Source) -> None:
     frame = db.first_layers(source)
     st.subheader("What first layers drop", anchor=False, help=terms.HELP["nullity"])
     columns = {"name": "Network", "layer": "Layer", "n_in": "In", "n_out": "Out", "nullity": "Nullity"}
-    columns |= {"nullity_high": "At most", "sigma_min": "Smallest singular value", "method": "Found by"}
+    columns |= {"nullity_high": "At most", "sigma_min": "Smallest σ", "method": "Found by"}
     shown = frame.assign(
         method=frame["method"].map(terms.NULLITY), nullity_high=frame["nullity_high"].where(frame["method"] != "shape")
     )
     config: dict[str, Any] = {"Nullity": NUMBER(help="Where it is a bound: at least so much")}
-    config["Smallest singular value"] = NUMBER(help="That is not 0; a lower bound of it for windows", format="%.1e")
+    config["Smallest σ"] = NUMBER(
+        help="Smallest singular value that is not 0; a lower bound of it for windows", format="%.1e"
+    )
     parts.table(shown[list(columns)].rename(columns=columns), "layers", config, alt="Nullity by network")
 
 

@@ -37,6 +37,10 @@ def test_exact_collisions_keep_the_answer(config_of_tiny: Config, tmp_path: Path
     assert (exact["feature_error"] < 1e-10).all()
     assert exact["same_top1"].all()
     assert (exact["logit_gap_f64"] < 1e-8).all()
+    for row in exact.itertuples():
+        clean, made, target = np.frombuffer(row.logits).reshape(3, -1)
+        assert np.abs(made - clean).max() == row.logit_gap_f64
+        assert np.abs(target - clean).max() > 1e-3
     own = checks.query("model == judge")
     assert set(own["task"]) == {"classify", "segment", "locate"}
     assert (own["n_same"] == own["n"]).all()
