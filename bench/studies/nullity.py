@@ -203,7 +203,7 @@ def by_windows(layer: nn.Module, shape: tuple[int, ...]) -> Rank | None:
     sizes, axes = output_sizes(layer, shape), len(shape) - 1
     plain = copy.copy(layer)
     if _pads_itself(layer):
-        plain.__class__ = nn.Conv2d
+        plain.__class__ = nn.Conv2d  # pyright: ignore[reportAttributeAccessIssue]
     plain.padding, plain.padding_mode = (0,) * axes, "zeros"
     for m in range(1, min(sizes) + 1):
         field = [
