@@ -76,7 +76,7 @@ def pictures(source: db.Source, found: Frame) -> None:
         kind = picked(
             "Kind", "collision", {one: terms.COLLISION[one] for one in terms.COLLISION if one in set(held["kind"])}
         )
-    held = held.loc[held["kind"] == kind].sort_values("l2", ascending=False)
+    held = held.loc[held["kind"] == kind].sort_values(["l2", "sample_id"], ascending=[False, True])
     with right:
         twin = picked("Image", "twin", {one: one.split("/", 1)[1] for one in held["sample_id"]})
     row = next(records(held.loc[held["sample_id"] == twin]))
