@@ -1125,7 +1125,8 @@ TABLES: dict[str, Table] = {
             "rank": _count(),
             "nullity": _count(),
             "sigma_min": _double(nullable=True),
-            "method": _str(),
+            "method": _str("how it was found: dense, patch, windows (exact), lanczos, shape (bounds)"),
+            "nullity_high": _count("upper bound; of an exact method the nullity itself"),
         },
     ),
     "collisions": Table(
@@ -1149,6 +1150,7 @@ TABLES: dict[str, Table] = {
             "null_gap": _double("largest change of a logit by noise of the same L2, cut to [0, 1]"),
             "null_same": _bool("whether the top-1 class stays under that noise"),
             "picture": _blob("PNG, 8 bits; of the first images of a model", nullable=True),
+            "logits": _blob("float64 (3, K): of the image, the one made, the target; as `picture`", nullable=True),
         },
     ),
     "collision_checks": Table(

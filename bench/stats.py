@@ -524,6 +524,18 @@ def poisson_binomial(p: npt.ArrayLike) -> Floats:
     return out
 
 
+def dimension(squares: float, probes: int, most: int, confidence: float = 0.95) -> int:
+    """Upper bound, up to `most`, of the dimension of a space in which `probes` standard normal vectors have squared
+    lengths that add up to at most `squares`: over `probes` vectors they are chi-squared with `probes` times as many
+    degrees of freedom as it has dimensions, and a larger one would hold more with a chance of `confidence`."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = special.chdtr(probes * middle, squares) >= 1 - confidence
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
     """The chance that a value of `positive` (N,) is larger than one of `negative` (M,), ties counted half: the area
     under the ROC curve (Hanley & McNeil 1982). Raises ValueError where one side is empty."""

@@ -30,6 +30,7 @@ MODULES = (
     "relabel",
     "repro",
     "store",
+    "studies",
     "training",
 )
 RESULTS = Path(__file__).with_name("results")

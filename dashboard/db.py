@@ -774,8 +774,10 @@ def collision_checks(source: Source) -> Frame:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def first_layers(source: Source) -> Frame:
-    """Study 4: table `layers` of the map from the pixels to the first layer, and of published architectures."""
-    sql = """SELECT * FROM layers WHERE layer = 'pixels to first layer' OR starts_with(model, 'timm:')
+    """Study 4: table `layers` of the map from the pixels to the first layer; where none is measured (published weights
+    and architectures), of that layer itself."""
+    sql = """SELECT * FROM layers WHERE layer = 'pixels to first layer'
+                OR model NOT IN (SELECT model FROM layers WHERE layer = 'pixels to first layer')
              ORDER BY starts_with(model, 'timm:'), nullity DESC, model"""
     return _named(query(source, sql), source)
 

@@ -474,7 +474,7 @@ def collisions(summary: Frame) -> str:
         f"the first layer gives, {int(exact['k'].sum())} keep their answer (the lowest share of a network is "
         f"{terms.percent(worst['same'] / 100, worst['low'] / 100, worst['high'] / 100)}), under noise of the same size "
         f"{exact['null'].mean():.1f} % in the mean; "
-        f"{int((exact['n'] - exact['moved']).sum())} images could not be moved."
+        f"{_number(int((exact['n'] - exact['moved']).sum()), 'image')} could not be moved."
     )
 
 

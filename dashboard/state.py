@@ -87,6 +87,9 @@ class View:
     victim: str = ""
     mask: str = "padding"
     frame: int = 1
+    collided: str = ""
+    collision: str = ""
+    twin: str = ""
     page: int = 1
     sample: str = ""
 
@@ -257,6 +260,7 @@ def choices(catalogue: db.Catalogue) -> dict[str, list[str]]:
         "toward": list(terms.TARGET_RULE),
         "hunted": catalogue.models["model"].tolist(),
         "told": [":".join(kind) for kind in terms.DETECTED],
+        "collision": list(terms.COLLISION),
         "unlearned": ["any", *terms.PERTURBED],
         "goal": list(terms.RADAR_GOAL),
         "mask": list(terms.RADAR_MASK),

@@ -200,6 +200,14 @@ ROUND = {"clean": "Clean, all", "first": "Made on it as it was", "second": "Made
 TARGET_RULE = {"random": "Drawn at random", "runner_up": "Runner-up"}
 """How the class that images are moved to is chosen."""
 COLLISION = {"exact": "Exact", "integer": "Whole steps of 8 bits", "optimised": "Optimised"}
+NULLITY = {
+    "dense": "All singular values",
+    "patch": "Those of one patch",
+    "windows": "Neighbouring windows",
+    "lanczos": "Bounds by Lanczos",
+    "shape": "Bound by the shape",
+}
+"""How a nullity was found."""
 TASK = {"classify": "Class", "segment": "Which pixels are ink", "locate": "Box of the digit"}
 SOURCE_IMAGES = {
     "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
@@ -373,12 +381,14 @@ HELP |= {
     "images of 8 bits, as a file holds them; the figures above are of images that were not rounded.",
     "collision_kind": "Exact: the first layer gives the same, but for float64. Whole steps: images of 8 bits that "
     "leave as little as found. Optimised: the last layer gives nearly the same; the difference that is left is shown.",
-    "collision_picture": "Made: moved towards the target as far as found. Stored in 8 bits: near the image that was "
-    "made, not it.",
+    "collision_picture": "Made: moved towards the target as far as found. Shown in 8 bits: near the image that was "
+    "made, not it; the logits are those of the one that was made, in float64. Difference: made less image, on grey.",
     "collision_checks": "Exact collisions shown to other networks, and to other heads on the same first layer. Under "
     "noise: images with noise of the same L2 in their place. Score: accuracy, or mean overlap of masks or boxes.",
     "nullity": "Dimensions of an image that the first layer does not see; for networks here from the pixels on, "
-    "resizing with it. Found by dense: singular values; by shape: a lower bound that holds whatever the weights.",
+    "resizing with it. Exact by the singular values of the whole map, or of one patch where patches do not overlap, or "
+    "where a few neighbouring windows fix all that they read. By the shape alone it is a lower bound that holds "
+    "whatever the weights. By Lanczos: bounds, the upper one with 95 % confidence.",
     "map": "UMAP of an encoder's features under the cosine distance, always with the same seed. It tries to keep who "
     "is near to whom. Sizes of clusters, distances between them and the axes mean little, and the maps of two encoders "
     "cannot be laid over each other.",

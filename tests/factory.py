@@ -861,11 +861,14 @@ def _write_collisions(config: Config, subset: pd.DataFrame) -> None:
     about = {"layer": "encoder.0", "kind": "exact", "sample_id": ids, "target_id": np.roll(ids, 1), "l2": 1.0}
     about |= {"linf": 0.5, "feature_error": 1e-15, "logit_gap_f64": 1e-14, "logit_gap_f32": 1e-6}
     about |= {"logit_gap_u8": 0.01, "same_top1": True, "moved": True, "null_gap": 1.0, "null_same": False}
+    about |= {"logits": np.tile(np.arange(10.0), 3).tobytes()}
     about |= {"picture": tables.read("images", config.results / "images.parquet")["thumbnail"].iloc[0]}
     layer = {"layer": "pixels to first layer", "n_in": 784, "n_out": 4096, "rank": 256, "nullity": 528}
     models = ("supervised-cnn", "simclr-cnn")
     found = [pd.DataFrame({"collision_id": [f"{m}/{one}" for one in ids], "model": m, **about}) for m in models]
-    layers = pd.DataFrame([{"model": m, **layer, "sigma_min": 0.5, "method": "dense"} for m in models])
+    layers = pd.DataFrame(
+        [{"model": m, **layer, "sigma_min": 0.5, "method": "dense", "nullity_high": 528} for m in models]
+    )
     tables.write("layers", layers, config.results / "layers.parquet")
     check = {
         "score": 0.9,

@@ -507,6 +507,18 @@ class TestSpearmanFlags:
             assert np.array_equal([one.rho, one.low, one.high], [other.rho, other.low, other.high])
 
 
+def test_the_dimension_that_squared_lengths_allow() -> None:
+    assert stats.dimension(0, 3, 100) == 0
+    assert stats.dimension(1e9, 3, 100) == 100
+    limit = scipy_stats.chi2.ppf(0.05, 3 * 7)
+    assert stats.dimension(limit * 1.0001, 3, 100) == 7
+    assert stats.dimension(limit * 0.9999, 3, 100) == 6
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(2000):
+        held += stats.dimension(float((rng.standard_normal((2, 12)) ** 2).sum()), 2, 100) >= 12
+    assert 0.935 < held / 2000 < 0.965
+
+
 def test_independent_events_of_one_chance_are_binomial() -> None:
     from scipy.stats import binom
 

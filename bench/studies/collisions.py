@@ -9,7 +9,7 @@ network, whatever follows. Each of the declared test images is moved there towar
 from __future__ import annotations
 
 import copy
-import io
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,10 @@ from bench.config import Collisions, Config
 from bench.data import cache
 from bench.errors import BenchError
 from bench.models.zoo import Network
+from bench.pictures import of_image
 from bench.store import tables
-from bench.studies import nullspace, stems
-from bench.studies.nullspace import Flags, Floats, Rank
+from bench.studies import nullity, nullspace, stems
+from bench.studies.nullspace import Flags, Floats
 
 PIXELS = "pixels to first layer"
 """Name, among the layers, of the whole linear map from the pixels of the data set on."""
@@ -39,7 +40,7 @@ class _Seen(Exception):
 
 def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Name -> every linear layer and convolution, in the order of the modules."""
-    return {name: one for name, one in network.named_modules() if isinstance(one, (nn.Linear, *nullspace.Convolution))}
+    return {name: one for name, one in network.named_modules() if isinstance(one, nullspace.Linear)}
 
 
 def shapes_of(network: nn.Module, images: Tensor) -> dict[str, tuple[int, ...]]:
@@ -100,7 +101,7 @@ def run(config: Config) -> dict[str, int]:
         for name, frames in one_set(config, settings).items():
             rows[name] += frames
     if config.collisions.shapes:
-        rows["layers"].append(by_shapes())
+        rows["layers"] += [by_shapes(), by_weights(config)]
     return {
         name: len(tables.write(name, tables.stacked(name, frames), config.results / f"{name}.parquet"))
         for name, frames in rows.items()
@@ -117,17 +118,15 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
     networks, tasks = trained(config, settings)
     layers, found = [], []
     made_of: dict[str, tuple[Floats, Flags]] = {}
-    known: list[tuple[Floats, tuple[Floats, Flags]]] = []
+    known: list[tuple[Floats, tuple[Floats, Flags], Floats]] = []
     about = {"sample_id": data.ids, "target_id": every.ids[other]}
     for model, plain in progress.bar(networks.items(), f"collisions {settings.dataset}"):
         network = in_double(plain)
         shapes = shapes_of(network, torch.from_numpy(data.images[:1]).double())
         name = next(iter(shapes))
-        matrix = nullspace.operator(lambda x, n=network, name=name: at_layer(n, name, x), shape)
-        rows, kernel = nullspace.bases(matrix)
-        rank, least = nullspace.rank_of(matrix)
-        whole = Rank(matrix.shape[1], matrix.shape[0], rank, kernel.shape[1], least, "dense")
-        measured = {one: nullspace.measure(linear_layers(network)[one], at) for one, at in shapes.items()}
+        first = partial(at_layer, network, name)
+        whole = nullity.measure_map(first, shape)
+        measured = {one: nullity.measure(linear_layers(network)[one], at) for one, at in shapes.items()}
         layers.append(
             pd.DataFrame([{"model": model, "layer": one, **vars(m)} for one, m in ({PIXELS: whole} | measured).items()])
         )
@@ -138,24 +137,34 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
             both: tuple[nn.Module, nn.Module] = (network, plain), noise: Floats = noise,
         ) -> None:  # fmt: skip
             ids = [f"{m}/{kind}/{sample_id}" for sample_id in data.ids]
-            judged_ = judged(*both, x, made, noised(x, made, noise), shape)
-            pictures = [png(one.reshape(shape)) if k < settings.pictures else None for k, one in enumerate(made)]
+            judged_, logits = judged(*both, (x, made, noised(x, made, noise), t), shape)
+            pictures = [of_image(one.reshape(shape)) if k < settings.pictures else None for k, one in enumerate(made)]
             sizes = {"l2": np.linalg.norm(made - x, axis=1), "linf": np.abs(made - x).max(axis=1)}
-            more = {"moved": moved, "feature_error": error, "picture": pictures}
+            said = [logits[:, k].tobytes() if k < settings.pictures else None for k in range(len(made))]
+            more = {"moved": moved, "feature_error": error, "picture": pictures, "logits": said}
             found.append(
                 pd.DataFrame(
                     {"collision_id": ids, "model": m, "layer": layer, "kind": kind, **about, **sizes, **more, **judged_}
                 )
             )
 
-        if kernel.shape[1]:
-            of_kernel = next((made for one, made in known if _same_space(one, rows)), None)
-            if of_kernel is None:
-                of_kernel = nullspace.collide(x, t, nullspace.independent(matrix), settings.iterations)
-                known.append((rows, of_kernel))
-            made, moved = made_of[model] = of_kernel
+        if whole.method == "lanczos":
+            raise BenchError(
+                f"are too large for exact collisions: {int(np.prod(shape)):,} values.",
+                where=f"images of {settings.dataset}",
+                remedy="Name a set of smaller images; published weights are measured without one.",
+            )
+        if whole.nullity:
+            matrix = nullspace.operator(first, shape)
+            same = next((one for one in known if _sees(matrix, one[0], whole.rank)), None)
+            if same is None:
+                parts = nullspace.blocks(matrix)
+                span, of_kernel = nullspace.span_of(parts), nullspace.collide(x, t, parts, settings.iterations)
+                same = span, of_kernel, nullspace.on_grid(of_kernel[0], x, span.T)
+                known.append(same)
+            _, (made, moved), whole_steps = same
+            made_of[model] = made, moved
             add("exact", name, made, moved, np.abs((made - x) @ matrix.T).max(axis=1))
-            whole_steps = nullspace.on_grid(made, x, rows.T)
             changed = np.abs(whole_steps - x).max(axis=1) > nullspace.MOVED
             add("integer", name, whole_steps, changed, np.abs((whole_steps - x) @ matrix.T).max(axis=1))
         if model in settings.models:
@@ -206,25 +215,33 @@ def by_shapes() -> pd.DataFrame:
     return pd.DataFrame([{"model": f"timm:{name}", "layer": at, **vars(m)} for name, (at, m) in found.items()])
 
 
-def _same_space(a: Floats, b: Floats) -> bool:
-    """Whether two orthonormal bases (n, rank) span the same space."""
-    return a.shape == b.shape and np.abs(a - b @ (b.T @ a)).max(initial=0) < 1e-9
+def by_weights(config: Config) -> pd.DataFrame:
+    """Rows of table `layers` of the first layer of each model with published weights, by these: beside the bounds that
+    shapes give. Its input is what the network makes of an image of its own size."""
+    from bench.models import zoo
+
+    rows = []
+    for model, about in config.models.items():
+        if about.weights is None and not about.pretrained:
+            continue
+        network = in_double(zoo.load(config, model))
+        assert isinstance(network, Network)
+        image = torch.zeros(1, network.channels, network.input_size, network.input_size, dtype=torch.float64)
+        name, shape = next(iter(shapes_of(network, image).items()))
+        rows.append({"model": model, "layer": name, **vars(nullity.measure(network.get_submodule(name), shape))})
+    return pd.DataFrame(rows)
+
+
+def _sees(matrix: Floats, span: Floats, rank: int) -> bool:
+    """Whether the rows of a matrix (m, n) of this rank span the same space as an orthonormal basis (n, rank)."""
+    beside = np.abs(matrix - (matrix @ span) @ span.T).max(initial=0)
+    return span.shape[1] == rank and bool(beside < 1e-9 * np.abs(matrix).max(initial=0))
 
 
 def noised(x: Floats, made: Floats, noise: Floats) -> Floats:
     """Images (N, n) with noise of the L2 of the change from x to `made`, cut to [0, 1]: what chance would do."""
     size = np.linalg.norm(made - x, axis=1, keepdims=True)
     return np.clip(x + noise * size / np.linalg.norm(noise, axis=1, keepdims=True), 0, 1)
-
-
-def png(image: Floats) -> bytes:
-    """An image (C, H, W) in [0, 1] as PNG of 8 bits: near the one made, not it."""
-    from PIL import Image
-
-    pixels = np.rint(255 * image).astype(np.uint8)
-    held = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(held, "PNG", optimize=True)
-    return held.getvalue()
 
 
 def optimised(
@@ -295,19 +312,20 @@ def targets_of(seed: int, ids: np.ndarray, labels: np.ndarray, among: np.ndarray
 
 
 def judged(
-    network: nn.Module, plain: nn.Module, x: Floats, made: Floats, noise: Floats, shape: tuple[int, ...]
-) -> dict[str, np.ndarray]:
-    """What a network, in float64 and `plain`ly, says of images (N, n), of those made of them and of those with noise:
-    columns of table `collisions`."""
+    network: nn.Module, plain: nn.Module, images: tuple[Floats, Floats, Floats, Floats], shape: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], Floats]:
+    """What a network, in float64 and `plain`ly, says of images (N, n), of those made of them, of those with noise and
+    of the targets: columns of table `collisions`, and the logits (3, N, K) of the images, the made and the targets."""
+    x, made, noise, target = images
 
     def logits(net: nn.Module, images: Floats, kind: torch.dtype) -> np.ndarray:
         with torch.inference_mode():
             return net(torch.from_numpy(images.reshape(-1, *shape)).to(kind)).double().numpy()
 
-    clean, other, random = (logits(network, one, torch.float64) for one in (x, made, noise))
+    clean, other, random, wanted = (logits(network, one, torch.float64) for one in (x, made, noise, target))
     rounded = logits(network, np.rint(255 * made) / 255, torch.float64)
     single = logits(plain, made, torch.float32) - logits(plain, x, torch.float32)
-    return {
+    found = {
         "logit_gap_f64": np.abs(other - clean).max(axis=1),
         "logit_gap_f32": np.abs(single).max(axis=1),
         "logit_gap_u8": np.abs(rounded - clean).max(axis=1),
@@ -315,3 +333,4 @@ def judged(
         "null_gap": np.abs(random - clean).max(axis=1),
         "null_same": clean.argmax(axis=1) == random.argmax(axis=1),
     }
+    return found, np.stack([clean, other, wanted])

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from bench.errors import BenchError
-from bench.studies import nullspace
-from bench.studies.nullspace import Rank
+from bench.studies import nullity, nullspace
+from bench.studies.nullity import Rank
 
 ARCHITECTURES = (
     "beit_base_patch16_224", "cait_xxs24_224", "caformer_s18", "coat_tiny", "coatnet_0_rw_224", "convmixer_768_32",
@@ -24,7 +24,8 @@ ARCHITECTURES = (
     "mixer_b32_224", "mnasnet_100", "mobilenetv2_100", "mobilenetv3_large_100", "mobilevit_s", "nfnet_f0",
     "poolformer_s12",
     "pvt_v2_b0", "regnety_002", "resmlp_12_224", "resnet18", "resnet50", "resnet50d", "resnext50_32x4d",
-    "seresnet50", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "twins_svt_small",
+    "seresnet50", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1", "tf_efficientnet_lite2", "twins_svt_small",
     "vgg16", "vit_base_patch16_224", "vit_base_patch32_224", "vit_large_patch16_224", "vit_small_patch14_dinov2",
     "vit_small_patch16_224", "vit_small_patch32_224", "vit_tiny_patch16_224", "xception41", "xcit_nano_12_p16_224",
 )  # fmt: skip
@@ -46,9 +47,11 @@ def first(name: str) -> tuple[str, Rank]:
     found: dict[str, Rank] = {}
 
     def stop(at: str, layer: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        found[at] = nullspace.by_shape(layer, tuple(given[0].shape[1:]))
+        found[at] = nullity.by_shape(layer, tuple(given[0].shape[1:]))
         if found[at].n_out != output.numel():
-            raise BenchError("pads its input itself.", where=f"{name}: {at}", remedy="Name another architecture.")
+            raise BenchError(
+                "does more than its sizes say.", where=f"{name}: {at}", remedy="Name another architecture."
+            )
         raise _Met
 
     for at, layer in network.named_modules():

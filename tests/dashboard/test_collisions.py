@@ -27,4 +27,4 @@ def test_images_that_could_not_be_moved_are_in_no_share() -> None:
     found = pd.DataFrame(rows | {f"logit_gap_{one}": 0.1 for one in ("f64", "f32", "u8")})
     row = findings.collided(found, 0.95).iloc[0]
     assert (row["n"], row["moved"], row["same"], row["null"], row["l2"]) == (3, 2, 50, 50, 2)
-    assert "1 images could not be moved" in findings.collisions(findings.collided(found, 0.95))
+    assert "1 image could not be moved" in findings.collisions(findings.collided(found, 0.95))

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bench.config import CollisionRuns, Collisions, Config
+from bench.errors import BenchError
 from bench.models import zoo
 from bench.store import tables
 from bench.studies import collisions as study
@@ -35,6 +37,10 @@ def test_exact_collisions_keep_the_answer(config_of_tiny: Config, tmp_path: Path
     assert (exact["feature_error"] < 1e-10).all()
     assert exact["same_top1"].all()
     assert (exact["logit_gap_f64"] < 1e-8).all()
+    for row in exact.itertuples():
+        clean, made, target = np.frombuffer(row.logits).reshape(3, -1)
+        assert np.abs(made - clean).max() == row.logit_gap_f64
+        assert np.abs(target - clean).max() > 1e-3
     own = checks.query("model == judge")
     assert set(own["task"]) == {"classify", "segment", "locate"}
     assert (own["n_same"] == own["n"]).all()
@@ -57,3 +63,39 @@ def test_a_network_in_float64_is_the_same_network(config_of_tiny: Config) -> Non
     found = double(x.double())
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.detach().numpy(), plain(x).detach().numpy(), atol=1e-4)
+
+
+class Twice(nn.Module):
+    """One layer on two sizes, as in a model whose shapes depend on its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).mean((2, 3)) + self.layer(x[..., 2:]).mean((2, 3))
+
+
+def test_a_layer_of_several_shapes_is_refused() -> None:
+    with pytest.raises(BenchError, match="several shapes"):
+        study.shapes_of(Twice(), torch.zeros(1, 1, 8, 8))
+    idle = Twice()
+    idle.idle = nn.Linear(1, 1)
+    with pytest.raises(BenchError, match="is not run"):
+        study.at_layer(idle, "idle", torch.zeros(1, 1, 8, 8))
+
+
+def test_published_weights_are_measured_at_the_size_of_their_network(
+    config_of_tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SqueezeNet 1.1's first layer without padding reads 15 of 16 rows and columns."""
+    network = zoo.load(config_of_tiny, "cnn")
+    network.encoder = nn.Sequential(nn.Conv2d(network.channels, 64, 3, 2), nn.Flatten())
+    model = config_of_tiny.models["cnn"].model_copy(update={"pretrained": True})
+    config = config_of_tiny.model_copy(update={"models": {"cnn": model, "other": config_of_tiny.models["cnn"]}})
+    monkeypatch.setattr(zoo, "load", lambda *_: network)
+    side = network.input_size
+    network.head = nn.Linear(64 * ((side - 3) // 2 + 1) ** 2, 4)
+    found = study.by_weights(config).iloc[0]
+    assert (found["model"], found["layer"], found["method"]) == ("cnn", "encoder.0", "dense")
+    assert found["nullity"] == network.channels * (side**2 - (side - 1) ** 2 if side % 2 == 0 else 0)
