@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, int]:
         for model, network in networks.items():
             if (model, attack.dataset) not in sources:
                 sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
-        kept = _kept(clean, data, config.attacks.kept)
+        kept, held = _kept(clean, data, config.attacks.kept), []
         for model in progress.bar([attack.source] if attack.source else list(networks), name):
             made_on = shards.source(config, name, model, data, networks[model], networks)
             made = shards.whole(made_on, attack, data, start, config)
@@ -62,12 +62,7 @@ def run(config: Config) -> dict[str, int]:
                 answers.append(stored.answers(z, stored.softmax(z), data.ids, data.labels).assign(model=model, **where))
                 found.append(_attacks(of, None, one, 0, networks[model], data, goal, config))
                 if len(kept) and attack.stop != "transfer":
-                    some, ids = data.rows(kept), of.ids(data, None)[kept]
-                    pictured.append(_pictures(ids, some, one.images[kept, 0]))
-                    said += [
-                        _answers(ids, other, network, some, one.images[kept, 0], config)
-                        for other, network in networks.items()
-                    ]
+                    held.append((of.ids(data, None)[kept], one.images[kept, 0]))
                 for other in (other for other in networks if other != model):
                     at = list(made_on.targets).index(other) if attack.stop == "transfer" else 0
                     if attack.stop == "transfer":
@@ -78,6 +73,11 @@ def run(config: Config) -> dict[str, int]:
                     if attack.source:
                         given = stored.answers(z, stored.softmax(z), data.ids, data.labels)
                         answers.append(given.assign(model=other, **where))
+        if held:
+            ids, pixels = (np.concatenate(parts) for parts in zip(*held, strict=True))
+            same = data.rows(np.tile(kept, len(held)))
+            pictured.append(_pictures(ids, same, pixels))
+            said += [_answers(ids, model, network, same, pixels, config) for model, network in networks.items()]
     written = tables.write("attacks", tables.stacked("attacks", found), config.results / "attacks.parquet")
     tables.write("predictions", tables.stacked("predictions", answers), config.results / "attack_predictions.parquet")
     others = {"attack_trust": checks, "transfers": shown, "source_images": list(sources.values())}
