@@ -339,12 +339,14 @@ def attack_images(
     eps: Annotated[float, typer.Argument(help="in 1/255, one of the attack's")],
     model: Annotated[str, typer.Argument(help="on which the images are made")],
     out: Annotated[Path, typer.Argument(help="a new folder")],
+    image: Annotated[list[str] | None, typer.Option(help="id of an image: only this one; may be repeated")] = None,
+    onto: Annotated[str | None, typer.Option(help="of a run with `stop: transfer`: the model that was asked")] = None,
 ) -> None:
     """Make the images of an attack again: a PNG each, and all of them as floats in one NPZ."""
     from bench.attacks import remake
 
     config = load()
-    found = remake.attacked(config, attack, eps, model)
+    found = remake.attacked(config, attack, eps, model, image or None, onto)
     typer.echo(f"{len(found.ids):,} images in {remake.write(found, out)}.")
 
 

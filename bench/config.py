@@ -372,6 +372,8 @@ class Attack(Frozen):
         fits = {"success": ("pgd-linf", "pgd-l2", "mi-fgsm"), "transfer": ("pgd-linf",)}
         if self.kind not in fits.get(self.stop, (self.kind,)):
             raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
+        if len({f"{eps:g}" for eps in self.eps_255}) < len(self.eps_255):
+            raise ValueError("eps_255: a value is named twice")
         if self.stop != "never" and self.target is not None:
             raise ValueError(f"stop: {self.stop} is for attacks without a target")
         return self

@@ -529,6 +529,7 @@ TABLES: dict[str, Table] = {
             "linf": _float("[0,1] units", low=0, high=1),
             "pred": _CLASS,
             "target": _int("class that the attack led to; NULL where it led away from the label", nullable=True, low=0),
+            "reached": _bool("that class is predicted for the float image", nullable=True),
         },
     ),
     "attack_images": Table(
@@ -561,7 +562,12 @@ TABLES: dict[str, Table] = {
             "n": _count("attacked images that were looked at"),
             "zero_gradient": _share("images at which the loss has no gradient: the attack does not move them"),
             "repeat_difference": _double("largest difference of a logit in two passes of the same images", low=0),
-            "same_at_zero": _share("images that get the clean answer at eps 0"),
+            "same_at_zero": _double(
+                "images that get the clean answer at eps 0; NULL of attacks that look for the nearest image",
+                nullable=True,
+                low=0,
+                high=1,
+            ),
             "right_at_full": _share("accuracy left at the eps within which any image may become any other"),
             "square_gains": _double("images that Square fools and this attack does not", nullable=True, low=0, high=1),
         },
@@ -1695,7 +1701,8 @@ def validate(name: str, frame: pd.DataFrame, where: object = "") -> pd.DataFrame
         frame = _pandera(name).validate(frame.loc[:, list(table.columns)], lazy=True)
     except (SchemaErrors, SchemaError) as error:
         raise BenchError(f"table `{name}`: {_first_fault(error)}.", where=place, remedy=_REMEDY) from None
-    frame = frame.astype({column: "bool" for column, spec in table.columns.items() if spec.kind == "bool"})
+    whole = [column for column, spec in table.columns.items() if spec.kind == "bool" and not spec.nullable]
+    frame = frame.astype(dict.fromkeys(whole, "bool"))
     repeated = frame.duplicated(list(table.key), keep=False)
     if repeated.any():
         example = frame.loc[repeated, list(table.key)].iloc[0].to_dict()

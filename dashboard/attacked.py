@@ -73,13 +73,22 @@ def stored(source: db.Source, condition: str, via: str, sample_id: str) -> Shown
     row = next(records(rows))
     clean, attacked = bytes(row.clean), bytes(row.png)
     arrays = {"ids": np.array([sample_id]), "labels": np.array([row.label])}
-    arrays |= {"clean_u8": pictures.pixels(clean)[None], "attacked_u8": pictures.pixels(attacked)[None]}
+    arrays |= {"clean_u8": _planes(clean), "attacked_u8": _planes(attacked)}
     return Shown(clean, attacked, db.attack_answers(source, row.attack_id), arrays)
+
+
+def _planes(png: bytes) -> np.ndarray:
+    """A PNG as uint8 (1, C, H, W), as `bench.attacks.remake.arrays` has it."""
+    return np.atleast_3d(pictures.pixels(png)).transpose(2, 0, 1)[None]
 
 
 def again(source: db.Source, view: state.View, condition: str, via: str, onto: str, sample_id: str) -> Shown | None:
     """An image that is not kept, made again with the networks of this repository when asked for."""
-    config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
+    try:
+        config = configuration.load(Path(os.environ.get("BENCH_ROOT", ".")) / "params.yaml")
+    except BenchError as fault:
+        st.error(str(fault))
+        return None
     _, name, eps = condition.split(":")
     if source.path != str(config.results / database.FILE) or name not in config.attack_runs:
         st.caption("The picture of this image is not kept in this snapshot (`attacks.kept` in params.yaml).")
@@ -109,10 +118,21 @@ def remade(
     sample_id: str,
     models: tuple[str, ...],
 ) -> Shown:
-    """An image of an attack, made again. BenchError where a network or the image is not there."""
-    from bench.attacks import remake
+    """An image of an attack, made again. BenchError where a network or the image is not there, or what is made now is
+    not what the results are of."""
+    from bench.attacks import norms, remake
 
-    found = remake.attacked(_config, name, eps_255, via, [sample_id], onto)
+    found = remake.attacked(_config, name, eps_255, via, [sample_id], onto, keep=False)
+    then = db.attack_size(
+        source, f"{name}/{eps_255:g}/{via}/{sample_id}", f"{name}/{eps_255:g}/{via}@{onto}/{sample_id}"
+    )
+    now = float(norms.sizes(found.images, found.clean).l2[0])
+    if then is None or not np.isclose(now, then, rtol=1e-3, atol=1e-5):
+        raise BenchError(
+            "the image that is made now is not the one of these results.",
+            where=f"attack {name}",
+            remedy="params.yaml or a network has changed since: run `dvc repro`.",
+        )
     clean, attacked = (pictures.of_image(images[0]) for images in (found.clean, found.images))
     return Shown(clean, attacked, remake.answers(_config, found, models), remake.arrays(found))
 

@@ -858,6 +858,13 @@ def attack_images(source: Source, condition: str, via: str) -> Frame:
     return query(source, sql, [via, condition])
 
 
+def attack_size(source: Source, attack_id: str, until: str) -> float | None:
+    """L2 of an attacked image: of `until`, which was made until a network fell, else of `attack_id`; None without."""
+    sql = "SELECT l2 FROM attacks WHERE attack_id IN (?, ?) ORDER BY attack_id = ? DESC LIMIT 1"
+    found = query(source, sql, [attack_id, until, until])
+    return None if found.empty else float(found["l2"].iloc[0])
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def attack_answers(source: Source, attack_id: str) -> Frame:
     """What every model says of a picture that is kept: model, pred, p_pred, p_label."""

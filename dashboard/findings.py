@@ -267,7 +267,7 @@ def trust(frame: Frame) -> str:
     faults = {
         "have no gradient on some images, which the attack cannot move": frame["zero_gradient"] > 0,
         "answer differently when asked again": frame["repeat_difference"] > 0,
-        "answer differently at eps 0": frame["same_at_zero"] < 1,
+        "answer differently at eps 0": frame["same_at_zero"].astype(float).fillna(1) < 1,
         "still are right on some images when any change is allowed": frame["right_at_full"] > 0,
         "are fooled on more than a few images by a search without gradients, where this attack fails": (
             frame["square_gains"].astype(float).fillna(0) > MANY
@@ -278,9 +278,12 @@ def trust(frame: Frame) -> str:
         for words, bad in faults.items()
         if len(who := frame.loc[bad])
     ]
+    lacks = (
+        " Whether a search without gradients finds more was not tried." if frame["square_gains"].isna().all() else ""
+    )
     if not said:
-        return "Checks of the attack: nothing speaks against it."
-    return f"**Checks of the attack.** Of the networks whose gradients were used, {'; '.join(said)}."
+        return f"Checks of the attack: nothing speaks against it.{lacks}"
+    return f"**Checks of the attack.** Of the networks whose gradients were used, {'; '.join(said)}.{lacks}"
 
 
 def transfer(pairs: Frame, sampled: Frame, attack: str) -> str:

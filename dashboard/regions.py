@@ -189,7 +189,7 @@ def tried(source: db.Source, _config: Config, run_json: str, made: str, shown: s
     run = run.model_copy(update={"n_images": min(TRIED, run.n_images)})
     compute.prepare(_config.compute, _config.seed)
     networks = {model: zoo.load(_config, model) for model in run.models}
-    data = regional.suitable(networks, cache.load(_config, run.dataset), run.n_images, _config)
+    data = regional.suitable(networks, run.dataset, cache.load(_config, run.dataset), run.n_images, _config)
     if not len(data.ids):
         raise BenchError("there is no image that both models get right.", where=run.dataset, remedy="Choose others.")
     found = regional.attacked(made, networks, data, run, _config).set_index("sample_id")

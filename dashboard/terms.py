@@ -217,6 +217,7 @@ SAMPLED = {
     "rate": "Transfer rate, mean over pairs, %",
     "pair": "Transfer rate of the pair that ranges most, %",
     "l2": "Mean L2 of transfers",
+    "linf": "Mean Linf of transfers, /255",
 }
 PROXY = {
     "p_top1": "Highest probability",
@@ -277,7 +278,8 @@ HELP = {
     "trust": "Checks that the attack works (Carlini et al. 2019): a network without gradients, or one that answers "
     "differently each time, only seems robust; with any change allowed, nothing should stay right; and a search "
     "without "
-    "gradients (Square) should find little that the attack does not.",
+    "gradients (Square) should find little that the attack does not. An attack that looks for the nearest image has "
+    "nothing to look for at eps 0. Runs that stop early are checked without their stop.",
     "severity": "How strong a corruption is, from 1 to 5. Corruptions are simulated.",
     "uncertainty": "Entropy of the answer in nats: 0 = sure, ln(number of classes) = no idea at all.",
     "answers": "Number of different answers that the models give to an image.",

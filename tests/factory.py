@@ -672,6 +672,7 @@ def _write_attacks(
                         "linf": eps / 255,
                         "pred": pred,
                         "target": None,
+                        "reached": None,
                     }
                 )
     _write_attack_images(config, pd.DataFrame(rows), pool)

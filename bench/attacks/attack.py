@@ -15,7 +15,6 @@ from bench import compute, progress
 from bench.attacks import norms
 from bench.config import Attack, Config
 from bench.data.samples import Samples
-from bench.errors import BenchError
 from bench.evaluate import logits as stored
 from bench.pictures import of_image
 from bench.store import tables
@@ -32,9 +31,10 @@ def run(config: Config) -> dict[str, int]:
     float images, and {attack_images,attack_answers}.parquet of images of 8 bits. What was made before an interruption
     is not made again (bench/attacks/shards.py).
 
-    BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`_clean`).
+    BenchError where a checkpoint or a dataset is wrong, or a network cannot be attacked as it is (`sound.logits`).
     """
-    from bench.attacks import shards
+    from bench.attacks import shards, sound
+    from bench.attacks.kinds import KINDS
     from bench.models import zoo
 
     compute.prepare(config.compute, config.seed)
@@ -43,7 +43,10 @@ def run(config: Config) -> dict[str, int]:
         data = shards.declared(config, attack)
         start = shards.starts(config, name, data)
         networks = {model: zoo.load(config, model) for model in config.attack_pool(attack.dataset)}
-        clean = {model: _clean(model, network, data, attack, config) for model, network in networks.items()}
+        clean = {
+            model: sound.logits(model, network, attack.dataset, data, config, least=KINDS[attack.kind].classes)
+            for model, network in networks.items()
+        }
         for model, network in networks.items():
             if (model, attack.dataset) not in sources:
                 sources[model, attack.dataset] = _source_images(model, network, clean[model], data, attack, config)
@@ -135,6 +138,9 @@ def _attacks(
             "linf": size.linf,
             "pred": answers,
             "target": goal.labels if of.attack.target else None,
+            "reached": pd.array(
+                answers == goal.labels if of.attack.target else [pd.NA] * len(answers), dtype="boolean"
+            ),
         }
     )
 
@@ -204,41 +210,17 @@ def _source_images(
     )
 
 
-def _clean(name: str, network: nn.Module, data: Samples, attack: Attack, config: Config) -> np.ndarray:
-    """The logits (N, K) of the clean images. BenchError where the network cannot be attacked as it is."""
-    where = f"model {name}"
-    if data.images.min() < 0 or data.images.max() > 1:
-        raise BenchError("its images are not in [0, 1].", where=where, remedy="Normalise inside the model.")
-    if any(module.training for module in network.modules()):
-        raise BenchError("is in training mode.", where=where, remedy="Call `eval()` on it, with all of its parts.")
-    logits = compute.forward(network, data.images, config.compute)
-    if data.labels.max() >= logits.shape[1]:
-        raise BenchError(
-            f"knows {logits.shape[1]} classes, and there is a label {data.labels.max()}.",
-            where=where,
-            remedy="Leave it out of `attacks.pool`.",
-        )
-    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-4):
-        raise BenchError(
-            "gives probabilities, not logits: their gradient vanishes where it is sure.",
-            where=where,
-            remedy="Take the softmax out of the model.",
-        )
-    if attack.kind == "apgd-dlr" and logits.shape[1] < 3:
-        raise BenchError("knows two classes: the DLR needs three.", where=where, remedy="Use `apgd-ce`.")
-    return logits
-
-
 def trust(
     network: nn.Module, fast: nn.Module, data: Samples, made: Mapping[str, Images], attack: Attack, config: Config
 ) -> dict[str, object]:
     """What tells a robust network from an attack that does not work: columns of table `attack_trust`, of the first 100
     images at most; Square at the smallest eps. `fast`: the network as it is attacked; `made`: label of a shard -> its
-    images (`shards.whole`).
+    images (`shards.whole`). A minimal attack is not tried at eps 0, where it has nothing to look for.
 
     Source: the checklist of Carlini et al. 2019 (arXiv 1902.06705), sections 4.3 and 5.
     """
     from bench.attacks import engine, shards
+    from bench.attacks.kinds import KINDS
 
     data = data.rows(np.arange(min(len(data.ids), shards.CHECKED)))
     once, again = (compute.forward(network, data.images, config.compute) for _ in range(2))
@@ -247,7 +229,7 @@ def trust(
     def answers(label: str) -> np.ndarray:
         return compute.forward(network, made[label][: len(data.ids)], config.compute).argmax(axis=1)
 
-    gained = None
+    gained, minimal = None, KINDS[attack.kind].minimal
     if shards.squared(attack):
         right = answers(f"{min(attack.eps_255):g}") == data.labels
         gained = float(((answers("square") != data.labels) & right).mean())
@@ -256,7 +238,7 @@ def trust(
         "n": len(data.ids),
         "zero_gradient": float(still.mean()),
         "repeat_difference": float(np.abs(once - again).max()),
-        "same_at_zero": float((answers("zero") == once.argmax(axis=1)).mean()),
+        "same_at_zero": None if minimal else float((answers("zero") == once.argmax(axis=1)).mean()),
         "right_at_full": float((answers("full") == data.labels).mean()),
         "square_gains": gained,
     }

@@ -32,13 +32,15 @@ class Kind:
     """make: network, images, starts (N, C, H, W) in [-1, 1], eps, settings -> images. norm: in which eps is meant, in
     units of [0, 1] over all channels. gradient: whether it follows one. targeted: whether it can lead to a class, and
     is then given images whose labels are these (`Attack.target`). minimal: it knows no eps and looks for the nearest
-    image that is answered as wished; images that are further away than eps stay as they were."""
+    image that is answered as wished; images that are further away than eps stay as they were. classes: how many it
+    needs."""
 
     norm: Norm
     make: Make
     gradient: bool = True
     targeted: bool = False
     minimal: bool = False
+    classes: int = 2
 
     def farthest(self, data: Samples) -> float:
         """The eps within which any image may become any other."""
@@ -129,7 +131,7 @@ KINDS: dict[str, Kind] = {
     "pgd-l2": Kind("l2", partial(_pgd, norm="l2"), targeted=True),
     "mi-fgsm": Kind("linf", partial(_pgd, random=False, decay=1.0), targeted=True),
     "apgd-ce": Kind("linf", partial(_apgd, loss=losses.cross_entropy)),
-    "apgd-dlr": Kind("linf", partial(_apgd, loss=losses.dlr)),
+    "apgd-dlr": Kind("linf", partial(_apgd, loss=losses.dlr), classes=3),
     "square": Kind("linf", _square, gradient=False),
     "deepfool": Kind("l2", _deepfool, minimal=True),
     "cw-l2": Kind("l2", _carlini_wagner, targeted=True, minimal=True),

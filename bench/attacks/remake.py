@@ -7,7 +7,7 @@ nothing but the network, the settings and itself, any of them can be had again f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,18 @@ class Attacked:
 
 
 def attacked(
-    config: Config, name: str, eps_255: float, model: str, ids: Sequence[str] | None = None, onto: str | None = None
+    config: Config,
+    name: str,
+    eps_255: float,
+    model: str,
+    ids: Sequence[str] | None = None,
+    onto: str | None = None,
+    *,
+    keep: bool = True,
 ) -> Attacked:
     """The images that attack `name` of params.yaml makes on `model` at one eps: all, or those of `ids`. onto: of a run
-    that stops at the first transfer, the network that was asked (None: the model itself).
+    that stops at the first transfer, the network that was asked (None: the model itself). keep: whether `.cache/` is
+    read and written, as the stage does.
 
     BenchError where there is no such attack, eps, model, image or network.
     """
@@ -68,11 +76,12 @@ def attacked(
         raise BenchError(f"{lacking[0]} is not attacked.", where=f"attack {name}", remedy="Name an attacked image.")
     targets = {one: zoo.load(config, one) for one in (pool if asked else ())}
     made_on = shards.source(config, name, model, data, zoo.load(config, model), targets)
-    found = shards.at(made_on, run, eps_255, data, shards.starts(config, name, data), config)
-    which = list(made_on.targets).index(onto or model) if asked else 0
     rows = np.arange(len(data.ids)) if ids is None else np.array([place[one] for one in ids], np.int64)
+    made_on = made_on if keep else replace(made_on, key="")
+    found = shards.at(made_on, run, eps_255, data, shards.starts(config, name, data), config, rows)
+    which = list(made_on.targets).index(onto or model) if asked else 0
     some = data.rows(rows)
-    return Attacked(some.ids, some.labels, some.images, found.images[rows, which])
+    return Attacked(some.ids, some.labels, some.images, found.images[:, which])
 
 
 def answers(config: Config, found: Attacked, models: Sequence[str]) -> pd.DataFrame:
@@ -89,16 +98,10 @@ def answers(config: Config, found: Attacked, models: Sequence[str]) -> pd.DataFr
 
 def arrays(found: Attacked) -> dict[str, Any]:
     """What an NPZ of attacked images holds, without pickles: `ids` and `labels` (N,), `clean` and `attacked` (N, C, H,
-    W) float32 in [0, 1], and `attacked_u8`, the same rounded to 8 bits."""
-    rounded = np.rint(255 * found.images).astype(np.uint8)
-    ids = found.ids.astype(str)
-    return {
-        "ids": ids,
-        "labels": found.labels,
-        "clean": found.clean,
-        "attacked": found.images,
-        "attacked_u8": rounded,
-    }
+    W) float32 in [0, 1], and `clean_u8` and `attacked_u8`, the same rounded to 8 bits."""
+    clean, attacked = (np.rint(255 * some).astype(np.uint8) for some in (found.clean, found.images))
+    whole = {"ids": found.ids.astype(str), "labels": found.labels, "clean": found.clean, "attacked": found.images}
+    return {**whole, "clean_u8": clean, "attacked_u8": attacked}
 
 
 def write(found: Attacked, folder: Path) -> Path:

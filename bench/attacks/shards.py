@@ -3,8 +3,9 @@ another process, is not made again.
 
 A shard is one batch of the images of one run, strength and model, or of what a run is checked with. What decides it is
 in its name: the dataset's file, the code, the libraries, the kind of processor and the number of threads (results are
-the same to the bit for these), the hash of the weights, the attack and the images' ids. Shards lie in `.cache/`, as
-stages remove their own outputs before they run; one that is missing or damaged costs time and changes no result.
+the same to the bit for these), what params.yaml says of the networks and the hash of their weights, the attack and the
+images' ids. Shards lie in `.cache/`, as stages remove their own outputs before they run; one that is missing or cut
+short costs time and changes no result.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from bench.attacks import (
     norms,
     prepare,
     projections,
+    sound,
     square,
     steps,
 )
@@ -118,6 +120,18 @@ def blocks_of(n_images: int, config: Config) -> range:
     return range(0, n_images, config.compute.batch_size)
 
 
+def strengths_of(attack: Attack) -> list[str]:
+    """Labels of the shards of a run that are no checks."""
+    return [NEAREST] if KINDS[attack.kind].minimal else [f"{eps:g}" for eps in attack.eps_255]
+
+
+def checks_of(attack: Attack) -> tuple[str, ...]:
+    """Labels of its checks; a minimal one is checked by the images that it found."""
+    if KINDS[attack.kind].minimal:
+        return ()
+    return CHECKS if squared(attack) else CHECKS[:2]
+
+
 def squared(attack: Attack) -> bool:
     """Whether a run is checked with Square."""
     kind = KINDS[attack.kind]
@@ -133,8 +147,12 @@ def source(
     asked = {model: network} | dict(targets) if attack.stop == "transfer" else {}
     key = ""
     if kept_bytes(config, attack.dataset, data.images.shape[1:]) <= KEPT_BYTES:
-        weights = [f"{name} {tables.sha256(zoo.path_of(config, name))}" for name in asked or [model]]
-        parts = (run, config.seed, config.compute.batch_size, *_where(config), repr(fast), *weights)
+        weights = [
+            f"{name} {config.model(name).model_dump_json()} {tables.sha256(zoo.path_of(config, name))}"
+            for name in asked or [model]
+        ]
+        shapes = [repr(fast), *map(repr, asked.values())]
+        parts = (run, config.seed, config.compute.batch_size, *_where(config), *shapes, *weights)
         key = cache.key(config, attack.dataset, *parts, code=CODE)
     return Source(run, model, fast, asked, key)
 
@@ -143,7 +161,8 @@ def _where(config: Config) -> tuple[str, ...]:
     """What results are the same to the bit for, beside the code."""
     device = compute.device_of(config.compute)
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return importlib.metadata.version("torch"), device.type, processor, str(config.compute.threads)
+    versions = [importlib.metadata.version(name) for name in ("torch", "timm")]
+    return *versions, device.type, processor, str(config.compute.threads), config.compute.dtype
 
 
 def kept_bytes(config: Config, dataset: str, shape: tuple[int, ...]) -> int:
@@ -153,8 +172,8 @@ def kept_bytes(config: Config, dataset: str, shape: tuple[int, ...]) -> int:
         if attack.dataset == dataset:
             models = len(config.attack_pool(dataset))
             targets = models if attack.stop == "transfer" else 1
-            strengths = 1 if KINDS[attack.kind].minimal else len(attack.eps_255)
-            each = strengths * attack.n_images * targets + len(CHECKS) * min(CHECKED, attack.n_images)
+            each = len(strengths_of(attack)) * attack.n_images * targets
+            each += len(checks_of(attack)) * min(CHECKED, attack.n_images)
             total += (1 if attack.source else models) * each
     return total * int(np.prod(shape)) * 4
 
@@ -188,12 +207,22 @@ def whole(made_on: Source, attack: Attack, data: Samples, start: Images, config:
     return out
 
 
-def at(made_on: Source, attack: Attack, eps_255: float, data: Samples, start: Images, config: Config) -> Made:
-    """What a run makes on one model at one strength, as `whole`."""
+def at(
+    made_on: Source,
+    attack: Attack,
+    eps_255: float,
+    data: Samples,
+    start: Images,
+    config: Config,
+    wanted: npt.NDArray[np.int64],
+) -> Made:
+    """What a run makes on one model at one strength, as `whole`, of the images in the `wanted` rows (M,) alone: shards
+    that hold none of these are not made."""
     label = NEAREST if KINDS[attack.kind].minimal else f"{eps_255:g}"
-    shards = [one for one in shards_of(attack, data, config) if one.label == label]
+    shards = [one for one in shards_of(attack, data, config) if one.label == label and np.isin(one.rows, wanted).any()]
     found = _together(make(made_on, shards, data, start, config), data)[label]
-    return _limited(found, data, eps_255 / 255) if label == NEAREST else found
+    some = Made(found.images[wanted], found.iterations[wanted])
+    return _limited(some, data.rows(wanted), eps_255 / 255) if label == NEAREST else some
 
 
 def _limited(found: Made, data: Samples, eps: float) -> Made:
@@ -227,13 +256,17 @@ def share(config: Config, number: int, of: int) -> dict[str, int]:
         pool = config.attack_pool(attack.dataset)
         asked = pool if attack.stop == "transfer" else []
         targets = {name: zoo.load(config, name) for name in asked}
+        for name, network in targets.items():
+            sound.logits(name, network, attack.dataset, data, config, least=KINDS[attack.kind].classes)
         for model in [attack.source] if attack.source else pool:
             mine = []
             for shard in shards_of(attack, data, config):
                 if n_seen % of == number - 1:
                     mine.append(shard)
                 n_seen += 1
-            made_on = source(config, run, model, data, zoo.load(config, model), targets)
+            network = zoo.load(config, model)
+            sound.logits(model, network, attack.dataset, data, config, least=KINDS[attack.kind].classes)
+            made_on = source(config, run, model, data, network, targets)
             if not made_on.key:
                 raise BenchError(
                     f"its images take more than {KEPT_BYTES / 2**30:g} GiB, and are not kept.",
@@ -256,10 +289,8 @@ def names(config: Config, dataset: str) -> set[str]:
     for run, attack in config.attack_runs.items():
         if attack.dataset == dataset:
             n_blocks = len(blocks_of(attack.n_images, config))
-            minimal = KINDS[attack.kind].minimal
-            labels = [NEAREST] if minimal else [f"{eps:g}" for eps in attack.eps_255]
-            numbered = [(label, i) for label in labels for i in range(n_blocks)]
-            numbered += [] if minimal else [(check, 0) for check in CHECKS]
+            numbered = [(label, i) for label in strengths_of(attack) for i in range(n_blocks)]
+            numbered += [(check, 0) for check in checks_of(attack)]
             for model in [attack.source] if attack.source else config.attack_pool(dataset):
                 out |= {_name(run, model, *one) for one in numbered}
     return out

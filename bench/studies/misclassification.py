@@ -47,6 +47,7 @@ def run(config: Config) -> dict[str, int]:
     """Write results/{misclassifications,misclassification_distances,misclassification_leaving,misclassification_flows,
     class_groups}.parquet."""
     attacks = tables.read("attacks", config.results / "attacks.parquet")
+    attacks = attacks.loc[attacks["target"].isna()]  # where an attack leads to a class, that was chosen
     transfers = tables.read("transfers", config.results / "transfers.parquet")
     images = tables.read("source_images", config.results / "source_images.parquet")
     samples = tables.read("samples", config.results / "samples.parquet").set_index("sample_id")["label"]

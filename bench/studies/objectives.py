@@ -44,7 +44,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import compute, progress, stats
-from bench.attacks import aims, engine, lbfgs, losses, norms, prepare, steps
+from bench.attacks import aims, engine, lbfgs, losses, norms, prepare, sound, steps
 from bench.attacks.engine import Images, Loss, State, counted, kept
 from bench.config import Compute, Config, Objectives, Statistics
 from bench.data import cache
@@ -125,7 +125,7 @@ def of_model(
     model: str, network: nn.Module, data: Samples, settings: Objectives, config: Config
 ) -> dict[str, pd.DataFrame]:
     """Rows of every table, without `model` and `dataset`; none where no image is answered rightly."""
-    logits = compute.forward(network, data.images, config.compute)
+    logits = sound.logits(model, network, settings.dataset, data, config)
     right = np.flatnonzero(logits.argmax(axis=1) == data.labels)
     if not len(right):
         return {}

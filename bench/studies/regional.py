@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench import compute, progress, stats
-from bench.attacks import aims, masks, norms
+from bench.attacks import aims, masks, norms, sound
 from bench.config import Config, Regional, Statistics
 from bench.data import cache
 from bench.data.samples import Samples
@@ -51,7 +51,7 @@ def run(config: Config) -> dict[str, int]:
     for name, settings in config.regional.runs.items():
         data = cache.load(config, settings.dataset)
         networks = {model: zoo.load(config, model) for model in settings.models}
-        mine = suitable(networks, data, settings.n_images, config)
+        mine = suitable(networks, settings.dataset, data, settings.n_images, config)
         if not len(mine.ids):
             continue
         rows = [
@@ -67,11 +67,11 @@ def run(config: Config) -> dict[str, int]:
     }
 
 
-def suitable(networks: Mapping[str, nn.Module], data: Samples, n_images: int, config: Config) -> Samples:
+def suitable(networks: Mapping[str, nn.Module], dataset: str, data: Samples, n_images: int, config: Config) -> Samples:
     """The first `n_images` of the images that all networks get right, in the order of the sha256 of their ids."""
     right = np.ones(len(data.ids), bool)
-    for network in networks.values():
-        right &= compute.forward(network, data.images, config.compute).argmax(axis=1) == data.labels
+    for name, network in networks.items():
+        right &= sound.logits(name, network, dataset, data, config).argmax(axis=1) == data.labels
     data = data.rows(np.flatnonzero(right))
     return data.rows(compute.declared(data.ids, n_images))
 

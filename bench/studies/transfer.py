@@ -243,11 +243,13 @@ def sampling(one: Shown, settings: Statistics, seed: int) -> pd.DataFrame:
         },
         {"statistic": "spread", "value": t.var(), "p_value": _share_of(nulls.var(axis=1), t.var())},
     ]
-    total, times = drawn @ (one.l2 * one.success).sum(axis=0), drawn @ t
-    means = total[times > 0] / times[times > 0]
-    if len(means):
-        whole = (one.l2 * one.success).sum() / t.sum()
-        rows.append({"statistic": "l2", "value": whole, "lowest": means.min(), "highest": means.max()})
+    times = drawn @ t
+    for name in ("l2", "linf"):
+        sizes = getattr(one, name) * one.success
+        means = (drawn @ sizes.sum(axis=0))[times > 0] / times[times > 0]
+        if len(means):
+            whole = sizes.sum() / t.sum()
+            rows.append({"statistic": name, "value": whole, "lowest": means.min(), "highest": means.max()})
     shared = {"dataset": one.dataset, "condition": one.condition, "n_drawn": n_drawn, "draws": DRAWS, "n": n}
     return pd.DataFrame(rows).assign(**shared)
 
@@ -291,7 +293,7 @@ def foretold(one: Shown, proxies: pd.DataFrame, settings: Statistics, seed: int)
                 "proxy": name,
                 "spearman": rho,
                 "p_value": p_value,
-                "auroc": auroc(values, fragile),
+                "auroc": stats.auroc(values[fragile], values[~fragile]) if 0 < fragile.sum() < len(t) else None,
                 "n_fragile": int(fragile.sum()),
                 "spread_left": spread_left(values, t),
                 "ci_low": float(low),
@@ -330,13 +332,3 @@ def _correlated(values: Floats, t: Floats, rng: np.random.Generator) -> tuple[fl
     if np.ptp(values) == 0 or np.ptp(t) == 0:
         return None, None
     return stats.spearman(values, t, rng, permutations=999)
-
-
-def auroc(values: Floats, flags: Flags) -> float | None:
-    """The chance that a flagged one has the larger of two values, ties counted half; None where all are alike."""
-    from scipy.stats import rankdata
-
-    n_in, n_out = int(flags.sum()), int((~flags).sum())
-    if not n_in or not n_out:
-        return None
-    return float((rankdata(values)[flags].sum() - n_in * (n_in + 1) / 2) / (n_in * n_out))

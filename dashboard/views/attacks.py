@@ -57,6 +57,8 @@ def main() -> None:
             help=terms.HELP["eps"],
             label_visibility="collapsed",
         )
+    if db.declared_attacks(source).get(condition.split(":")[1], {}).get("stop") == "transfer":
+        st.caption(terms.ASKED)
     match state.current().threats:
         case "images":
             images(source, catalogue, view, condition, sampled)
@@ -134,8 +136,6 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
         "Rows: the model whose gradient the attack follows. Columns: the model that is shown its images. Click a pair "
         "to see its images below."
     )
-    if db.declared_attacks(source).get(condition.split(":")[1], {}).get("stop") == "transfer":
-        st.caption(terms.ASKED)
     hierarchy.theirs_of_pairs()
     one, two = st.columns(2)
     first = made[0]
@@ -286,7 +286,7 @@ def spread(sampled: Frame) -> None:
     if rows.empty:
         return
     rows = rows.sort_values("statistic", key=lambda c: c.map(list(terms.SAMPLED).index))
-    unit = rows["statistic"].map({"rate": 100.0, "pair": 100.0}).fillna(1.0)
+    unit = rows["statistic"].map({"rate": 100.0, "pair": 100.0, "linf": 255.0}).fillna(1.0)
     shown = pd.DataFrame(
         {
             "Figure": rows["statistic"].map(terms.SAMPLED),

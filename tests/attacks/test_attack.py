@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bench import compute, pictures
-from bench.attacks import attack, kinds, norms, prepare, shards
+from bench.attacks import attack, kinds, norms, prepare, shards, sound
 from bench.config import Attack, Config
 from bench.data import samples
 from bench.errors import BenchError
@@ -267,7 +267,9 @@ def test_every_kind_fools_the_small_network_and_the_stage_runs_it(config: Config
     assert attacks["params_json"].str.contains(f'"kind": "{kind}"').all()
     trust = tables.read("attack_trust", outputs(config)[2])
     assert trust["square_gains"].isna().all() == (in_l2 or kind == "square")
-    assert (trust["same_at_zero"] == 1).all()
+    tried = trust["same_at_zero"].dropna()
+    assert len(tried) == (0 if kinds.KINDS[kind].minimal else len(trust))
+    assert (tried == 1).all()
     assert (trust["right_at_full"] < 0.3).all()
     assert attacks["target"].isna().all() == (target is None)
 
@@ -287,7 +289,8 @@ def test_targeted_kinds_lead_to_the_class_that_is_named(config: Config, kind: st
     if target == "runner-up":
         others = np.where(np.eye(clean.shape[1], dtype=bool)[data.labels], -np.inf, clean)
         assert rows["target"].tolist() == others.argmax(axis=1).tolist()
-    assert (rows["pred"] == rows["target"]).mean() > (0.3 if kind == "fgsm" else 0.8)
+    assert rows["reached"].tolist() == (rows["pred"] == rows["target"]).tolist()
+    assert rows["reached"].mean() > (0.3 if kind == "fgsm" else 0.8)
     assert rows["params_json"].str.contains(f'"target": "{target}"').all()
 
 
@@ -297,7 +300,7 @@ def test_a_minimal_attack_runs_once_and_leaves_what_is_further_away(config: Conf
     data, network = shards.declared(config, run), zoo.load(config, "cnn")
     made_on = shards.source(config, RUN, "cnn", data, network, {})
     start = shards.starts(config, RUN, data)
-    every = norms.sizes(shards.at(made_on, run, 1e9, data, start, config).images[:, 0], data.images).l2
+    every = norms.sizes(shards.at(made_on, run, 1e9, data, start, config, np.arange(20)).images[:, 0], data.images).l2
     eps_255 = 255 * float(np.median(every))
     assert 0 < every.min() < eps_255 / 255 < every.max()
     both = run.model_copy(update={"eps_255": [eps_255, 1e9]})
@@ -354,7 +357,9 @@ class Wrapped(nn.Module):
 
 FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "probabilities": (lambda z: z.softmax(dim=1), "gives probabilities, not logits"),
-    "too few classes": (lambda z: z[:, :2], "knows 2 classes, and there is a label 2"),
+    "too few classes": (lambda z: z[:, :2], "knows 2 classes, and blocks has"),
+    "too many classes": (lambda z: torch.cat([z, z], dim=1), "classes, and blocks has"),
+    "chance": (lambda z: z + 0.1 * torch.randn_like(z), "answers differently when asked again"),
     "NaN": (lambda z: z / 0 * 0, "NaN or infinite outputs"),
 }
 
@@ -372,19 +377,33 @@ def test_a_network_that_cannot_be_attacked_is_named_before_anything_is_written(
 
 
 def test_other_faults_of_a_network_or_its_images_are_named(config_of_tiny: Config) -> None:
-    network, run = zoo.load(config_of_tiny, "cnn"), config_of_tiny.attacks.runs[RUN]
+    network = zoo.load(config_of_tiny, "cnn")
     data = declared(samples.load(config_of_tiny, "blocks"), 4)
-    attack._clean("m", network, data, run, config_of_tiny)
-    with pytest.raises(BenchError, match=r"not in \[0, 1\]"):
-        attack._clean("m", network, dataclasses.replace(data, images=255 * data.images), run, config_of_tiny)
-    two = Wrapped(network, lambda z: z[:, :2]).eval()
-    binary = dataclasses.replace(data, labels=data.labels % 2)
-    attack._clean("m", two, binary, run, config_of_tiny)
-    with pytest.raises(BenchError, match="knows two classes"):
-        attack._clean("m", two, binary, run.model_copy(update={"kind": "apgd-dlr"}), config_of_tiny)
+
+    def asked(images: np.ndarray = data.images, least: int = 2) -> np.ndarray:
+        some = dataclasses.replace(data, images=images)
+        return sound.logits("m", network, "blocks", some, config_of_tiny, least=least)
+
+    assert asked().shape[0] == 4
+    for outside in (255 * data.images, data.images - 0.1, np.full_like(data.images, np.nan)):
+        with pytest.raises(BenchError, match=r"not in \[0, 1\]"):
+            asked(outside)
+    with pytest.raises(BenchError, match="this attack needs 99"):
+        asked(least=99)
+    network.train()
     with pytest.raises(BenchError, match="in training mode"):
-        attack._clean("m", network.train(), data, run, config_of_tiny)
+        asked()
     network.eval()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_share_asks_the_same_of_its_networks(config: Config, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    after, said = FAULTS[fault]
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda config, name: Wrapped(load(config, name), after).eval())
+    with pytest.raises(BenchError, match=said):
+        attack.share(config, 1, 1)
+    assert not list((config.root / ".cache").rglob("attack+*"))
 
 
 def test_what_is_made_on_one_is_shown_to_all_others(config: Config) -> None:

@@ -104,8 +104,8 @@ def test_an_npz_holds_what_is_shown(source: db.Source) -> None:
     shown = attacked.stored(source, CONDITION, PAIR[0], kept["sample_id"])
     assert shown is not None
     with np.load(io.BytesIO(attacked.npz(shown))) as held:
-        np.testing.assert_array_equal(held["attacked_u8"][0], pictures.pixels(kept["png"]))
-        np.testing.assert_array_equal(held["clean_u8"][0], pictures.pixels(kept["clean"]))
+        np.testing.assert_array_equal(held["attacked_u8"][0, 0], pictures.pixels(kept["png"]))
+        np.testing.assert_array_equal(held["clean_u8"][0, 0], pictures.pixels(kept["clean"]))
         assert held["ids"].tolist() == [kept["sample_id"]]
         assert held["models"].shape == held["pred"].shape == held["p_label"].shape
     assert attacked.stored(source, CONDITION, PAIR[0], "digits/none") is None

@@ -162,7 +162,9 @@ def test_trust_names_what_speaks_against_an_attack() -> None:
     good = {"zero_gradient": 0.0, "repeat_difference": 0.0, "same_at_zero": 1.0, "right_at_full": 0.0}
     good |= {"square_gains": None}
     frame = pd.DataFrame([{"name": "A", **good}, {"name": "B", **good, "zero_gradient": 0.2}])
-    assert findings.trust(frame.iloc[:1]) == "Checks of the attack: nothing speaks against it."
+    nothing = "Checks of the attack: nothing speaks against it."
+    assert findings.trust(frame.iloc[:1]) == f"{nothing} Whether a search without gradients finds more was not tried."
+    assert findings.trust(frame.iloc[:1].assign(square_gains=0.0)) == nothing
     said = findings.trust(frame)
     assert "1 of 2 have no gradient on some images" in said
     assert "such as B" in said

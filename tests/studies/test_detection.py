@@ -32,7 +32,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def parts(config: Config) -> tuple[study.Part, study.Part]:
     network = zoo.load(config, "cnn")
     fit, held = (samples.load(config, "blocks", split) for split in ("train", "test"))
-    return study.part(network, fit, 24, RUN, config), study.part(network, held, 20, RUN, config)
+    return study.part("cnn", network, fit, 24, RUN, config), study.part("cnn", network, held, 20, RUN, config)
 
 
 def test_parts_hold_what_is_right_at_one_distance_and_no_image_is_in_both(
