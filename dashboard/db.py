@@ -734,6 +734,14 @@ def segmentation_curves(source: Source, dataset: str) -> Frame:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
+def segmentation_missed(source: Source, dataset: str, reached: float) -> list[str]:
+    """Study 10: images, and those of the targets, of the pairs of a set on which ASMA ends below an IoU."""
+    sql = """SELECT sample_id || ' with ' || target_id AS pair FROM segmentation_runs
+             WHERE dataset = ? AND variant = 'asma' AND iou < ? ORDER BY sample_id"""
+    return query(source, sql, [dataset, reached])["pair"].tolist()
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
 def segmentation_pictured(source: Source, dataset: str) -> Frame:
     """Study 10: rows of table `segmentation_runs` of a set that have pictures."""
     sql = """

@@ -326,9 +326,13 @@ def taken_for(rows: Frame, measure: str) -> str:
     )
 
 
+MOST = 0.8
+"""Share of pairs that must succeed for an attack to draw nearly any mask."""
+
+
 def drawn(row: Mapping[Any, Any], about: Mapping[Any, Any]) -> str:
     """Whether ASMA draws the target masks: its row of table `segmentation_summary`, and that of the set."""
-    verb = "Yes" if row["reached_low"] > 0.5 else "No" if row["reached_high"] < 0.5 else "Half of them"
+    verb = "Yes, nearly" if row["reached_low"] > MOST else "No" if row["reached_high"] < MOST else "Perhaps"
     return (
         f"{verb}: for {terms.percent(row['reached'], row['reached_low'], row['reached_high'])} of {int(row['n'])} "
         f"pairs of an image and another one's mask, what the network draws has an IoU of at least "
@@ -447,16 +451,23 @@ def regional(rows: Frame) -> str:
     return " ".join(said)
 
 
+NAN = float("nan")
+
+
 def collided(found: Frame, confidence: float) -> Frame:
     """One row a network and kind: of the images that moved, how many keep their answer, with interval and sizes."""
     rows = []
     for (name, kind), every in found.groupby(["name", "kind"]):
         mine = every.loc[every["moved"]]
         n, k = len(mine), int(mine["same_top1"].sum())
-        if not n:
-            continue
-        low, high = stats.wilson(k, n, confidence)
-        row = {"name": name, "kind": terms.COLLISION[str(kind)], "n": len(every), "moved": n, "same": 100 * k / n}
+        low, high = stats.wilson(k, n, confidence) if n else (NAN, NAN)
+        row = {
+            "name": name,
+            "kind": terms.COLLISION[str(kind)],
+            "n": len(every),
+            "moved": n,
+            "same": 100 * k / n if n else NAN,
+        }
         row |= {"low": 100 * float(low), "high": 100 * float(high), "null": 100 * mine["null_same"].mean()}
         row |= {"l2": mine["l2"].mean(), "feature_error": mine["feature_error"].max()}
         rows.append(row | {one: mine[f"logit_gap_{one}"].max() for one in ("f64", "f32", "u8")} | {"k": k})
@@ -471,6 +482,8 @@ def collisions(summary: Frame) -> str:
     exact = summary.loc[summary["kind"] == terms.COLLISION["exact"]]
     if exact.empty:
         return "No network here drops anything before its first layer, so no exact collision was found."
+    if not exact["moved"].any():
+        return "What the networks here drop before their first layer moves no image inside [0, 1]."
     worst = exact.loc[exact["same"].idxmin()]
     return (
         f"Yes, to {len(exact)} networks here: of {int(exact['moved'].sum())} images moved without any change to what "

@@ -169,7 +169,7 @@ SEGMENTING = {
     "static-multiplier": "Static multiplier",
     "static-both": "Both static",
     "ce-pgd": "PGD, cross-entropy",
-    "logit-pgd": "PGD, target logit",
+    "logit-pgd": "PGD, logits",
 }
 """Variants of the attack on segmentations."""
 OBJECTIVE = {
@@ -710,7 +710,8 @@ HELP |= {
     "radar_cam": "Spearman's correlation over frames of Grad-CAM (how much a frame of the clean sequence speaks for "
     "its gesture) with the length of the change in it, averaged over sequences. The null shifts one of both in a "
     "circle: a sequence has no more shifts than frames, so all of them, and 1,000 draws for the mean; p is one-sided. "
-    "Sign steps change all values of a frame alike; steps along the gradient do not.",
+    "Sign steps change all values of a frame alike; steps along the gradient do not. Single values of a frame are not "
+    "related, and of each kind one network was trained.",
     "radar_player": "Grad-CAM as a share of its largest value in the sequence. Change: of the attack with the "
     "network's own gradient, until any other gesture is answered.",
 }

@@ -271,8 +271,22 @@ def _fault(frames: npt.NDArray[Any], shape: Sequence[int], most: int) -> str:
     return ""
 
 
+LARGEST = 2**28
+"""Bytes that a recorded sequence may have once it is unpacked."""
+
+
+def _small(size: int, path: Path) -> None:
+    if size > LARGEST:
+        raise BenchError(
+            f"has {size / 2**20:.0f} MiB unpacked, more than {LARGEST / 2**20:.0f}.",
+            where=str(path),
+            remedy="A file holds one sequence: split it.",
+        )
+
+
 def _npz(path: Path) -> dict[str, Any]:
     try:
+        _small(sum(part.file_size for part in zipfile.ZipFile(path).infolist()), path)
         with np.load(path, allow_pickle=False) as held:
             return _checked({name: held[name][()] for name in _NAMES}, path)
     except KeyError as fault:
@@ -287,6 +301,7 @@ def _hdf5(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as held:
             named: Any = held
+            _small(sum(int(named[name].nbytes) for name in _NAMES), path)
             texts = {name: named[name].asstr()[()] for name in _NAMES[1:]}
             return _checked({"frames": named["frames"][()], **texts}, path)
     except KeyError as fault:

@@ -93,6 +93,12 @@ def at_layer(network: nn.Module, name: str, images: Tensor) -> Tensor:
     raise BenchError("is not run.", where=f"layer {name}", remedy="Name a layer that a pass goes through.")
 
 
+LONGEST, HALVINGS = 100.0, 60
+"""How many times longer than a change noise may be before it is cut to the box, and how often that is halved."""
+ALONE = 1e-6
+"""Change of a logit in float64 from which on a network is taken to see the image by a second way."""
+
+
 def run(config: Config) -> dict[str, int]:
     """Write results/{layers,collisions,collision_checks}.parquet."""
     compute.prepare(config.compute, config.seed)
@@ -165,6 +171,7 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
             _, (made, moved), whole_steps = same
             made_of[model] = made, moved
             add("exact", name, made, moved, np.abs((made - x) @ matrix.T).max(axis=1))
+            alone(model, name, found[-1])
             changed = np.abs(whole_steps - x).max(axis=1) > nullspace.MOVED
             add("integer", name, whole_steps, changed, np.abs((whole_steps - x) @ matrix.T).max(axis=1))
         if model in settings.models:
@@ -232,6 +239,16 @@ def by_weights(config: Config) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def alone(model: str, layer: str, rows: pd.DataFrame) -> None:
+    """BenchError where exact collisions of a layer change what a network says: then the image also goes by it."""
+    if (apart := float(rows["logit_gap_f64"].to_numpy().max())) > ALONE:
+        raise BenchError(
+            f"its logits change by {apart:.2g} though `{layer}` gives the same: it sees the image by another way too.",
+            where=f"model {model}",
+            remedy="Leave it out of `collisions`: only networks with one first layer are supported.",
+        )
+
+
 def _sees(matrix: Floats, span: Floats, rank: int) -> bool:
     """Whether the rows of a matrix (m, n) of this rank span the same space as an orthonormal basis (n, rank)."""
     beside = np.abs(matrix - (matrix @ span) @ span.T).max(initial=0)
@@ -239,9 +256,16 @@ def _sees(matrix: Floats, span: Floats, rank: int) -> bool:
 
 
 def noised(x: Floats, made: Floats, noise: Floats) -> Floats:
-    """Images (N, n) with noise of the L2 of the change from x to `made`, cut to [0, 1]: what chance would do."""
-    size = np.linalg.norm(made - x, axis=1, keepdims=True)
-    return np.clip(x + noise * size / np.linalg.norm(noise, axis=1, keepdims=True), 0, 1)
+    """Images (N, n) in [0, 1] that noise moved as far from x, by L2, as `made` is: what chance would do. How long noise
+    must be for that before it is cut to the box is found by halving; 0 where an image was not moved."""
+    wanted = np.linalg.norm(made - x, axis=1, keepdims=True)
+    unit = noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    low, high = np.zeros_like(wanted), LONGEST * np.maximum(wanted, 1e-12)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        short = np.linalg.norm(np.clip(x + middle * unit, 0, 1) - x, axis=1, keepdims=True) < wanted
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.clip(x + low * unit, 0, 1)
 
 
 def optimised(

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from bench import compute, progress, stats
 from bench.attacks import asma, norms
 from bench.attacks.asma import Course, Masks
+from bench.attacks.steps import VANISHED
 from bench.config import Compute, Config, Segmentation, Statistics
 from bench.data import masks
 from bench.data.masks import Masked
@@ -69,7 +70,7 @@ def studied(config: Config, name: str, settings: Segmentation) -> dict[str, pd.D
     targets, target_ids = test.masks[at], test.ids[at]
     start = _iou(truth[chosen], targets)
     first = asma.first_norms(network, sources.images, targets, own)
-    tau = (settings.step_l2 / np.maximum(first, 1e-20)).astype(np.float32)
+    tau = first_steps(settings.step_l2, first)
     rows, curves, stills = [], [], []
     ball: npt.NDArray[np.float32] | None = None
     for variant, rule in asma.RULES.items():
@@ -199,6 +200,13 @@ def curve(course: Course, run_ids: np.ndarray, name: str, variant: str) -> pd.Da
         for number, measure in enumerate(asma.MEASURES):
             frame[f"{measure}{ending}"] = course.measures[kind][:, :, number].ravel()
     return frame
+
+
+def first_steps(length: float, first: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """tau (N,), by which the first step is `length` long; 0 where there is no first gradient (N,), as where the target
+    is drawn already: such an image stays as it is under every variant."""
+    moves = first > VANISHED
+    return np.where(moves, length / np.where(moves, first, 1), 0).astype(np.float32)
 
 
 def pictures(course: Course, sources: Masked, targets: Masks, truth: Masks, run_ids: np.ndarray) -> list[pd.DataFrame]:

@@ -95,7 +95,8 @@ def overlap(task: str, outputs: npt.NDArray[np.float64], truth: npt.NDArray[np.f
     """Mean over images of the intersection over the union of masks or boxes with the true ones."""
     if task == "segment":
         a, b = outputs > 0, truth > 0
-        return float(np.mean((a & b).sum(axis=1) / np.maximum(1, (a | b).sum(axis=1))))
+        shared, either = (a & b).sum(axis=1), (a | b).sum(axis=1)
+        return float(np.mean(np.where(either > 0, shared / np.maximum(1, either), 1)))
     shared = np.minimum(outputs[:, 1::2], truth[:, 1::2]) - np.maximum(outputs[:, ::2], truth[:, ::2])
     both = shared.clip(0).prod(axis=1)
     areas = [(one[:, 1::2] - one[:, ::2]).clip(0).prod(axis=1) for one in (outputs, truth)]

@@ -12,6 +12,8 @@ from dashboard import db, findings, parts, plots, segmenting, state, terms
 from dashboard.frames import Frame, records
 
 QUESTION = "Can an attack draw any mask?"
+MISSED = 20
+"""Pairs that are named where ASMA fails."""
 
 
 def main() -> None:
@@ -46,6 +48,9 @@ def main() -> None:
         f"{first['l2']:.2f}.",
         help=f"{terms.HELP['iou']} {terms.HELP['iou_start']}",
     )
+    missed = db.segmentation_missed(source, dataset, float(about["reached"]))
+    if missed:
+        st.caption(f"ASMA does not draw the target of {len(missed)} pairs: {', '.join(missed[:MISSED])}.")
     strips(source, dataset)
     lines(source, dataset, float(about["reached"]))
     variants(rows, dataset, float(about["reached"]))
@@ -55,9 +60,10 @@ def head_of(about: Mapping[Any, Any]) -> str:
     """What the set and the network on it are."""
     made = " The images are synthetic: composed here." if about["synthetic"] else ""
     return (
-        f"{about['title']}: {about['about']}{made} A U-Net of {about['params_m']:.2f} million parameters, trained here "
-        f"on {int(about['n_train'])} images, draws masks with a mean IoU of {about['iou']:.3f} [{about['ci_low']:.3f}, "
-        f"{about['ci_high']:.3f}] on {int(about['n_test'])} test images. Source: {about['source']}."
+        f"{about['title']}: {about['about']}{made} One U-Net of {about['params_m']:.2f} million parameters, trained "
+        f"here on {int(about['n_train'])} images of {int(about['size'])} pixels a side, draws masks with a mean IoU of "
+        f"{about['iou']:.3f} [{about['ci_low']:.3f}, {about['ci_high']:.3f}] on {int(about['n_test'])} test images. "
+        f"Source: {about['source']}."
     )
 
 

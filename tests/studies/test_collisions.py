@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from bench.errors import BenchError
 from bench.models import zoo
 from bench.store import tables
 from bench.studies import collisions as study
+from bench.studies import stems
 from tests import tiny
 
 
@@ -99,3 +101,25 @@ def test_published_weights_are_measured_at_the_size_of_their_network(
     found = study.by_weights(config).iloc[0]
     assert (found["model"], found["layer"], found["method"]) == ("cnn", "encoder.0", "dense")
     assert found["nullity"] == network.channels * (side**2 - (side - 1) ** 2 if side % 2 == 0 else 0)
+
+
+def test_noise_is_as_long_as_the_change_after_it_is_cut() -> None:
+    own = np.random.default_rng(0)
+    x = np.clip(own.normal(0.2, 0.4, (6, 50)), 0, 1)
+    made = np.clip(x + own.normal(0, 0.2, x.shape), 0, 1)
+    made[2] = x[2]
+    found = study.noised(x, made, own.standard_normal(x.shape))
+    assert ((found >= 0) & (found <= 1)).all()
+    np.testing.assert_allclose(np.linalg.norm(found - x, axis=1), np.linalg.norm(made - x, axis=1), rtol=1e-9)
+
+
+def test_a_network_that_sees_the_image_by_two_ways_is_refused() -> None:
+    rows = pd.DataFrame({"logit_gap_f64": [1e-12, 2e-12]})
+    study.alone("m", "stem", rows)
+    with pytest.raises(BenchError, match="by another way too"):
+        study.alone("m", "stem", rows.assign(logit_gap_f64=[1e-12, 0.1]))
+
+
+def test_two_empty_masks_are_one() -> None:
+    empty = np.zeros((1, 9))
+    assert stems.overlap("segment", empty - 1, empty.astype(np.float32)) == 1

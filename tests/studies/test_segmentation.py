@@ -231,3 +231,8 @@ def test_results_are_the_same_for_the_same_seed() -> None:
     settings = Segmentation(composed_of="blocks", size=8, widths=[4, 8], epochs=2, batch_size=2, varied=True)
     a, b = (study.trained(data, 2, settings, SETTINGS, 5).state_dict() for _ in range(2))
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_image_whose_target_is_drawn_already_stays_under_every_variant() -> None:
+    tau = study.first_steps(0.02, np.array([0.5, 0.0, 1e-30], np.float32))
+    assert tau.tolist() == [np.float32(0.04), 0, 0]
