@@ -158,11 +158,9 @@ def before_and_after(
         segmenting.Tile(change, f"Perturbation, × {times:.1f}"),
         segmenting.Tile(shown.attacked, f"Attacked image. {target}"),
     ]
-    left, right = st.columns([2, 3])
-    with left:
-        st.html(segmenting.strip_html(tiles))
-        files(shown, f"{sample_id}-{condition}-{via}".replace("/", "_").replace(":", "-"))
-        parts.opener("Open the image's page", sample_id, f"open:pair:{sample_id}")
+    st.html(segmenting.strip_html(tiles))
+    files(shown, f"{sample_id}-{condition}-{via}".replace("/", "_").replace(":", "-"))
+    parts.opener("Open the image's page", sample_id, f"open:pair:{sample_id}")
     clean = db.answers(source, sample_id).set_index("model")
     table = [
         {
@@ -176,10 +174,7 @@ def before_and_after(
         }
         for row in records(ordered(shown.answers, catalogue))
     ]
-    with right:
-        parts.table(
-            pd.DataFrame(table), "attacked-answers", alt="What every model says of the clean and attacked image"
-        )
+    parts.table(pd.DataFrame(table), "attacked-answers", alt="What every model says of the clean and attacked image")
 
 
 def ordered(answers: Frame, catalogue: db.Catalogue) -> Frame:

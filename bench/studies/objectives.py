@@ -114,7 +114,8 @@ def run(config: Config) -> dict[str, int]:
         data = every.rows(compute.declared(every.ids, settings.n_images))
         for model in progress.bar(settings.models, f"objectives {settings.dataset}"):
             for name, frame in of_model(model, zoo.load(config, model), data, settings, config).items():
-                written[name].append(frame.assign(model=model, dataset=settings.dataset))
+                if len(frame):
+                    written[name].append(frame.assign(model=model, dataset=settings.dataset))
     return {
         name: len(tables.write(name, tables.stacked(name, frames), config.results / f"{name}.parquet"))
         for name, frames in written.items()
