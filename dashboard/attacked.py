@@ -55,10 +55,7 @@ def pair(
             return f"{short}, does not transfer"
         return f"{short}, taken for {names[transferred[sample_id]]}"
 
-    state.bound(
-        st.selectbox, "Image", "hit", value=offered[0], options=offered, format_func=says, label_visibility="collapsed"
-    )
-    chosen = view.hit if view.hit in offered else offered[0]
+    chosen = state.picked("Image", "hit", {one: says(one) for one in offered}, label_visibility="collapsed")
     shown = stored(source, condition, via, chosen) or again(source, view, condition, via, onto, chosen)
     if shown is not None:
         before_and_after(source, catalogue, view, chosen, onto, shown, condition, via)

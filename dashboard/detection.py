@@ -27,8 +27,7 @@ def section(source: db.Source, catalogue: db.Catalogue, view: state.View) -> Non
         st.caption("No detectors were trained on this set (`detection` in params.yaml).")
         return
     models = cells["model"].drop_duplicates().tolist()
-    state.bound(st.selectbox, "Network", "hunted", value=models[0], options=models, format_func=catalogue.model_name)
-    model = view.hunted if view.hunted in models else models[0]
+    model = state.picked("Network", "hunted", {one: catalogue.model_name(one) for one in models})
     cells, made, answers = (frame.loc[frame["model"] == model] for frame in (cells, made, answers))
     st.markdown(told(cells))
     detectors(cells, made)
@@ -80,18 +79,8 @@ def detectors(cells: Frame, made: Frame) -> None:
         for a, i in terms.DETECTED
         if ((cells["against"] == a) & (cells["inputs"] == i)).any()
     }
-    state.bound(
-        st.segmented_control,
-        "Told from",
-        "told",
-        value=next(iter(kinds)),
-        options=list(kinds),
-        format_func=kinds.get,
-        required=True,
-        label_visibility="collapsed",
-    )
-    chosen = state.current().told
-    against, inputs = (chosen if chosen in kinds else next(iter(kinds))).split(":")
+    chosen = state.picked("Told from", "told", kinds, st.segmented_control, required=True, label_visibility="collapsed")
+    against, inputs = chosen.split(":")
     rows = cells.loc[(cells["against"] == against) & (cells["inputs"] == inputs) & (cells["trained_on"] != "placebo")]
     wide = rows.pivot(index="trained_on", columns="tested_on", values="auroc")
     down, across = (_ordered(names) for names in (wide.index, wide.columns))
@@ -181,18 +170,15 @@ def networks(answers: Frame) -> None:
     """Every row of the retraining, by objective."""
     names = {"any": "Worst of the three", **terms.PERTURBED}
     names = {name: text for name, text in names.items() if (answers["objective"] == name).any()}
-    state.bound(
-        st.segmented_control,
+    chosen = state.picked(
         "Perturbed by",
         "unlearned",
+        names,
+        st.segmented_control,
         value="any",
-        options=list(names),
-        format_func=names.get,
         required=True,
         label_visibility="collapsed",
     )
-    chosen = state.current().unlearned
-    chosen = chosen if chosen in names else "any"
     rows = answers.loc[answers["objective"].isin([chosen, "none"])].assign(
         place=lambda frame: (
             frame["variant"].map(list(terms.RETRAINED).index) + 0.1 * frame["images"].map(list(terms.ROUND).index)

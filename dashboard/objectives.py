@@ -30,17 +30,7 @@ def section(source: db.Source, catalogue: db.Catalogue, view: state.View) -> Non
     if (first["target_rule"] == "runner_up").any():
         st.markdown(findings.runner_up(first))
     rules = {rule: name for rule, name in terms.TARGET_RULE.items() if (answers["target_rule"] == rule).any()}
-    state.bound(
-        st.segmented_control,
-        "Target",
-        "toward",
-        value=next(iter(rules)),
-        options=list(rules),
-        format_func=rules.get,
-        required=True,
-    )
-    chosen = state.current().toward
-    rule = chosen if chosen in rules else next(iter(rules))
+    rule = state.picked("Target", "toward", rules, st.segmented_control, required=True)
     steps(answers.loc[answers["target_rule"] == rule])
     searches(frame.loc[(frame["variant"] == "search") & (frame["target_rule"] == rule)])
     curves(source, catalogue, view, frame, rule)
@@ -117,8 +107,7 @@ def searches(rows: Frame) -> None:
 def curves(source: db.Source, catalogue: db.Catalogue, view: state.View, frame: Frame, rule: str) -> None:
     """The probability of the target on the way there, of one model."""
     models = frame["model"].drop_duplicates().tolist()
-    state.bound(st.selectbox, "Model", "climber", value=models[0], options=models, format_func=catalogue.model_name)
-    model = view.climber if view.climber in models else models[0]
+    model = state.picked("Model", "climber", {one: catalogue.model_name(one) for one in models})
     rows = db.objective_curves(source, view.dataset, model)
     rows = rows.loc[(rows["variant"] == "equal") & (rows["target_rule"] == rule)]
     rows = rows.loc[rows["step_l2"] == rows["step_l2"].min()]

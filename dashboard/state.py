@@ -368,6 +368,23 @@ def bound(widget: Callable[..., Any], label: str, field: str, *, value: Any = No
     return widget(label, key=key, on_change=changed, **options)
 
 
+def picked(
+    label: str,
+    field: str,
+    names: Mapping[str, str],
+    widget: Callable[..., Any] = st.selectbox,
+    *,
+    value: str = "",
+    **options: Any,
+) -> str:
+    """Show a widget that picks one of `names` (value -> how it is called) for a field of the view, and give the value:
+    where none of them is chosen `value`, or the first."""
+    first = value or next(iter(names))
+    bound(widget, label, field, value=first, options=list(names), format_func=names.get, **options)
+    now = getattr(current(), field)
+    return now if now in names else first
+
+
 def pager(pages: int) -> None:
     """Page numbers, where there are several pages. Its key holds the page, so that a reset elsewhere shows here."""
     if pages < 2:

@@ -138,14 +138,10 @@ def matrix(source: db.Source, catalogue: db.Catalogue, view: state.View, conditi
     )
     hierarchy.theirs_of_pairs()
     one, two = st.columns(2)
-    first = made[0]
     with one:
-        state.bound(st.selectbox, "Made on", "via", value=first, options=made, format_func=catalogue.model_name)
-    via = view.via if view.via in made else first
-    others = [m for m in shown if m != via]
+        via = state.picked("Made on", "via", {one: catalogue.model_name(one) for one in made})
     with two:
-        state.bound(st.selectbox, "Shown to", "onto", value=others[0], options=others, format_func=catalogue.model_name)
-    onto = view.onto if view.onto in others else others[0]
+        onto = state.picked("Shown to", "onto", {one: catalogue.model_name(one) for one in shown if one != via})
     cell = pairs.loc[(pairs["source_model"] == via) & (pairs["target_model"] == onto)].iloc[0]
     st.markdown(
         f"**{terms.percent(cell['rate'], cell['ci_low'], cell['ci_high'])}** of {int(cell['n']):,} images that were "
@@ -338,18 +334,9 @@ def classes(taken: Frame, label_space: str) -> None:
         st.caption("No image transfers under this attack.")
         return
     measures = {one: name for one, name in terms.TAKEN.items() if (taken["measure"] == one).any()}
-    state.bound(
-        st.segmented_control,
-        "Measure",
-        "taken",
-        value=next(iter(measures)),
-        options=list(measures),
-        format_func=measures.get,
-        required=True,
-        label_visibility="collapsed",
+    chosen = state.picked(
+        "Measure", "taken", measures, st.segmented_control, required=True, label_visibility="collapsed"
     )
-    chosen = state.current().taken
-    chosen = chosen if chosen in measures else next(iter(measures))
     rows = taken.loc[taken["measure"] == chosen]
     rows = rows.assign(name=rows["collection"].where(rows["collection"] != "all", "all classes"))
     parts.figure(

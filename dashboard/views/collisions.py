@@ -70,15 +70,15 @@ def pictures(source: db.Source, found: Frame) -> None:
     left, middle, right = st.columns(3)
     names = dict(zip(held["model"], held["name"], strict=True))
     with left:
-        model = picked("Network", "collided", names)
+        model = state.picked("Network", "collided", names)
     held = held.loc[held["model"] == model]
     with middle:
-        kind = picked(
+        kind = state.picked(
             "Kind", "collision", {one: terms.COLLISION[one] for one in terms.COLLISION if one in set(held["kind"])}
         )
     held = held.loc[held["kind"] == kind].sort_values(["l2", "sample_id"], ascending=[False, True])
     with right:
-        twin = picked("Image", "twin", {one: one.split("/", 1)[1] for one in held["sample_id"]})
+        twin = state.picked("Image", "twin", {one: one.split("/", 1)[1] for one in held["sample_id"]})
     row = next(records(held.loc[held["sample_id"] == twin]))
     clean = db.pictures(source, (row.sample_id, row.target_id))
     made = bytes(row.picture)
@@ -100,14 +100,6 @@ def pictures(source: db.Source, found: Frame) -> None:
         )
     with said:
         logits(source, row)
-
-
-def picked(label: str, field: str, names: dict[str, str]) -> str:
-    """A select box whose value stands in the address; the first of `names` where none of them is chosen."""
-    first = next(iter(names))
-    state.bound(st.selectbox, label, field, value=first, options=list(names), format_func=names.get)
-    now = getattr(state.current(), field)
-    return now if now in names else first
 
 
 def logits(source: db.Source, row: Any) -> None:

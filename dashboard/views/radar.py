@@ -45,16 +45,8 @@ def about(models: Frame, kind: str) -> str:
 def success(summary: Frame, kind: str) -> None:
     """Shares of success by victim, threat model and mask, as a figure and as a table."""
     st.subheader(f"Success by threat model ({kind.lower()})", anchor=False, help=terms.HELP["radar_threat"])
-    goal = state.bound(
-        st.segmented_control,
-        "Goal",
-        "goal",
-        options=list(terms.RADAR_GOAL),
-        value="untargeted",
-        format_func=terms.RADAR_GOAL.get,
-        required=True,
-    )
-    rows = summary.loc[summary["goal"] == (goal or "untargeted"), :].sort_values(["victim", "threat"])
+    goal = state.picked("Goal", "goal", terms.RADAR_GOAL, st.segmented_control, value="untargeted", required=True)
+    rows = summary.loc[summary["goal"] == goal, :].sort_values(["victim", "threat"])
     rows = rows.assign(name=[f"{terms.radar_network(row.victim)} · {row.threat}" for row in records(rows)])
     st.plotly_chart(
         plots.radar_success(rows),
@@ -93,47 +85,23 @@ def player(frames: Frame, kind: str) -> None:
     if frames.empty:
         st.caption("This snapshot holds no frames.")
         return
-    view = state.current()
     gestures = {row.sequence_id: f"{row.gesture} ({row.sequence_id})" for row in records(frames)}
     victims = {one: terms.radar_network(one) for one in frames["victim"].unique()}
     left, middle, right = st.columns(3)
     with left:
-        state.bound(
-            st.selectbox,
-            "Sequence",
-            "sequence",
-            value=next(iter(gestures)),
-            options=list(gestures),
-            format_func=gestures.get,
-        )
+        sequence = state.picked("Sequence", "sequence", gestures)
     with middle:
-        state.bound(
-            st.selectbox,
-            "Victim",
-            "victim",
-            value=next(iter(victims)),
-            options=list(victims),
-            format_func=victims.get,
-        )
+        victim = state.picked("Victim", "victim", victims)
     with right:
-        state.bound(
-            st.selectbox,
-            "Attacked",
-            "mask",
-            value="padding",
-            options=list(terms.RADAR_MASK),
-            format_func=terms.RADAR_MASK.get,
-        )
-    sequence = view.sequence if view.sequence in gestures else next(iter(gestures))
-    victim = view.victim if view.victim in victims else next(iter(victims))
+        mask = state.picked("Attacked", "mask", terms.RADAR_MASK, value="padding")
     mine = frames.loc[(frames["sequence_id"] == sequence) & (frames["victim"] == victim)].sort_values("frame")
     at = stepped(len(mine))
     row = mine.to_dict("records")[at - 1]
     where = "padding" if at > row["n_frames"] else "action"
-    free = "may" if view.mask in ("full", where) else "may not"
+    free = "may" if mask in ("full", where) else "may not"
     st.caption(f"{kind}. Frame {at} of {len(mine)} is {where}; the attack {free} change it.")
-    panels(row, view.mask, kind)
-    shares = timeline(mine, view.mask)
+    panels(row, mask, kind)
+    shares = timeline(mine, mask)
     cam = shares["cam"].to_numpy()
     if cam.any():
         st.caption(f"{100 * cam[row['n_frames'] :].sum() / cam.sum():.0f} % of this Grad-CAM lies in padding.")

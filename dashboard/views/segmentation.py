@@ -17,7 +17,7 @@ MISSED = 20
 
 
 def main() -> None:
-    source, view = st.session_state["source"], state.current()
+    source = st.session_state["source"]
     sets = db.segmentation_sets(source)
     if sets.empty:
         parts.head(QUESTION, "These results hold no attack on a segmentation.")
@@ -26,16 +26,9 @@ def main() -> None:
         return
     top = st.container()
     names = {row.dataset: row.title for row in records(sets)}
+    dataset = next(iter(names))
     if len(sets) > 1:
-        state.bound(
-            st.selectbox,
-            "Images with masks",
-            "masked",
-            value=next(iter(names)),
-            options=list(names),
-            format_func=names.get,
-        )
-    dataset = view.masked if view.masked in names else next(iter(names))
+        dataset = state.picked("Images with masks", "masked", names)
     about = next(row for row in sets.to_dict("records") if row["dataset"] == dataset)
     rows = db.segmentation_summary(source, dataset)
     rows = rows.assign(place=rows["variant"].map(list(terms.SEGMENTING).index)).sort_values("place")
@@ -78,10 +71,7 @@ def strips(source: db.Source, dataset: str) -> None:
         row.run_id: f"{row.sample_id.split('/', 1)[1]} with the mask of {row.target_id.split('/', 1)[1]}"
         for row in records(pairs)
     }
-    view = state.current()
-    runs = list(names)
-    state.bound(st.selectbox, "Image and target", "drawn", value=runs[0], options=runs, format_func=names.get)
-    run = view.drawn if view.drawn in names else runs[0]
+    run = state.picked("Image and target", "drawn", names)
     st.html(segmenting.strip_html(segmenting.strip(db.segmentation_pictures(source, run))))
 
 
