@@ -99,18 +99,9 @@ def main() -> None:
     parts.strip(source, view, dataset, str(best["ssl"].model) if "ssl" in best else "")
 
 
-def pick(label: str, field: str, names: Mapping[str, str], **more: Any) -> None:
-    """A choice of one of `names` (value -> what it is called) for a field of the view, by default the first."""
-    state.bound(
-        st.segmented_control,
-        label,
-        field,
-        value=next(iter(names)),
-        options=list(names),
-        format_func=names.get,
-        required=True,
-        **more,
-    )
+def pick(label: str, field: str, names: Mapping[str, str], **more: Any) -> str:
+    """One of `names` (value -> what it is called), by default the first."""
+    return state.picked(label, field, names, st.segmented_control, required=True, **more)
 
 
 def conditions(catalogue: db.Catalogue, found: list[str]) -> dict[str, str]:
@@ -151,9 +142,8 @@ def contrasts(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...
     with left:
         pick("Compared are", "contrast", terms.CONTRAST, help=terms.HELP["both_right"])
     known = {one: name for one, name in terms.AGAINST.items() if (frame["against"] == one).any()}
-    beside = view.beside if view.beside in known else next(iter(known))
     with right:
-        pick("With supervised networks of the", "beside", known, help=terms.HELP["views"])
+        beside = pick("With supervised networks of the", "beside", known, help=terms.HELP["views"])
     shown = frame.loc[(frame["measure"] == view.contrast) & (frame["against"] == beside)]
     st.subheader("Self-supervised minus supervised", anchor=False, help=terms.HELP["contrast"])
     if shown.empty:
