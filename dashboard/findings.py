@@ -485,12 +485,13 @@ def collisions(summary: Frame) -> str:
     if not exact["moved"].any():
         return "What the networks here drop before their first layer moves no image inside [0, 1]."
     worst = exact.loc[exact["same"].idxmin()]
+    still = int((exact["n"] - exact["moved"]).sum())
+    lacking = f"; {_number(still, 'image')} could not be moved" if still else ""
     return (
         f"Yes, to {len(exact)} networks here: of {int(exact['moved'].sum())} images moved without any change to what "
         f"the first layer gives, {int(exact['k'].sum())} keep their answer (the lowest share of a network is "
         f"{terms.percent(worst['same'] / 100, worst['low'] / 100, worst['high'] / 100)}), under noise of the same size "
-        f"{exact['null'].mean():.1f} % in the mean; "
-        f"{_number(int((exact['n'] - exact['moved']).sum()), 'image')} could not be moved."
+        f"{exact['null'].mean():.1f} % in the mean{lacking}."
     )
 
 

@@ -192,9 +192,9 @@ DETECTED = {
 """What detectors tell perturbed images from, and how images come to them."""
 RETRAINED = {
     "before": "As it was",
-    "clean": "Retrained, clean images only",
+    "clean": "Retrained, clean only",
     "finetune": "Retrained, true labels",
-    "class": "Retrained, a class of their own",
+    "class": "Retrained, own class",
 }
 ROUND = {"clean": "Clean, all", "first": "Made on it as it was", "second": "Made on itself"}
 TARGET_RULE = {"random": "Drawn at random", "runner_up": "Runner-up"}

@@ -38,7 +38,7 @@ def networks(summary: Frame) -> None:
             "Network": row.name,
             "Kind": row.kind,
             "Moved": f"{row.moved} of {row.n}",
-            "Same answer": terms.percent(row.same / 100, row.low / 100, row.high / 100),
+            "Same answer": terms.percent(row.same / 100, row.low / 100, row.high / 100) if row.moved else "–",
             "Under noise, %": round(row.null, 1),
             "Mean L2": round(row.l2, 2),
             "Logits, 8 bits": row.u8,
@@ -52,6 +52,10 @@ def networks(summary: Frame) -> None:
         "Logits, 8 bits": NUMBER(help="Largest change of a logit once rounded to 8 bits", format="%.1e"),
     }
     parts.table(pd.DataFrame(table), "collisions", config, alt="Collisions by network")
+    st.caption(
+        "Networks called stem-… are small ones, trained here on a first layer of that kind; the last number is their "
+        "seed. Below, timm:… are published architectures."
+    )
     with st.expander("How exact: features and logits"):
         columns = {"name": "Network", "kind": "Kind", "feature_error": "Features", "f64": "Logits, float64"}
         columns |= {"f32": "Logits, float32", "u8": "Logits, 8 bits"}
@@ -129,13 +133,15 @@ def checks(source: db.Source) -> None:
             "Task": frame["task"].map(terms.TASK),
             "n": frame["n"],
             "Same answer": [terms.percent(row.same, row.same_low, row.same_high) for row in records(frame)],
-            "Under noise, %": 100 * frame["n_null"] / frame["n"].clip(lower=1),
-            "Largest change": frame["gap"],
-            "Judge's score, %": 100 * frame["score"],
+            "Noise, %": 100 * frame["n_null"] / frame["n"].clip(lower=1),
+            "Change": frame["gap"],
+            "Score, %": 100 * frame["score"],
         }
     )
     config = {one: NUMBER(format="%.1f") for one in shown if one.endswith(", %")}
-    parts.table(shown, "checks", config | {"Largest change": NUMBER(format="%.1e")}, alt="Collisions judged by others")
+    change = NUMBER(help="Largest change of an output", format="%.1e")
+    score = NUMBER(help="Of the judge on the clean images: accuracy, or mean IoU", format="%.1f")
+    parts.table(shown, "checks", config | {"Change": change, "Score, %": score}, alt="Collisions judged by others")
 
 
 def nullity(source: db.Source) -> None:
