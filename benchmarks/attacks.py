@@ -1,6 +1,6 @@
 """Claim: PGD takes at most 1.02 times its floor, the passes of its steps forward and backward by themselves; at most
 0.65 of it on a network prepared for attack (batch norm folded), and at most 0.5 where images that are answered wrongly
-leave the batch and waiting ones take their place; at equal robust accuracy (within 0.2 points).
+leave the batch and waiting ones take their place; at equal robust accuracy (within 0.2 points). At 10 and 40 steps.
 
 ResNet-20 on the digits at 32 x 32, trained here for a minute; one thread, CPU seconds, rounds that alternate. The floor
 and the peers are in torch's default memory layout, the engine in its own. foolbox, of the development dependencies,
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from bench.config import Compute, Config
 
 ROUNDS = 5
-N_IMAGES, BATCH, STEPS, EPS, STEP = 256, 64, 10, 0.03, 0.0075
+N_IMAGES, BATCH, EPS, STEP = 256, 64, 0.03, 0.0075
+STEPS = (10, 40)
 SIDE = 32
 EQUAL_PP = 0.2
 TARGETS = {"plain": 1.02, "prepared": 0.65, "leaving": 0.5}
@@ -51,7 +52,7 @@ STUDY_MINUTES = 15
 
 
 def run() -> dict[str, Any]:
-    """Medians over ROUNDS of each side's CPU seconds over those of the floor in the same round."""
+    """By number of steps, medians over ROUNDS of each side's CPU seconds over those of the floor in the same round."""
     import torch
 
     from bench.attacks import prepare
@@ -63,56 +64,73 @@ def run() -> dict[str, Any]:
         settings = Compute(threads=1, batch_size=BATCH)
         network, images, labels = trained(settings)
         fast = prepare.folded(network, torch.from_numpy(images[:8]))
-        sides: dict[str, Callable[[], np.ndarray]] = {
-            "floor": partial(floor, network, images, labels),
-            "plain": partial(ours, network, images, labels, settings),
-            "prepared": partial(ours, fast, images, labels, settings),
-            "leaving": partial(ours, fast, images, labels, settings, leave=True),
-            "foolbox": partial(foolbox, network, images, labels),
-        }
-        for name, peer in (("torchattacks", torchattacks), ("art", art)):
-            if importlib.util.find_spec(name) is not None:
-                sides[name] = partial(peer, network, images, labels)
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        robust = {}
-        for _ in range(ROUNDS):
-            for name, attack in sides.items():
-                network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-                start = time.process_time()
-                attacked = attack()
-                seconds[name].append(time.process_time() - start)
-                robust[name] = accuracy(network, attacked, labels, settings)
+        by_steps = {f"pgd-{steps}": _beside(network, fast, images, labels, settings, steps) for steps in STEPS}
+        clean = accuracy(network, images, labels, settings)
         whole = study()
     finally:
         torch.set_num_threads(threads)
+    worst = {name: max(each[name] for each in by_steps.values()) for name in (*TARGETS, "apart_pp")}
+    targets = TARGETS | {"apart_pp": EQUAL_PP, "minutes_of_two_cores": STUDY_MINUTES}
+    figures = worst | {"minutes_of_two_cores": whole["minutes_of_two_cores"]}
+    return {
+        **figures,
+        **{f"target_{name}": target for name, target in targets.items()},
+        **by_steps,
+        "clean": clean,
+        "rounds": ROUNDS,
+        "study": whole,
+        "met": all(figures[name] <= target for name, target in targets.items()),
+    }
+
+
+def _beside(
+    network: nn.Module, fast: nn.Module, images: np.ndarray, labels: np.ndarray, settings: Compute, steps: int
+) -> dict[str, Any]:
+    """The engine's sides and the peers beside the floor, at `steps` steps."""
+    import torch
+
+    sides: dict[str, Callable[[], np.ndarray]] = {
+        "floor": partial(floor, network, images, labels, steps=steps),
+        "plain": partial(ours, network, images, labels, settings, steps),
+        "prepared": partial(ours, fast, images, labels, settings, steps),
+        "leaving": partial(ours, fast, images, labels, settings, steps, leave=True),
+        "foolbox": partial(foolbox, network, images, labels, steps),
+    }
+    for name, peer in (("torchattacks", torchattacks), ("art", art)):
+        if importlib.util.find_spec(name) is not None:
+            sides[name] = partial(peer, network, images, labels, steps)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    robust = {}
+    for _ in range(ROUNDS):
+        for name, attack in sides.items():
+            network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+            start = time.process_time()
+            attacked = attack()
+            seconds[name].append(time.process_time() - start)
+            robust[name] = accuracy(network, attacked, labels, settings)
     ratios = {
-        name: statistics.median(t / f for t, f in zip(seconds[name], seconds["floor"], strict=True))
+        name: round(statistics.median(t / f for t, f in zip(seconds[name], seconds["floor"], strict=True)), 3)
         for name in sides
         if name != "floor"
     }
-    apart = 100 * max(abs(robust[name] - robust["plain"]) for name in ("prepared", "leaving"))
-    met = all(ratios[name] <= target for name, target in TARGETS.items()) and apart <= EQUAL_PP
-    met = met and whole["minutes_of_two_cores"] <= STUDY_MINUTES
     return {
-        **{name: round(ratio, 3) for name, ratio in ratios.items()},
-        **{f"target_{name}": target for name, target in TARGETS.items()},
-        "apart_pp": round(apart, 2),
-        "target_apart_pp": EQUAL_PP,
-        "passes_of_leaving": round(passes(fast, images, labels, settings), 3),
+        **ratios,
+        "apart_pp": round(100 * max(abs(robust[name] - robust["plain"]) for name in ("prepared", "leaving")), 2),
+        "passes_of_leaving": round(passes(fast, images, labels, settings, steps), 3),
         "floor_s": round(statistics.median(seconds["floor"]), 2),
-        "clean": accuracy(network, images, labels, settings),
         "robust": robust,
-        "rounds": ROUNDS,
-        "minutes_of_two_cores": whole["minutes_of_two_cores"],
-        "target_minutes_of_two_cores": STUDY_MINUTES,
-        "study": whole,
-        "met": met,
     }
 
 
 def details(result: dict[str, Any]) -> str:
-    """The transfer study."""
-    return "\n".join(f"  study: {name:<26}{value!s:>12}" for name, value in result["study"].items())
+    """The sides by number of steps, and the transfer study."""
+    parts = {name: part for name, part in result.items() if isinstance(part, dict)}
+    return "\n".join(
+        f"  {name}: {key:<26}{value!s:>12}"
+        for name, part in parts.items()
+        for key, value in part.items()
+        if not isinstance(value, dict)
+    )
 
 
 def study() -> dict[str, Any]:
@@ -240,9 +258,7 @@ def accuracy(network: nn.Module, images: np.ndarray, labels: np.ndarray, setting
     return float((compute.forward(network, images, settings).argmax(axis=1) == labels).mean())
 
 
-def floor(
-    network: nn.Module, images: np.ndarray, labels: np.ndarray, *, batch: int = BATCH, steps: int = STEPS
-) -> np.ndarray:
+def floor(network: nn.Module, images: np.ndarray, labels: np.ndarray, *, steps: int, batch: int = BATCH) -> np.ndarray:
     """The passes of the attack and nothing else; the images themselves."""
     import torch
     import torch.nn.functional as F
@@ -256,18 +272,32 @@ def floor(
 
 
 def ours(
-    network: nn.Module, images: np.ndarray, labels: np.ndarray, settings: Compute, *, leave: bool = False
+    network: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: Compute,
+    iterations: int,
+    *,
+    leave: bool = False,
 ) -> np.ndarray:
     """The engine's attack; with `leave` an image is finished when it is answered wrongly."""
-    return _iterate(network, images, labels, settings, leave=leave).images
+    return _iterate(network, images, labels, settings, iterations, leave=leave).images
 
 
-def passes(network: nn.Module, images: np.ndarray, labels: np.ndarray, settings: Compute) -> float:
+def passes(network: nn.Module, images: np.ndarray, labels: np.ndarray, settings: Compute, iterations: int) -> float:
     """The share of the steps that images take which may leave."""
-    return float(_iterate(network, images, labels, settings, leave=True).iterations.mean() / STEPS)
+    return float(_iterate(network, images, labels, settings, iterations, leave=True).iterations.mean() / iterations)
 
 
-def _iterate(network: nn.Module, images: np.ndarray, labels: np.ndarray, settings: Compute, *, leave: bool) -> Any:
+def _iterate(
+    network: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: Compute,
+    iterations: int,
+    *,
+    leave: bool,
+) -> Any:
     from torch import Tensor
 
     from bench.attacks import engine, losses, norms, steps
@@ -283,20 +313,20 @@ def _iterate(network: nn.Module, images: np.ndarray, labels: np.ndarray, setting
         settings,
         loss=losses.cross_entropy,
         step=steps.sign(STEP),
-        iterations=STEPS,
+        iterations=iterations,
         low=low,
         high=high,
         stop=wrong if leave else None,
     )
 
 
-def foolbox(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def foolbox(network: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int) -> np.ndarray:
     """foolbox's LinfPGD from the clean image."""
     import torch
     from foolbox import PyTorchModel
     from foolbox.attacks import LinfPGD
 
-    attack = LinfPGD(abs_stepsize=STEP, steps=STEPS, random_start=False)
+    attack = LinfPGD(abs_stepsize=STEP, steps=steps, random_start=False)
     model = PyTorchModel(network, bounds=(0, 1), device="cpu")
     parts = []
     for start in range(0, len(images), BATCH):
@@ -305,12 +335,12 @@ def foolbox(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.nd
     return np.concatenate(parts)
 
 
-def torchattacks(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def torchattacks(network: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int) -> np.ndarray:
     """torchattacks' PGD from the clean image."""
     import torch
     import torchattacks as peer  # pyright: ignore[reportMissingImports]
 
-    attack = peer.PGD(network, eps=EPS, alpha=STEP, steps=STEPS, random_start=False)
+    attack = peer.PGD(network, eps=EPS, alpha=STEP, steps=steps, random_start=False)
     parts = []
     for start in range(0, len(images), BATCH):
         x, y = (torch.from_numpy(part[start : start + BATCH]) for part in (images, labels))
@@ -318,7 +348,7 @@ def torchattacks(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> 
     return np.concatenate(parts)
 
 
-def art(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def art(network: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int) -> np.ndarray:
     """ART's ProjectedGradientDescent from the clean image."""
     import torch
     from art.attacks.evasion import ProjectedGradientDescent  # pyright: ignore[reportMissingImports]
@@ -328,5 +358,5 @@ def art(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.ndarra
     model = PyTorchClassifier(
         network, torch.nn.CrossEntropyLoss(), shape, 10, clip_values=(0.0, 1.0), device_type="cpu"
     )
-    attack = ProjectedGradientDescent(model, eps=EPS, eps_step=STEP, max_iter=STEPS, batch_size=BATCH, verbose=False)
+    attack = ProjectedGradientDescent(model, eps=EPS, eps_step=STEP, max_iter=steps, batch_size=BATCH, verbose=False)
     return attack.generate(images, labels)
