@@ -345,7 +345,8 @@ class Uncertainty(Frozen):
 class Attack(Frozen):
     """One attack on the declared subset: the first `n_images` test images in the order of the sha256 of their ids.
 
-    `kind` as in bench/attacks/kinds.py; `eps_255` in its norm, in 1/255 of the range of a pixel, over all channels.
+    `kind` as in bench/attacks/kinds.py; `eps_255` in its norm, in 1/255 of the range of a pixel, over all channels;
+    of `pgd-l0` in 1/255 of the positions.
     `squares`: queries of the Square attack that checks one that follows gradients (0: none).
     `stop`: never (all steps are taken), at the first success on the network that is followed, or for each other network
     at the first transfer to it, from the clean image on; the last asks that network after each step.
@@ -356,7 +357,7 @@ class Attack(Frozen):
     """
 
     kind: Literal[
-        "fgsm", "pgd-linf", "pgd-l2", "mi-fgsm", "apgd-ce", "apgd-dlr", "square", "deepfool", "cw-l2", "lbfgs"
+        "fgsm", "pgd-linf", "pgd-l2", "pgd-l0", "mi-fgsm", "apgd-ce", "apgd-dlr", "square", "deepfool", "cw-l2", "lbfgs"
     ] = "pgd-linf"
     dataset: Name = "digits"
     source: Name | None = None
@@ -369,7 +370,7 @@ class Attack(Frozen):
 
     @model_validator(mode="after")
     def _may_stop(self) -> Attack:
-        fits = {"success": ("pgd-linf", "pgd-l2", "mi-fgsm"), "transfer": ("pgd-linf",)}
+        fits = {"success": ("pgd-linf", "pgd-l2", "pgd-l0", "mi-fgsm"), "transfer": ("pgd-linf",)}
         if self.kind not in fits.get(self.stop, (self.kind,)):
             raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
         if len({f"{eps:g}" for eps in self.eps_255}) < len(self.eps_255):

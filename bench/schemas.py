@@ -153,6 +153,7 @@ _VARIANT = _str(
     "equal: steps of one length | raw: the length times the gradient | search: by L-BFGS",
     allowed=("equal", "raw", "search"),
 )
+_SIMULATED = {"simulated": _bool("whether the sequences are simulated, not recorded", earlier="true")}
 _KAPPA = _double("margin of the target's logit at which an image stops; 0: it is answered", low=0, earlier="0")
 _CELL = {"model": _MODEL, "dataset": _DATASET, "condition": _CONDITION}
 
@@ -1010,7 +1011,7 @@ TABLES: dict[str, Table] = {
             "model": _str(),
             "arch": _str(allowed=("cnn3d", "cnnlstm", "cnnlstm-given")),
             "trained_on": _str("group of subjects", allowed=("A", "B")),
-            "simulated": _bool("whether the sequences are simulated, not recorded"),
+            **_SIMULATED,
             "n_subjects": _count("of the group"),
             "n_train": _count("sequences"),
             "n_test_subjects": _count(),
@@ -1041,6 +1042,7 @@ TABLES: dict[str, Table] = {
             "l0_frames": _share("frames changed by more than half an 8-bit step"),
             "l2": _float("[0,1] units", low=0),
             "linf": _float("[0,1] units", low=0, high=1),
+            **_SIMULATED,
         },
     ),
     "radar_summary": Table(
@@ -1065,6 +1067,7 @@ TABLES: dict[str, Table] = {
             "l2": _double("mean, [0,1] units", low=0),
             "linf": _double("largest", low=0, high=1),
             "n": _count("sequences that all networks get right"),
+            **_SIMULATED,
         },
     ),
     "radar_cam": Table(
@@ -1080,6 +1083,7 @@ TABLES: dict[str, Table] = {
             "p_value": _share("shifts with at least this rho, none included"),
             "overlap": _share("intersection over union of the top fifth of frames"),
             "null_overlap": _share("mean over all circular shifts"),
+            **_SIMULATED,
         },
     ),
     "radar_cam_summary": Table(
@@ -1098,6 +1102,7 @@ TABLES: dict[str, Table] = {
             "overlap": _share("mean"),
             "null_overlap": _share("mean"),
             "n": _count("sequences where neither side is constant"),
+            **_SIMULATED,
         },
     ),
     "radar_frames": Table(
@@ -1118,6 +1123,7 @@ TABLES: dict[str, Table] = {
             "full": _blob("uint8 (height, width): untargeted change in 1/255, plus 128"),
             "padding": _blob("uint8 (height, width), as `full`"),
             "action": _blob("uint8 (height, width), as `full`"),
+            **_SIMULATED,
         },
     ),
     "layers": Table(

@@ -105,6 +105,7 @@ ATTACK = {
     "fgsm": "FGSM, L∞",
     "pgd-linf": "PGD, L∞",
     "pgd-l2": "PGD, L2",
+    "pgd-l0": "PGD, L0",
     "mi-fgsm": "MI-FGSM, L∞",
     "apgd-ce": "APGD-CE, L∞",
     "apgd-dlr": "APGD-DLR, L∞",
@@ -261,7 +262,8 @@ HELP = {
     "comes through the encoder.",
     "knn": "The label of the nearest train images in the space of the features.",
     "robust": "Share of the attacked images that are right both before and after the attack.",
-    "eps": "The largest change of any pixel, in steps of 1/255.",
+    "eps": "How far an attack may go: the largest change of any pixel in steps of 1/255 (L∞), the Euclidean length of "
+    "the change of all pixels of [0, 1] (L2), or the share of the positions that may change (L0).",
     "contrast": "Accuracy of self-supervised networks minus that of supervised ones of the same architecture, on the "
     "same images; right of zero the self-supervised ones are better. The thick line is the interval over images, for "
     "these networks; the thin grey one is over networks and images, where there are two of both kinds.",
@@ -483,12 +485,32 @@ def attack_name(attack: str, kind: str, source: str = "", stop: str = "never", t
     return f"{name}, made on {source}" if source else name
 
 
+EPS_AXIS = {
+    "": "Largest change of a pixel, eps in 1/255",
+    "L2": "Largest L2 of the change, 255 times that of pixels of [0, 1]",
+    "L0": "Positions that may change, in 1/255 of all",
+}
+"""Norm of an attack, where it is not L∞ -> what its strengths are, as they stand in params.yaml."""
+
+
+def norm_of(attack: str) -> str:
+    """The norm of an attack by its name (`attack_name`), a key of EPS_AXIS."""
+    return next((norm for norm in EPS_AXIS if norm and f", {norm}" in attack), "")
+
+
+def strength(attack: str, eps_255: float) -> str:
+    """How far an attack may go, by its name and what stands in params.yaml."""
+    if norm_of(attack) == "L2":
+        return f"{eps_255 / 255:.3g}"
+    return f"{100 * eps_255 / 255:.3g} % of positions" if norm_of(attack) == "L0" else f"{eps_255:g}/255"
+
+
 def condition_name(condition: str, attacks: Mapping[str, str]) -> str:
     """A condition for people; `attacks`: attack -> its name."""
     kind, *rest = condition.split(":")
     if kind == "attack":
         name = attacks.get(rest[0], rest[0])
-        return f"{name} {float(rest[1]) / 255:.3g}" if ", L2" in name else f"{name}, {rest[1]}/255"
+        return f"{name}, {strength(name, float(rest[1]))}"
     if kind == "corruption":
         return corruption_name(rest[0]) if rest else "All corruptions"
     return "Clean images"

@@ -913,7 +913,7 @@ def _write_radar(config: Config) -> None:
     data = Sequences(clean, lengths, np.arange(n), np.full(n, "s09"), names, GESTURES)
     models, rows, cams, frames = [], [], [], []
     for arch in ("cnn3d", "cnnlstm", study.GIVEN):
-        about = {"arch": arch, "trained_on": "A", "simulated": True, "n_subjects": 3, "n_train": 216}
+        about = {"arch": arch, "trained_on": "A", "n_subjects": 3, "n_train": 216}
         right = {"n_test_subjects": 4, "accuracy": 0.9, "ci_low": 0.86, "ci_high": 0.93, "n": 288}
         models.append({"model": f"{arch}-A", **about, **right})
         for mask in study.MASKS:
@@ -949,7 +949,7 @@ def _write_radar(config: Config) -> None:
         "radar_frames": pd.concat(frames),
     }
     for name, frame in written.items():
-        tables.write(name, frame, config.results / f"{name}.parquet")
+        tables.write(name, frame.assign(simulated=True), config.results / f"{name}.parquet")
 
 
 def _source_images(

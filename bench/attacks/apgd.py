@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench import compute
 from bench.attacks import norms
-from bench.attacks.engine import Found, Images, Loss, State, counted, kept, run
+from bench.attacks.engine import Found, Images, Loss, State, counted, kept, run, wide
 from bench.attacks.projections import l2_ball
 from bench.attacks.steps import unit_l2
 from bench.config import Compute
@@ -68,7 +68,7 @@ def attack(
     def advance(state: State) -> Tensor:
         taken = counted(state)
         fresh = taken == 0
-        x = torch.where(_wide(fresh), inside(state["images"], state), state["images"]).requires_grad_()
+        x = torch.where(wide(fresh), inside(state["images"], state), state["images"]).requires_grad_()
         logits = network(x)
         values = loss(logits, state["labels"])
         (gradient,) = torch.autograd.grad(values.sum(), x)
@@ -84,18 +84,18 @@ def attack(
         )
         found = kept(state, "found", wrong)
         size[fresh], at_check[fresh], halved[fresh] = 2 * eps, values[fresh], 1.0
-        last.copy_(torch.where(_wide(fresh), x, last))
+        last.copy_(torch.where(wide(fresh), x, last))
 
         # The answer: the first wrong one, else the best of all.
         better = fresh | (values > best)
         new = ~found & (wrong | better)
-        kept(state, "answer", x).copy_(torch.where(_wide(new), x, state.get("answer", x)))
+        kept(state, "answer", x).copy_(torch.where(wide(new), x, state.get("answer", x)))
         found |= wrong
         rises += ~fresh & (values > before)
         before.copy_(values)
         best.copy_(torch.where(better, values, best))
-        best_x.copy_(torch.where(_wide(better), x, best_x))
-        best_gradient.copy_(torch.where(_wide(better), gradient, best_gradient))
+        best_x.copy_(torch.where(wide(better), x, best_x))
+        best_gradient.copy_(torch.where(wide(better), gradient, best_gradient))
 
         since = whole[taken.clamp_max(iterations)]
         check = since > 0
@@ -106,13 +106,13 @@ def attack(
         at_check.copy_(torch.where(check, best, at_check))
         rises.copy_(torch.where(check, 0, rises))
         size.copy_(torch.where(reduce, size / 2, size))
-        x = torch.where(_wide(reduce), best_x, x)
-        gradient = torch.where(_wide(reduce), best_gradient, gradient)
+        x = torch.where(wide(reduce), best_x, x)
+        gradient = torch.where(wide(reduce), best_gradient, gradient)
 
         direction = gradient.sign() if norm == "linf" else unit_l2(gradient)
-        tried = inside(x + _wide(size) * direction, state)
+        tried = inside(x + wide(size) * direction, state)
         along = torch.where(fresh, 1.0, ALONG)
-        moved = inside(x + _wide(along) * (tried - x) + _wide(1 - along) * (x - last), state)
+        moved = inside(x + wide(along) * (tried - x) + wide(1 - along) * (x - last), state)
         last.copy_(x)
         state["images"] = moved
         taken += 1
@@ -120,7 +120,3 @@ def attack(
 
     found = run(arrays, settings, advance, ("answer", "passes"))
     return Found(found["answer"], found["passes"] - 1)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values[:, None, None, None]

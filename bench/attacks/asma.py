@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks import engine, steps
-from bench.attacks.engine import Images, State, kept
+from bench.attacks import engine, projections, steps
+from bench.attacks.engine import Images, State, kept, wide
 from bench.config import Compute
 
 Masks = npt.NDArray[np.int64]
@@ -197,17 +197,17 @@ def attack(
         if bool((over | (state["real"] == 0)).all()):
             state["images"] = x
             return over
-        used = state["multiplier"][:, None, None, None]
+        used = wide(state["multiplier"])
         moved = x + used * (steps.unit_l2(gradient) if rule.pgd else gradient)
         if rule.pgd:
-            moved = _within(moved, state)
+            moved = projections.within(moved, state["clean"], wide(state["ball"]))
         state["used"] = torch.where(over, state["used"], state["multiplier"])
         taken += ~over
         with torch.no_grad():
             drawn = network(moved).argmax(dim=1)
         then = record(RAW, state, taken, drawn, moved)
         state["multiplier"] = growth * state["tau"] * then[:, 0].float() + state["tau"]
-        state["images"] = torch.where(over[:, None, None, None], x, moved.clamp(0, 1))
+        state["images"] = torch.where(wide(over), x, moved.clamp(0, 1))
         return over
 
     arrays = {
@@ -226,10 +226,3 @@ def attack(
     measures[RAW][:, 0] = measures[CUT][:, 0]
     distance = found["first_l2"].astype(np.float64)
     return Course(found["images"], at, measures, multipliers, found["first"], distance, frames, answers)
-
-
-def _within(x: Tensor, state: State) -> Tensor:
-    """Images (B, C, H, W) moved into their balls around the clean ones."""
-    change = x - state["clean"]
-    length, ball = steps.lengths(change), state["ball"][:, None, None, None]
-    return state["clean"] + change * (ball / length.clamp_min(steps.VANISHED)).clamp(max=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks.engine import Found, Images, State, counted, kept, run
+from bench.attacks.engine import Found, Images, State, counted, kept, run, wide
 from bench.attacks.steps import VANISHED
 from bench.config import Compute
 
@@ -57,12 +57,12 @@ def attack(
             nearer = far < near
             near = torch.where(nearer, far, near)
             along = (far + PAST) / size.clamp_min(VANISHED)
-            step = torch.where(nearer[:, None, None, None], along[:, None, None, None] * gradient, step)
+            step = torch.where(wide(nearer), wide(along) * gradient, step)
         total = kept(state, "total", x.detach())
         moving = ~wrong & near.isfinite()
-        total += torch.where(moving[:, None, None, None], step, 0)
+        total += torch.where(wide(moving), step, 0)
         moved = (state["clean"] + (1 + overshoot) * total).clamp(0, 1)
-        state["images"] = torch.where(moving[:, None, None, None], moved, x.detach())
+        state["images"] = torch.where(wide(moving), moved, x.detach())
         taken += moving
         return ~moving | (taken >= iterations)
 

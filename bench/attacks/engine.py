@@ -99,6 +99,11 @@ def counted(state: State) -> Tensor:
     return kept(state, "passes", state["labels"])
 
 
+def wide(values: Tensor) -> Tensor:
+    """(B,) as (B, 1, 1, 1)."""
+    return values[:, None, None, None]
+
+
 def vanishes(gradient: Tensor) -> Tensor:
     """Which gradients (B, C, H, W) have a Euclidean norm below VANISHED, (B,)."""
     return gradient.flatten(1).norm(dim=1) <= VANISHED
@@ -166,7 +171,7 @@ def iterate(
         vanished = kept(state, "vanished", done)
         vanished |= vanishes(gradient) & ~done
         moved = inside(x + step(gradient, state) * state["free"], state)
-        state["images"] = torch.where(done[:, None, None, None], x, moved)
+        state["images"] = torch.where(wide(done), x, moved)
         taken += ~done
         return done | (taken >= iterations)
 

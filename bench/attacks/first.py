@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench import compute
 from bench.attacks import losses, norms
-from bench.attacks.engine import Images, State, counted, kept, run
+from bench.attacks.engine import Images, State, counted, kept, run, wide
 from bench.config import Compute
 
 
@@ -73,16 +73,16 @@ def walk(
             fooled = kept(state, f"fooled:{name}", wrong)
             held, at = kept(state, f"images:{name}", x), kept(state, f"at:{name}", taken)
             now = ~fooled & (wrong | over)
-            held.copy_(torch.where(now[:, None, None, None], x, held))
+            held.copy_(torch.where(wide(now), x, held))
             at.copy_(torch.where(now, taken, at))
             fooled |= wrong
             everyone &= fooled
         fixed_at = kept(state, "fixed", x)
-        fixed_at.copy_(torch.where((taken == fixed)[:, None, None, None], x, fixed_at))
+        fixed_at.copy_(torch.where(wide(taken == fixed), x, fixed_at))
         over = over | (everyone & (taken >= fixed))
         boxed = torch.minimum(torch.maximum(x + size * gradient.sign(), state["low"]), state["high"])
         moved = torch.where(state["free"][:, None] > 0, boxed, x)
-        state["images"] = torch.where(over[:, None, None, None], x, moved)
+        state["images"] = torch.where(wide(over), x, moved)
         taken += ~over
         return over
 

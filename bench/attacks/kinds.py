@@ -18,22 +18,24 @@ from bench.attacks.engine import Found, Images, Loss
 from bench.config import Attack, Config
 from bench.data.samples import Samples
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l0"]
 ROUNDS = 5
 """Weights that a minimal attack tries on each image."""
-FIRST, RATE = 0.1, 0.2
-"""Where these begin, and Adam's rate, for `cw-l2`: on the digits 50 steps a weight come within 1 % of the median L2 of
-the attack's own defaults (9 weights of 100 steps), at a third of the passes."""
+FIRST = 0.1
+"""Where these begin for `cw-l2`."""
+REACH, LAST = 4.0, 0.03
+"""Adam's first rate for it times the square root of the number of values, so that a first step is as long whatever the
+size of an image, and the share of it that the last step has."""
 Make = Callable[[nn.Module, Samples, Images, float, Attack, Config], Found]
 
 
 @dataclass(frozen=True)
 class Kind:
     """make: network, images, starts (N, C, H, W) in [-1, 1], eps, settings -> images. norm: in which eps is meant, in
-    units of [0, 1] over all channels. gradient: whether it follows one. targeted: whether it can lead to a class, and
-    is then given images whose labels are these (`Attack.target`). minimal: it knows no eps and looks for the nearest
-    image that is answered as wished; images that are further away than eps stay as they were. classes: how many it
-    needs."""
+    units of [0, 1] over all channels; of `l0`, which share of the positions may change. gradient: whether it follows
+    one. targeted: whether it can lead to a class, and is then given images whose labels are these (`Attack.target`).
+    minimal: it knows no eps and looks for the nearest image that is answered as wished; images that are further away
+    than eps stay as they were. classes: how many it needs."""
 
     norm: Norm
     make: Make
@@ -44,7 +46,7 @@ class Kind:
 
     def farthest(self, data: Samples) -> float:
         """The eps within which any image may become any other."""
-        return 1.0 if self.norm == "linf" else float(np.sqrt(np.prod(data.images.shape[1:])))
+        return float(np.sqrt(np.prod(data.images.shape[1:]))) if self.norm == "l2" else 1.0
 
 
 def _pgd(
@@ -62,9 +64,11 @@ def _pgd(
 ) -> Found:
     """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv 1706.06083): from clean + eps * start,
     `steps` steps of `relative_step` * eps; the last image is taken, or with `stop: success` the first that the network
-    answers wrongly."""
+    answers wrongly. In `l0` from the clean image, each step along the gradient as long as `relative_step` of what the
+    positions that may change could change by (PGD_0: Croce & Hein 2019, arXiv 1909.05040)."""
     low, high = norms.linf_box(data.images, eps if norm == "linf" else 1.0)
-    size = eps if once else attack.relative_step * eps
+    whole = float(np.sqrt(eps * np.prod(data.images.shape[1:]))) if norm == "l0" else eps
+    size = eps if once else attack.relative_step * whole
     step = steps.sign(size) if norm == "linf" else steps.l2(size)
     begin = data.images + np.float32(eps) * norms.start_in(norm, start) if random else data.images
     return engine.iterate(
@@ -79,8 +83,12 @@ def _pgd(
         high=high,
         start=begin,
         stop=_wrong if attack.stop == "success" else None,
-        project=projections.l2_ball(eps) if norm == "l2" else None,
+        project=BALLS[norm](eps) if norm in BALLS else None,
     )
+
+
+BALLS = {"l2": projections.l2_ball, "l0": projections.l0_limited}
+"""What holds images within eps where the box of the loop does not."""
 
 
 def _wrong(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,7 +123,8 @@ def _carlini_wagner(
         targeted=attack.target is not None,
         rounds=ROUNDS,
         iterations=attack.steps,
-        lr=RATE,
+        lr=REACH / float(np.sqrt(data.images[0].size)),
+        last=LAST,
         first=FIRST,
     )
 
@@ -129,6 +138,7 @@ KINDS: dict[str, Kind] = {
     "fgsm": Kind("linf", partial(_pgd, random=False, once=True), targeted=True),
     "pgd-linf": Kind("linf", _pgd, targeted=True),
     "pgd-l2": Kind("l2", partial(_pgd, norm="l2"), targeted=True),
+    "pgd-l0": Kind("l0", partial(_pgd, norm="l0", random=False), targeted=True),
     "mi-fgsm": Kind("linf", partial(_pgd, random=False, decay=1.0), targeted=True),
     "apgd-ce": Kind("linf", partial(_apgd, loss=losses.cross_entropy)),
     "apgd-dlr": Kind("linf", partial(_apgd, loss=losses.dlr), classes=3),

@@ -12,13 +12,15 @@ from bench.attacks.steps import lengths
 def l2_ball(eps: float) -> Project:
     """The nearest images whose distance to `clean` is at most `eps`, in units of [0, 1] over all channels."""
 
-    def project(x: Tensor, state: State) -> Tensor:
-        change = x - state["clean"]
-        size = lengths(change)
-        # A millionth less, as the product rounded to float32 may be longer than eps.
-        return torch.where(size > eps, state["clean"] + change * ((1 - 1e-6) * eps / size.clamp_min(1e-30)), x)
+    return lambda x, state: within(x, state["clean"], eps)
 
-    return project
+
+def within(x: Tensor, clean: Tensor, radius: float | Tensor) -> Tensor:
+    """The nearest images to `x` (B, C, H, W) no further than `radius`, of all or (B, 1, 1, 1), from `clean`."""
+    change = x - clean
+    size = lengths(change)
+    # A millionth less, as the product rounded to float32 may be longer than the radius.
+    return torch.where(size > radius, clean + change * ((1 - 1e-6) * radius / size.clamp_min(1e-30)), x)
 
 
 def l0_limited(share: float) -> Project:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench import compute
 from bench.attacks import norms
-from bench.attacks.engine import Found, Images, State, counted, kept, run
+from bench.attacks.engine import Found, Images, State, counted, kept, run, wide
 from bench.attacks.losses import margin
 from bench.config import Compute
 
@@ -85,7 +85,7 @@ def attack(
         best = kept(state, "best", values)
         better = fresh | (values > best)
         best.copy_(torch.where(better, values, best))
-        state["answer"] = torch.where(_wide(better), state["images"], state["answer"])
+        state["answer"] = torch.where(wide(better), state["images"], state["answer"])
 
         query = taken.clamp_max(queries - 1)
         at = torch.arange(len(query), device=device)
@@ -102,7 +102,3 @@ def attack(
 
     found = run(arrays, settings, advance, ("answer", "passes"))
     return Found(found["answer"], found["passes"] - 1)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values[:, None, None, None]

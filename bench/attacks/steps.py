@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.attacks.engine import VANISHED, State, Step, kept
+from bench.attacks.engine import VANISHED, State, Step, kept, wide
 
 
 def sign(size: float) -> Step:
@@ -50,4 +50,4 @@ def unit_l2(gradient: Tensor) -> Tensor:
 
 def lengths(change: Tensor) -> Tensor:
     """Euclidean norms of (N, C, H, W), as (N, 1, 1, 1)."""
-    return change.flatten(1).norm(dim=1)[:, None, None, None]
+    return wide(change.flatten(1).norm(dim=1))

@@ -137,7 +137,8 @@ def read_meta(folder: Path, again: str) -> MaskMeta:
 
 def read(folder: Path, split: str, n_classes: int, size: int, again: str) -> Masked:
     """One split of `folder/masks.parquet`, padded to squares by their borders and brought to `size` pixels a side: the
-    images by a linear filter, the masks by their nearest pixels. BenchError as `decode`, and where there are none."""
+    images by a linear filter, the masks by their nearest pixels. BenchError as `decode`, where there are none,
+    and where a class of a mask would be lost."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -156,7 +157,15 @@ def read(folder: Path, split: str, n_classes: int, size: int, again: str) -> Mas
         for sample_id, image, mask in zip(frame["sample_id"], frame["image"], frame["mask"], strict=True)
     ]
     images = np.stack([_square_image(image, size) for image, _ in pairs]).astype(np.float32) / np.float32(255)
-    return Masked(frame["sample_id"].to_numpy(str), images, np.stack([_square_mask(mask, size) for _, mask in pairs]))
+    masks = np.stack([_square_mask(mask, size) for _, mask in pairs])
+    for sample_id, (_, before), after in zip(frame["sample_id"], pairs, masks, strict=True):
+        if len(lost := np.setdiff1d(before, after)):
+            raise BenchError(
+                f"has no pixel left of class {', '.join(map(str, lost))} at {size} pixels a side.",
+                where=f"{path}: {sample_id}",
+                remedy="Raise `size` in params.yaml, or leave the image out.",
+            )
+    return Masked(frame["sample_id"].to_numpy(str), images, masks)
 
 
 def decode(image: bytes, mask: bytes, n_classes: int, where: str) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from bench.errors import BenchError
 from bench.models.zoo import Network
 from bench.pictures import of_image
 from bench.store import tables
-from bench.studies import nullity, nullspace, stems
+from bench.studies import layers, nullity, nullspace, stems
 from bench.studies.nullspace import Flags, Floats
 
 PIXELS = "pixels to first layer"
@@ -36,37 +36,6 @@ class _Seen(Exception):
 
     def __init__(self, output: Tensor) -> None:
         self.output = output
-
-
-def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Name -> every linear layer and convolution, in the order of the modules."""
-    return {name: one for name, one in network.named_modules() if isinstance(one, nullspace.Linear)}
-
-
-def shapes_of(network: nn.Module, images: Tensor) -> dict[str, tuple[int, ...]]:
-    """Layer -> shape of its input without the batch, of those that a pass over `images` (N, C, H, W) runs, in order.
-
-    BenchError where one layer is run on inputs of several shapes.
-    """
-    found: dict[str, tuple[int, ...]] = {}
-
-    def note(name: str, shape: tuple[int, ...]) -> None:
-        if found.setdefault(name, shape) != shape:
-            raise BenchError(
-                "is run on inputs of several shapes.", where=f"layer {name}", remedy="Its rank is that of none."
-            )
-
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, given, name=name: note(str(name), tuple(given[0].shape[1:])))
-        for name, layer in linear_layers(network).items()
-    ]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
 
 
 def in_double(network: nn.Module) -> nn.Module:
@@ -95,6 +64,8 @@ def at_layer(network: nn.Module, name: str, images: Tensor) -> Tensor:
 
 LONGEST, HALVINGS = 100.0, 60
 """How many times longer than a change noise may be before it is cut to the box, and how often that is halved."""
+LARGEST = 2.5e8
+"""Entries of a network's operator, 2 GB, that are written down."""
 ALONE = 1e-6
 """Change of a logit in float64 from which on a network is taken to see the image by a second way."""
 
@@ -122,18 +93,19 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
     other = targets_of(config.seed, data.ids, data.labels, every.ids, every.labels)
     x, t = (np.rint(255 * one.reshape(len(one), -1).astype(float)) / 255 for one in (data.images, every.images[other]))
     networks, tasks = trained(config, settings)
-    layers, found = [], []
+    ranks, found = [], []
     made_of: dict[str, tuple[Floats, Flags]] = {}
     known: list[tuple[Floats, tuple[Floats, Flags], Floats]] = []
     about = {"sample_id": data.ids, "target_id": every.ids[other]}
     for model, plain in progress.bar(networks.items(), f"collisions {settings.dataset}"):
         network = in_double(plain)
-        shapes = shapes_of(network, torch.from_numpy(data.images[:1]).double())
+        of = layers.of(network)
+        shapes = layers.shapes(network, torch.from_numpy(data.images[:1]).double(), every=True)
         name = next(iter(shapes))
         first = partial(at_layer, network, name)
         whole = nullity.measure_map(first, shape)
-        measured = {one: nullity.measure(linear_layers(network)[one], at) for one, at in shapes.items()}
-        layers.append(
+        measured = {one: nullity.measure(of[one], at) for one, at in shapes.items()}
+        ranks.append(
             pd.DataFrame([{"model": model, "layer": one, **vars(m)} for one, m in ({PIXELS: whole} | measured).items()])
         )
         noise = compute.rng(config.seed, "noise", model).standard_normal(x.shape)
@@ -154,9 +126,9 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
                 )
             )
 
-        if whole.method == "lanczos":
+        if whole.method == "lanczos" or whole.n_in * whole.n_out > LARGEST:
             raise BenchError(
-                f"are too large for exact collisions: {int(np.prod(shape)):,} values.",
+                f"are too large for exact collisions: {whole.n_in:,} values, of which {whole.n_out:,} are made.",
                 where=f"images of {settings.dataset}",
                 remedy="Name a set of smaller images; published weights are measured without one.",
             )
@@ -190,7 +162,7 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
             row = {"model": model, "judge": judge, "task": task, "score": score, "n": n, "n_same": k, "same": k / n}
             row |= {"same_low": float(low), "same_high": float(high), "n_null": int(null.sum()), "gap": gap}
             checks.append(pd.DataFrame([row]))
-    return {"layers": layers, "collisions": found, "collision_checks": checks}
+    return {"layers": ranks, "collisions": found, "collision_checks": checks}
 
 
 def trained(config: Config, settings: Collisions) -> tuple[dict[str, nn.Module], dict[tuple[str, str], nn.Module]]:
@@ -234,7 +206,7 @@ def by_weights(config: Config) -> pd.DataFrame:
         network = in_double(zoo.load(config, model))
         assert isinstance(network, Network)
         image = torch.zeros(1, network.channels, network.input_size, network.input_size, dtype=torch.float64)
-        name, shape = next(iter(shapes_of(network, image).items()))
+        name, shape = next(iter(layers.shapes(network, image).items()))
         rows.append({"model": model, "layer": name, **vars(nullity.measure(network.get_submodule(name), shape))})
     return pd.DataFrame(rows)
 

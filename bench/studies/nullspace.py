@@ -75,12 +75,19 @@ def rank_of(matrix: Floats) -> tuple[int, float]:
 
 
 def in_double(layer: nn.Module) -> nn.Module:
-    """A copy of a linear layer or convolution in float64. BenchError where it is neither, or its input has no shape."""
+    """A copy of a linear layer or convolution in float64. BenchError where it is neither, has no weights yet, or makes
+    them in a hook."""
     if isinstance(layer, LazyModuleMixin):
         raise BenchError("has no weights yet.", where=type(layer).__name__, remedy="Run the model once.")
     if not isinstance(layer, Linear):
         raise BenchError(
             "is neither a linear layer nor a convolution.", where=type(layer).__name__, remedy="Name one that is."
+        )
+    if "weight" in vars(layer):
+        raise BenchError(
+            "makes its weight anew in a hook before each pass, as torch.nn.utils.weight_norm does.",
+            where=type(layer).__name__,
+            remedy="Use torch.nn.utils.parametrizations, or remove_weight_norm.",
         )
     return copy.deepcopy(layer).to(device="cpu", dtype=torch.float64).eval()
 

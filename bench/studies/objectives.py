@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from bench import compute, progress, stats
 from bench.attacks import aims, engine, lbfgs, losses, norms, prepare, sound, steps
-from bench.attacks.engine import Images, Loss, State, counted, kept
+from bench.attacks.engine import Images, Loss, State, counted, kept, wide
 from bench.config import Compute, Config, Objectives, Statistics
 from bench.data import cache
 from bench.data.samples import Samples
@@ -269,7 +269,7 @@ def walk(
         value = torch.where(by_margin[case], margin, losses.to_cross_entropy(logits, y))
         (gradient,) = torch.autograd.grad(value.sum(), x)
         x, logits, margin = x.detach(), logits.detach(), margin.detach()
-        along = torch.where(_wide(by_sign[case]), gradient.sign(), gradient)
+        along = torch.where(wide(by_sign[case]), gradient.sign(), gradient)
         unit, before = steps.unit_l2(along), kept(state, "before", along)
         cosine = (unit.double() * before.double()).sum(dim=(1, 2, 3))
         _first(state, "saturated", losses.saturated(logits, y))
@@ -281,8 +281,8 @@ def walk(
         _hold(state, hit, over, x)
         total = kept(state, "cosines", cosine)
         total += cosine
-        moved = (x + _wide(lengths[case]) * torch.where(_wide(raw[case]), gradient, unit)).clamp(0, 1)
-        state["images"] = torch.where(_wide(over), x, moved)
+        moved = (x + wide(lengths[case]) * torch.where(wide(raw[case]), gradient, unit)).clamp(0, 1)
+        state["images"] = torch.where(wide(over), x, moved)
         before.copy_(unit)
         taken += ~over
         return over
@@ -299,11 +299,6 @@ def walk(
         for name in ("saturated", "vanished")
     )
     return Walk(found["held"], at, found["reached"], cosines, saturated, vanished, curves.rows())
-
-
-def _wide(values: Tensor) -> Tensor:
-    """(B,) as (B, 1, 1, 1)."""
-    return values[:, None, None, None]
 
 
 def _first(state: State, name: str, now: Tensor) -> None:

@@ -102,7 +102,6 @@ def run(config: Config) -> dict[str, int]:
             "model": one.name,
             "arch": one.arch,
             "trained_on": one.group,
-            "simulated": settings.recorded is None,
             "n_subjects": len(groups[one.group]),
             "n_train": int(np.isin(data.subjects, groups[one.group]).sum()),
             "n_test_subjects": len(groups["test"]),
@@ -153,7 +152,12 @@ def run(config: Config) -> dict[str, int]:
         "radar_cam_summary": correlated(null, config.statistics, seed),
         "radar_frames": pd.concat(shown),
     }
-    return {name: len(tables.write(name, frame, config.results / f"{name}.parquet")) for name, frame in written.items()}
+    return {
+        name: len(
+            tables.write(name, frame.assign(simulated=settings.recorded is None), config.results / f"{name}.parquet")
+        )
+        for name, frame in written.items()
+    }
 
 
 def split(subjects: npt.NDArray[np.str_], size: int) -> dict[str, list[str]]:

@@ -355,7 +355,7 @@ def attacked(source: db.Source, catalogue: db.Catalogue, models: tuple[str, ...]
         parts.figure(
             plots.levels(
                 frame,
-                "Largest change of a pixel, eps in 1/255",
+                terms.EPS_AXIS[terms.norm_of(title)],
                 f"Robust accuracy on {where} (n = {frame['n'].max():,})",
             ),
             frame,

@@ -240,7 +240,7 @@ def test_every_kind_stays_within_eps_and_says_the_same_of_an_image_whoever_else_
         made = shards.Made(images[:, None], np.zeros((len(images), 1), np.int64))
         return shards._limited(made, data, eps).images[:, 0] if kinds.KINDS[kind].minimal else images
 
-    for eps in (0.0, 0.05) if norm == "linf" else (0.0, 6.0):
+    for eps in (0.0, 6.0) if norm == "l2" else (0.0, 0.05):
         found = shards.made(network, goal, start, eps, settings, config_of_tiny)
         images = limited(found.images, eps)
         assert images.dtype == np.float32
@@ -254,9 +254,9 @@ def test_every_kind_stays_within_eps_and_says_the_same_of_an_image_whoever_else_
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != "pgd-linf"])
 def test_every_kind_fools_the_small_network_and_the_stage_runs_it(config: Config, kind: str) -> None:
-    in_l2 = kinds.KINDS[kind].norm == "l2"
+    norm = kinds.KINDS[kind].norm
     target = "runner-up" if kind == "lbfgs" else None
-    eps = [16.0, 900.0] if in_l2 else [1.0, 120.0]
+    eps = [16.0, 900.0] if norm == "l2" else [2.0 if norm == "l0" else 1.0, 120.0]
     run = config.attacks.runs[RUN].model_copy(update={"kind": kind, "eps_255": eps, "steps": 30, "target": target})
     config = config.model_copy(update={"attacks": config.attacks.model_copy(update={"runs": {"one": run}})})
     attack.run(config)
@@ -266,7 +266,7 @@ def test_every_kind_fools_the_small_network_and_the_stage_runs_it(config: Config
     assert weak < 0.3 < 0.7 < strong
     assert attacks["params_json"].str.contains(f'"kind": "{kind}"').all()
     trust = tables.read("attack_trust", outputs(config)[2])
-    assert trust["square_gains"].isna().all() == (in_l2 or kind == "square")
+    assert trust["square_gains"].isna().all() == (norm != "linf" or kind == "square")
     tried = trust["same_at_zero"].dropna()
     assert len(tried) == (0 if kinds.KINDS[kind].minimal else len(trust))
     assert (tried == 1).all()

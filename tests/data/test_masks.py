@@ -106,6 +106,17 @@ def test_a_folder_of_ones_own_may_have_more_classes_and_any_shape(tmp_path: Path
     assert set(np.unique(every)) == {0, 1, 2}
 
 
+def test_a_class_that_a_size_has_no_pixel_for_is_not_lost_in_silence(tmp_path: Path) -> None:
+    small = np.zeros((12, 12), np.uint8)
+    small[5, 5] = 255
+    fundus.write(fundus.read(folder_of(tmp_path / "own", eye0=small)), tmp_path / "out")
+    whole = {split: masks.read(tmp_path / "out" / "fundus", split, 2, 12, "") for split in ("train", "test")}
+    where = next(split for split, found in whole.items() if "fundus/eye0" in found.ids)
+    with pytest.raises(BenchError, match="has no pixel left of class 1 at 4 pixels a side") as fault:
+        masks.read(tmp_path / "out" / "fundus", where, 2, 4, "")
+    assert "eye0" in str(fault.value.where)
+
+
 def test_an_empty_mask_is_one(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "own", eye0=np.zeros((12, 12), np.uint8))
     assert len(fundus.read(folder).rows) == 4

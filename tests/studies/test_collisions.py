@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.models import zoo
 from bench.store import tables
 from bench.studies import collisions as study
-from bench.studies import stems
+from bench.studies import layers, stems
 from tests import tiny
 
 
@@ -43,6 +43,12 @@ def test_exact_collisions_keep_the_answer(config_of_tiny: Config, tmp_path: Path
         clean, made, target = np.frombuffer(row.logits).reshape(3, -1)
         assert np.abs(made - clean).max() == row.logit_gap_f64
         assert np.abs(target - clean).max() > 1e-3
+    whole_steps = found.query("kind == 'integer'")
+    assert len(whole_steps) == len(found.query("kind == 'exact'"))
+    assert (whole_steps["logit_gap_u8"] == whole_steps["logit_gap_f64"]).all(), "8 bits change nothing"
+    near = found.query("kind == 'optimised'")
+    assert set(near["model"]) == {"cnn"}
+    assert near["feature_error"].between(1e-12, 1, inclusive="neither").all(), "the residual"
     own = checks.query("model == judge")
     assert set(own["task"]) == {"classify", "segment", "locate"}
     assert (own["n_same"] == own["n"]).all()
@@ -80,7 +86,7 @@ class Twice(nn.Module):
 
 def test_a_layer_of_several_shapes_is_refused() -> None:
     with pytest.raises(BenchError, match="several shapes"):
-        study.shapes_of(Twice(), torch.zeros(1, 1, 8, 8))
+        layers.shapes(Twice(), torch.zeros(1, 1, 8, 8))
     idle = Twice()
     idle.idle = nn.Linear(1, 1)
     with pytest.raises(BenchError, match="is not run"):
