@@ -247,7 +247,7 @@ def test_the_preset_of_attacks_needs_its_networks_and_goes_out_again(tmp_path: P
     for name in ("cifar10", "cifar10-resnets"):
         merge.add(path, name)
     before = path.read_bytes()
-    assert "1 attack, 1 regional run added" in merge.add(path, "cifar10-attacks")
+    assert "1 attack, 1 regional run, 1 objectives run, 1 detection run added" in merge.add(path, "cifar10-attacks")
     config = load(path)
     assert config.attack_runs["cifar10-pgd40"].n_images == 2000
     assert config.attack_pool("cifar10") == list(config.regional.runs["cifar10"].models)
