@@ -373,6 +373,10 @@ class Attack(Frozen):
         fits = {"success": ("pgd-linf", "pgd-l2", "pgd-l0", "mi-fgsm"), "transfer": ("pgd-linf",)}
         if self.kind not in fits.get(self.stop, (self.kind,)):
             raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
+        if self.kind == "pgd-l0" and max(self.eps_255) > 255:
+            raise ValueError("eps_255: pgd-l0 may change all positions (255), and no more")
+        if self.kind == "cw-l2" and self.steps < 2:
+            raise ValueError("steps: cw-l2 asks before each step, so one step finds nothing")
         if len({f"{eps:g}" for eps in self.eps_255}) < len(self.eps_255):
             raise ValueError("eps_255: a value is named twice")
         if self.stop != "never" and self.target is not None:

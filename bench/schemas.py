@@ -153,7 +153,9 @@ _VARIANT = _str(
     "equal: steps of one length | raw: the length times the gradient | search: by L-BFGS",
     allowed=("equal", "raw", "search"),
 )
-_SIMULATED = {"simulated": _bool("whether the sequences are simulated, not recorded", earlier="true")}
+_SIMULATED = {
+    "simulated": _bool("whether the sequences are simulated; NULL where only `radar_models` says it", nullable=True)
+}
 _KAPPA = _double("margin of the target's logit at which an image stops; 0: it is answered", low=0, earlier="0")
 _CELL = {"model": _MODEL, "dataset": _DATASET, "condition": _CONDITION}
 
@@ -1011,7 +1013,7 @@ TABLES: dict[str, Table] = {
             "model": _str(),
             "arch": _str(allowed=("cnn3d", "cnnlstm", "cnnlstm-given")),
             "trained_on": _str("group of subjects", allowed=("A", "B")),
-            **_SIMULATED,
+            "simulated": _bool("whether the sequences are simulated, not recorded"),
             "n_subjects": _count("of the group"),
             "n_train": _count("sequences"),
             "n_test_subjects": _count(),

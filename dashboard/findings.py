@@ -232,7 +232,7 @@ def contrast(rows: Frame, where: str, against: str, names: Mapping[str, str]) ->
     if (clean := table.get(("clean", "accuracy"))) is not None:
         clauses.append(f"{_more(clean, 'accurate')} on clean images of {where} (n = {int(clean.n):,})")
         stated.append(clean)
-    for condition in _conditions(table):
+    for condition in _conditions(table, names):
         row = table[condition, "both_right"]
         clauses.append(f"at equal clean accuracy {_more(row, 'robust')} under {names[condition]}")
         stated.append(row)
@@ -487,9 +487,10 @@ def collisions(summary: Frame) -> str:
     worst = exact.loc[exact["same"].idxmin()]
     still = int((exact["n"] - exact["moved"]).sum())
     lacking = f"; {_number(still, 'image')} could not be moved" if still else ""
+    n_moved = int((exact["moved"] > 0).sum())
     return (
-        f"Yes, to {len(exact)} networks here: of {int(exact['moved'].sum())} images moved without any change to what "
-        f"the first layer gives, {int(exact['k'].sum())} keep their answer (the lowest share of a network is "
+        f"Yes, to {_number(n_moved, 'network')} here: of {int(exact['moved'].sum())} images moved without any change "
+        f"to what the first layer gives, {int(exact['k'].sum())} keep their answer (the lowest share of a network is "
         f"{terms.percent(worst['same'] / 100, worst['low'] / 100, worst['high'] / 100)}), under noise of the same size "
         f"{exact['null'].mean():.1f} % in the mean{lacking}."
     )
@@ -546,15 +547,19 @@ def _more(row: Any, adjective: str) -> str:
     return f"**{terms.points(abs(row.delta_pp))}** [{low:.1f}, {high:.1f}] {says} {adjective}"
 
 
-def _conditions(table: Mapping[tuple[str, str], Any]) -> list[str]:
+def _conditions(table: Mapping[tuple[str, str], Any], names: Mapping[str, str]) -> list[str]:
     """Of the conditions of a table those that a sentence is about: all corruptions, and each attack at each eps that
-    changes the verdict, from weak to strong; not an attack all of whose eps an attack with more of them has too."""
+    changes the verdict, from weak to strong; not an attack all of whose eps another one of its norm with more of them
+    has too."""
     attacks: dict[str, list[str]] = {}
     for condition, measure in table:
         if condition.startswith("attack:") and measure == "both_right":
             attacks.setdefault(condition.split(":")[1], []).append(condition)
     out = ["corruption"] if ("corruption", "both_right") in table else []
-    reach = {name: {one.split(":")[2] for one in found} for name, found in attacks.items()}
+    reach = {
+        name: {(terms.norm_of(names.get(one, one)), one.split(":")[2]) for one in found}
+        for name, found in attacks.items()
+    }
     for name, found in attacks.items():
         if any(reach[name] < other for other in reach.values()):
             continue

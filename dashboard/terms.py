@@ -495,7 +495,8 @@ EPS_AXIS = {
 
 def norm_of(attack: str) -> str:
     """The norm of an attack by its name (`attack_name`), a key of EPS_AXIS."""
-    return next((norm for norm in EPS_AXIS if norm and f", {norm}" in attack), "")
+    norm = (*attack.split(", "), "", "")[1]
+    return norm if norm in EPS_AXIS else ""
 
 
 def strength(attack: str, eps_255: float) -> str:

@@ -949,7 +949,8 @@ def _write_radar(config: Config) -> None:
         "radar_frames": pd.concat(frames),
     }
     for name, frame in written.items():
-        tables.write(name, frame.assign(simulated=True), config.results / f"{name}.parquet")
+        simulated = pd.array([True] * len(frame), dtype="boolean")
+        tables.write(name, frame.assign(simulated=simulated), config.results / f"{name}.parquet")
 
 
 def _source_images(

@@ -65,7 +65,8 @@ def _pgd(
     """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv 1706.06083): from clean + eps * start,
     `steps` steps of `relative_step` * eps; the last image is taken, or with `stop: success` the first that the network
     answers wrongly. In `l0` from the clean image, each step along the gradient as long as `relative_step` of what the
-    positions that may change could change by (PGD_0: Croce & Hein 2019, arXiv 1909.05040)."""
+    positions that may change could change by (after PGD_0, Croce & Hein 2019, arXiv 1909.05040, which
+    normalises the gradient by its L1 norm)."""
     low, high = norms.linf_box(data.images, eps if norm == "linf" else 1.0)
     whole = float(np.sqrt(eps * np.prod(data.images.shape[1:]))) if norm == "l0" else eps
     size = eps if once else attack.relative_step * whole

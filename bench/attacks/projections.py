@@ -32,7 +32,7 @@ def l0_limited(share: float) -> Project:
     def project(x: Tensor, state: State) -> Tensor:
         change = x - state["clean"]
         size = (change**2).sum(dim=1).flatten(1)
-        k = int(share * size.shape[1] + 1e-9)
+        k = min(int(share * size.shape[1] + 1e-9), size.shape[1])
         if k == 0:
             return state["clean"].clone()
         kept = torch.zeros_like(size).scatter_(1, size.topk(k, dim=1).indices, 1.0)

@@ -321,9 +321,15 @@ def made(network: nn.Module, data: Samples, start: Images, eps: float, attack: A
     """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind; any distance is right
     for kinds that look for the nearest image). Always in float32. data: with the labels that `goal` gives.
 
-    BenchError where one is further away: then the attack is wrong.
+    BenchError where one is further away: then the attack is wrong; and where eps of `l0` allows nothing.
     """
     kind = KINDS[attack.kind]
+    if kind.norm == "l0" and 0 < eps * np.prod(data.images.shape[2:]) < 1:
+        raise BenchError(
+            f"eps allows less than one position of {data.images.shape[2]} x {data.images.shape[3]} to change.",
+            where=f"attack {attack.kind}",
+            remedy="Raise `eps_255`: 255 is all positions.",
+        )
     found = kind.make(network, data, start, eps, attack, config)
     if not kind.minimal:
         _within(found.images, data, eps, attack)

@@ -40,6 +40,7 @@ class _Seen(Exception):
 
 def in_double(network: nn.Module) -> nn.Module:
     """A copy of a network that computes in float64 throughout (the `encode` of a `Network` ends in float32)."""
+    nullspace.unhooked(network)
     double = copy.deepcopy(network).double().eval()
     if isinstance(double, Network):
         double.__dict__["encode"] = double.encoder
@@ -52,20 +53,26 @@ def at_layer(network: nn.Module, name: str, images: Tensor) -> Tensor:
     def stop(_: nn.Module, __: object, output: Tensor) -> None:
         raise _Seen(output)
 
-    hook = network.get_submodule(name).register_forward_hook(stop)
+    modules = dict(network.named_modules())
+    hook = modules[name].register_forward_hook(stop) if name in modules else None
     try:
         network(images)
     except _Seen as seen:
         return seen.output
     finally:
-        hook.remove()
-    raise BenchError("is not run.", where=f"layer {name}", remedy="Name a layer that a pass goes through.")
+        if hook is not None:
+            hook.remove()
+    raise BenchError(
+        "is not run by itself: it is part of an attention, or not used.",
+        where=f"layer {name}",
+        remedy="Name a layer that is; a network that begins or ends with attention cannot be in `collisions`.",
+    )
 
 
 LONGEST, HALVINGS = 100.0, 60
 """How many times longer than a change noise may be before it is cut to the box, and how often that is halved."""
-LARGEST = 2.5e8
-"""Entries of a network's operator, 2 GB, that are written down."""
+LARGEST = 1e8
+"""Entries of a network's operator, 0.8 GB, that are written down, some of it four times."""
 ALONE = 1e-6
 """Change of a logit in float64 from which on a network is taken to see the image by a second way."""
 
@@ -100,7 +107,7 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
     for model, plain in progress.bar(networks.items(), f"collisions {settings.dataset}"):
         network = in_double(plain)
         of = layers.of(network)
-        shapes = layers.shapes(network, torch.from_numpy(data.images[:1]).double(), every=True)
+        shapes = layers.shapes(network, torch.from_numpy(data.images[:1]).double())
         name = next(iter(shapes))
         first = partial(at_layer, network, name)
         whole = nullity.measure_map(first, shape)
@@ -126,7 +133,7 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
                 )
             )
 
-        if whole.method == "lanczos" or whole.n_in * whole.n_out > LARGEST:
+        if whole.method == "lanczos" or (whole.nullity and whole.n_in * whole.n_out > LARGEST):
             raise BenchError(
                 f"are too large for exact collisions: {whole.n_in:,} values, of which {whole.n_out:,} are made.",
                 where=f"images of {settings.dataset}",
@@ -158,6 +165,8 @@ def one_set(config: Config, settings: Collisions) -> dict[str, list[pd.DataFrame
         for (judge, task), network in (judges | own).items():
             score, same, null, gap = compared(network, task, (x, made, noise), moved, shape, data.labels)
             n, k = int(moved.sum()), int(same.sum())
+            if not n:
+                continue  # nothing to judge
             low, high = stats.wilson(k, n, config.statistics.confidence)
             row = {"model": model, "judge": judge, "task": task, "score": score, "n": n, "n_same": k, "same": k / n}
             row |= {"same_low": float(low), "same_high": float(high), "n_null": int(null.sum()), "gap": gap}
@@ -206,8 +215,8 @@ def by_weights(config: Config) -> pd.DataFrame:
         network = in_double(zoo.load(config, model))
         assert isinstance(network, Network)
         image = torch.zeros(1, network.channels, network.input_size, network.input_size, dtype=torch.float64)
-        name, shape = next(iter(layers.shapes(network, image).items()))
-        rows.append({"model": model, "layer": name, **vars(nullity.measure(network.get_submodule(name), shape))})
+        name, shape = layers.first(network, image)
+        rows.append({"model": model, "layer": name, **vars(nullity.measure(layers.of(network)[name], shape))})
     return pd.DataFrame(rows)
 
 

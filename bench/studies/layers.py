@@ -3,24 +3,32 @@ silence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bench.errors import BenchError
 from bench.studies.nullspace import Linear
 
-UNKNOWN = (nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
-"""Modules whose weights are those of no linear layer by itself."""
-APPLIED: tuple[Any, ...] = (
-    F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
-)  # fmt: skip
-PRODUCTS: tuple[Any, ...] = (torch.matmul, Tensor.matmul, torch.mm, torch.addmm, torch.einsum)
+UNKNOWN = (nn.RNNBase, nn.RNNCellBase, nn.Bilinear, torch.jit.ScriptModule)
+"""Modules whose weights are those of no linear layer by itself, or cannot be seen."""
+APPLIED = {
+    *("linear", "bilinear", "embedding_bag", "multi_head_attention_forward", "conv1d", "conv2d", "conv3d", "conv_tbc"),
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+}
+"""Names of torch's functions that apply weights, whoever calls them."""
+PRODUCTS = {
+    *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "kron", "tensordot", "einsum"),
+    *("addmm", "addbmm", "baddbmm", "addmv", "multi_dot", "chain_matmul"),
+}
+"""Names of its functions that do where one side is a weight."""
+
+
+class _Reached(Exception):
+    """The first layer was reached."""
 
 
 def of(network: nn.Module) -> dict[str, nn.Module]:
@@ -32,8 +40,12 @@ def of(network: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, Linear):
             found[name] = module
         elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-            found[f"{name}.in_proj"] = _projection(module.in_proj_weight)
+            found[_within(name, "in_proj")] = _projection(module.in_proj_weight)
     return found
+
+
+def _within(name: str, part: str) -> str:
+    return f"{name}.{part}" if name else part
 
 
 def _projection(weight: Tensor) -> nn.Linear:
@@ -42,14 +54,34 @@ def _projection(weight: Tensor) -> nn.Linear:
     return layer
 
 
-def shapes(network: nn.Module, images: Tensor, *, every: bool = False) -> dict[str, tuple[int, ...]]:
-    """Layer (as `of`) -> shape of its input without the batch, of those that a pass over `images` (N, C, H, W) runs, in
-    order.
+def shapes(network: nn.Module, images: Tensor) -> dict[str, tuple[int, ...]]:
+    """Layer (as `of`) -> shape of its input without the batch, of all layers, in the order in which a pass over
+    `images` (N, C, H, W) runs them. A linear layer may have its places anywhere: they are counted.
 
-    BenchError where one layer is run on inputs of several shapes; with `every` also where a layer is not run, and where
-    weights are applied that are no layer's: by a recurrent or bilinear module, by attention from one input to another,
-    or by a function of `torch` that a module calls itself.
+    BenchError where a layer is not run, or on inputs of several shapes, or a convolution on parts of an image; and
+    where weights are applied that are no layer's: by a recurrent, bilinear or scripted module, by attention from one
+    input to another, or by a function of `torch` that a module calls itself.
     """
+    found = _seen(network, images, first=False)
+    if idle := [name for name in of(network) if name not in found]:
+        raise _unknown(
+            f"{', '.join(idle[:3])}{' and more' if len(idle) > 3 else ''}: not run by a pass over an image",
+            "Take away what is not used.",
+        )
+    return found
+
+
+def first(network: nn.Module, images: Tensor) -> tuple[str, tuple[int, ...]]:
+    """The first layer (`of`) that a pass over `images` (N, C, H, W) comes to, and the shape of its input without the
+    batch: what follows is not run. BenchError where weights that are no layer's are applied before, or there is none.
+    """
+    found = _seen(network, images, first=True)
+    if not found:
+        raise BenchError("runs no linear layer.", where="the model", remedy="Name another one.")
+    return next(iter(found.items()))
+
+
+def _seen(network: nn.Module, images: Tensor, *, first: bool) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     inside: list[str] = []
     hooks = []
@@ -59,64 +91,91 @@ def shapes(network: nn.Module, images: Tensor, *, every: bool = False) -> dict[s
             raise BenchError(
                 "is run on inputs of several shapes.", where=f"layer {name}", remedy="Its rank is that of none."
             )
+        if first:
+            raise _Reached
 
     def enter(name: str, module: nn.Module, given: tuple[Any, ...], more: dict[str, Any]) -> None:
         inside.append(name)
-        if not isinstance(module, nn.MultiheadAttention):
-            return note(name, tuple((given[0] if given else next(iter(more.values()))).shape[1:]))
-        query, key, value = (
-            given[i] if i < len(given) else more[one] for i, one in enumerate(("query", "key", "value"))
-        )
-        if query is not key or key is not value:
-            if every:
+        if isinstance(module, nn.MultiheadAttention):
+            query, key, value = (
+                given[i] if i < len(given) else more[one] for i, one in enumerate(("query", "key", "value"))
+            )
+            if not (_same(query, key) and _same(key, value)):
                 raise _unknown(
                     f"{name} attends from one input to another", "Its projections are three layers, not one."
                 )
-            return None
-        shape = (query.shape[1] if module.batch_first else query.shape[0], query.shape[2])
-        note(f"{name}.in_proj", shape)
-        return note(f"{name}.out_proj", (*shape[:1], module.embed_dim))
+            n_places = query.numel() // (len(images) * module.embed_dim)
+            note(_within(name, "in_proj"), (n_places, module.embed_dim))
+            note(_within(name, "out_proj"), (n_places, module.embed_dim))
+            return
+        x: Tensor = given[0] if given else more["input"]
+        if isinstance(module, nn.Linear):
+            if x.shape[0] == len(images) and x.ndim > 1:
+                note(name, tuple(x.shape[1:]))
+            else:
+                note(name, (x.numel() // (len(images) * module.in_features), module.in_features))
+        elif x.shape[0] != len(images) or x.ndim != module.weight.ndim:
+            raise BenchError(
+                f"is run on inputs of {' x '.join(map(str, x.shape))}, which are parts of an image.",
+                where=f"layer {name}",
+                remedy="A convolution is measured where its first axis is that of the images.",
+            )
+        else:
+            note(name, tuple(x.shape[1:]))
 
     def leave(*_: object) -> None:
         inside.pop()
 
     for name, module in network.named_modules():
-        if every and isinstance(module, UNKNOWN):
+        if isinstance(module, UNKNOWN):
             raise _unknown(f"{name} is a {type(module).__name__}", "Measure the layers around it by themselves.")
         if isinstance(module, (*Linear, nn.MultiheadAttention)):
             hooks.append(module.register_forward_pre_hook(partial(enter, name), with_kwargs=True))
             hooks.append(module.register_forward_hook(leave, always_call=True))
     try:
-        with torch.no_grad(), _Watch(lambda: every and not inside):
+        with torch.no_grad(), _Watch(network, inside):
             network(images)
+    except _Reached:
+        return found
     finally:
         for hook in hooks:
             hook.remove()
-    if every and (idle := [name for name in of(network) if name not in found]):
-        raise _unknown(
-            f"{', '.join(idle[:3])}{' and more' if len(idle) > 3 else ''}: not run by a pass over an image",
-            "Take away what is not used.",
-        )
     return found
 
 
-class _Watch(TorchFunctionMode):
-    """Refuses weights that are applied while `outside` of every layer."""
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are one, or two views of one."""
+    return a is b or (a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride())
 
-    def __init__(self, outside: Callable[[], bool]) -> None:
+
+class _Watch(TorchFunctionMode):
+    """Refuses weights of a network that are applied while no layer is being run (`inside`)."""
+
+    def __init__(self, network: nn.Module, inside: list[str]) -> None:
         super().__init__()
-        self.outside = outside
+        self.inside = inside
+        held = [*network.parameters(), *network.buffers()]
+        held += [one for module in network.modules() for one in vars(module).values() if isinstance(one, Tensor)]
+        self.weights = {_storage(one) for one in held if one.ndim > 1}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [one for one in (*args, *(kwargs or {}).values()) if isinstance(one, Tensor)]
-        held = any(isinstance(one, nn.Parameter) and one.ndim > 1 for one in given)
-        if (func in APPLIED or (func in PRODUCTS and held)) and self.outside():
-            sizes = [" x ".join(map(str, one.shape)) for one in given[1:2]]
-            raise _unknown(
-                f"{func.__name__} is called with weights of {', '.join(sizes)} by a module itself",
-                "Make a linear layer or a convolution of them.",
-            )
+        name = getattr(func, "__name__", "")
+        if not self.inside and (name in APPLIED or name in PRODUCTS):
+            given = [one for one in _flat([*args, *(kwargs or {}).values()]) if isinstance(one, Tensor)]
+            if name in APPLIED or any(_storage(one) in self.weights for one in given):
+                raise _unknown(
+                    f"`{name}` is called by a module itself, with weights",
+                    "Make a linear layer or a convolution of them.",
+                )
         return func(*args, **(kwargs or {}))
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    return [one for value in values for one in (_flat(list(value)) if isinstance(value, (list, tuple)) else [value])]
 
 
 def _unknown(what: str, remedy: str) -> BenchError:

@@ -83,13 +83,19 @@ def in_double(layer: nn.Module) -> nn.Module:
         raise BenchError(
             "is neither a linear layer nor a convolution.", where=type(layer).__name__, remedy="Name one that is."
         )
-    if "weight" in vars(layer):
-        raise BenchError(
-            "makes its weight anew in a hook before each pass, as torch.nn.utils.weight_norm does.",
-            where=type(layer).__name__,
-            remedy="Use torch.nn.utils.parametrizations, or remove_weight_norm.",
-        )
+    unhooked(layer)
     return copy.deepcopy(layer).to(device="cpu", dtype=torch.float64).eval()
+
+
+def unhooked(network: nn.Module) -> None:
+    """BenchError where a layer of a network, or it itself, makes its weight anew in a hook: no copy of it would."""
+    for name, module in network.named_modules():
+        if isinstance(module, Linear) and isinstance(vars(module).get("weight"), Tensor):
+            raise BenchError(
+                "makes its weight anew in a hook before each pass, as torch.nn.utils.weight_norm and prune do.",
+                where=f"layer {name}" if name else type(module).__name__,
+                remedy="Use torch.nn.utils.parametrizations, or remove_weight_norm and prune.remove.",
+            )
 
 
 def collide(x: Floats, target: Floats, parts: list[Part], iterations: int = 300) -> tuple[Floats, Flags]:

@@ -152,12 +152,10 @@ def run(config: Config) -> dict[str, int]:
         "radar_cam_summary": correlated(null, config.statistics, seed),
         "radar_frames": pd.concat(shown),
     }
-    return {
-        name: len(
-            tables.write(name, frame.assign(simulated=settings.recorded is None), config.results / f"{name}.parquet")
-        )
-        for name, frame in written.items()
-    }
+    simulated = settings.recorded is None
+    for frame in written.values():
+        frame["simulated"] = pd.array([simulated] * len(frame), dtype="boolean")
+    return {name: len(tables.write(name, frame, config.results / f"{name}.parquet")) for name, frame in written.items()}
 
 
 def split(subjects: npt.NDArray[np.str_], size: int) -> dict[str, list[str]]:

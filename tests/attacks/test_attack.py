@@ -5,6 +5,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,21 @@ from torch import Tensor, nn
 
 from bench import compute, pictures
 from bench.attacks import attack, kinds, norms, prepare, shards, sound
-from bench.config import Attack, Config
+from bench.config import (
+    Attack,
+    Config,
+    Detection,
+    DetectionRuns,
+    ObjectiveRuns,
+    Objectives,
+    Regional,
+    RegionalRuns,
+)
 from bench.data import samples
 from bench.errors import BenchError
 from bench.models import zoo
 from bench.store import tables
+from bench.studies import detection, objectives, regional
 
 RUN = "pgd-linf"
 
@@ -374,6 +385,26 @@ def test_a_network_that_cannot_be_attacked_is_named_before_anything_is_written(
     with pytest.raises(BenchError, match=said):
         attack.run(config)
     assert not any(path.exists() for path in outputs(config))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("stage", [objectives, regional, detection])
+def test_every_study_that_attacks_asks_its_networks_first(
+    config: Config, stage: Any, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {
+        "objectives": ObjectiveRuns(runs={"one": Objectives(dataset="blocks", models=["cnn"])}),
+        "regional": RegionalRuns(runs={"one": Regional(dataset="blocks", models=["cnn", "linear"])}),
+        "detection": DetectionRuns(runs={"one": Detection(dataset="blocks", models=["cnn"])}),
+    }
+    after, said = FAULTS[fault]
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda config, name: Wrapped(load(config, name), after).eval())
+    with pytest.raises(BenchError, match=said):
+        stage.run(config.model_copy(update=runs))
+    assert not list(config.results.glob("objective*"))
+    assert not list(config.results.glob("regional*"))
+    assert not list(config.results.glob("detection*"))
 
 
 def test_other_faults_of_a_network_or_its_images_are_named(config_of_tiny: Config) -> None:

@@ -200,6 +200,15 @@ def test_an_image_stops_where_its_own_network_falls(config: Config) -> None:
         Attack(kind="square", stop="success")
 
 
+def test_strengths_and_steps_that_can_do_nothing_are_refused(config: Config) -> None:
+    with pytest.raises(ValueError, match="pgd-l0 may change all positions"):
+        Attack(kind="pgd-l0", eps_255=[8, 300])
+    with pytest.raises(ValueError, match="one step finds nothing"):
+        Attack(kind="cw-l2", steps=1)
+    with pytest.raises(BenchError, match="less than one position of 16 x 16"):
+        attack.run(with_run(config, kind="pgd-l0", eps_255=[0.9]))
+
+
 def test_an_image_stops_where_each_other_network_first_falls(config: Config) -> None:
     stopping = with_run(config, stop="transfer", steps=12, eps_255=[48])
     attack.run(stopping)

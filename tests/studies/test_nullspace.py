@@ -23,6 +23,7 @@ from bench.studies import nullity, nullspace
         (nn.Conv2d(3, 96, 7, 2), (3, 224, 224), 1341, "windows"),
         (nn.Conv2d(3, 64, 3, 2), (3, 224, 224), 1341, "windows"),
         (nn.Conv2d(1, 16, 3, 1, 1), (1, 16, 16), 0, "dense"),
+        (nn.Conv2d(3, 64, 3, 1, 1), (3, 32, 32), 0, "windows"),
         (nn.Conv2d(1, 4, 2, 3), (1, 7, 7), 49 - 16, "patch"),
     ],
 )
