@@ -20,6 +20,10 @@ from bench.config import Compute
 INSIDE = 0.99
 """What [-1, 1] is shrunk by before arctanh: nearer to 1, tanh has no slope at pixels of 0 or 1, which cannot move."""
 UNBOUNDED = 1e10
+REACH, LAST, NEAR = 4.0, 0.05, 5.0
+"""Adam's first rate times the square root of the number of values, so that a first step is as long whatever the size of
+an image; the share of the first rate that the last step of a round has; and how many times as long as the change that
+was found a later round's first step is."""
 BETA = (0.9, 0.999)
 EPSILON = 1e-8
 
@@ -33,8 +37,9 @@ def attack(
     targeted: bool = False,
     rounds: int = 9,
     iterations: int = 100,
-    lr: float = 0.05,
-    last: float = 0.1,
+    lr: float | None = None,
+    last: float = LAST,
+    near: float = NEAR,
     first: float = 1e-3,
     confidence: float = 0.0,
 ) -> Found:
@@ -42,11 +47,14 @@ def attack(
     `confidence`, the one nearest to `clean`; `clean` itself where none was found. And the number of passes.
 
     `rounds` of the binary search over the weight of the margin, from `first`; in each `iterations` steps of Adam at a
-    rate that falls evenly, by its logarithm, from `lr` to `last` times that. (At one rate, what is large enough for the
-    first steps is too large for the last ones: changes stayed three times as large on a published ResNet-20. To end a
-    round where the loss no longer falls saves an eighth of the passes and finds 1 % larger changes.)
+    rate that falls evenly, by its logarithm, from `lr` (default: REACH) to `last` times that. Where an image was found
+    in an earlier round it begins lower: a first step is `near` times as long as the change that was found. (At one rate
+    changes stayed three times as large on a published ResNet-20. To end a round where the loss no longer falls saves an
+    eighth of the passes and finds 1 % larger changes.)
     """
     network = compute.placed(network, compute.device_of(settings))
+    n_values = int(np.prod(clean.shape[1:]))
+    highest = REACH / n_values**0.5 if lr is None else lr
 
     def advance(state: State) -> Tensor:
         taken, x0 = counted(state), state["clean"]
@@ -82,7 +90,9 @@ def attack(
         m.mul_(BETA[0]).add_((1 - BETA[0]) * gradient)
         v.mul_(BETA[1]).add_((1 - BETA[1]) * gradient**2)
         unbiased = m / wide(1 - BETA[0] ** t), v / wide(1 - BETA[1] ** t)
-        rate = lr * last ** ((t - 1) / max(iterations - 1, 1))
+        found_near = min(near, UNBOUNDED) * best.clamp(max=UNBOUNDED).sqrt() / n_values**0.5
+        whole = torch.where((round_ > 0) & best.isfinite(), found_near.clamp(max=highest), highest)
+        rate = whole * last ** ((t - 1) / max(iterations - 1, 1))
         w -= wide(rate) * unbiased[0] / (unbiased[1].sqrt() + EPSILON)
 
         over = t >= iterations

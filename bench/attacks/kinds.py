@@ -23,9 +23,6 @@ ROUNDS = 5
 """Weights that a minimal attack tries on each image."""
 FIRST = 0.1
 """Where these begin for `cw-l2`."""
-REACH, LAST = 4.0, 0.03
-"""Adam's first rate for it times the square root of the number of values, so that a first step is as long whatever the
-size of an image, and the share of it that the last step has."""
 Make = Callable[[nn.Module, Samples, Images, float, Attack, Config], Found]
 
 
@@ -124,8 +121,6 @@ def _carlini_wagner(
         targeted=attack.target is not None,
         rounds=ROUNDS,
         iterations=attack.steps,
-        lr=REACH / float(np.sqrt(data.images[0].size)),
-        last=LAST,
         first=FIRST,
     )
 
