@@ -37,7 +37,8 @@ def about(models: Frame, kind: str) -> str:
     """What the sequences are, and how far the figures go."""
     return (
         f"{kind} sequences of range-Doppler maps. {models['n_test_subjects'].max()} {kind.lower()} people are test, of "
-        "whom no network has seen a sequence: intervals are over sequences, and other people may differ by more. A "
+        "whom no network has seen a sequence. Each network was trained once: intervals are over sequences, and other "
+        "people and trainings may differ by more. A "
         "digital attack: not every changed map is one that a radar could see."
     )
 

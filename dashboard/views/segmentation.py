@@ -43,7 +43,8 @@ def main() -> None:
     )
     missed = db.segmentation_missed(source, dataset, float(about["reached"]))
     if missed:
-        st.caption(f"ASMA does not draw the target of {len(missed)} pairs: {', '.join(missed[:MISSED])}.")
+        pairs = "1 pair" if len(missed) == 1 else f"{len(missed)} pairs"
+        st.caption(f"ASMA does not draw the target of {pairs}: {', '.join(missed[:MISSED])}.")
     strips(source, dataset)
     lines(source, dataset, float(about["reached"]))
     variants(rows, dataset, float(about["reached"]))
@@ -56,7 +57,7 @@ def head_of(about: Mapping[Any, Any]) -> str:
         f"{about['title']}: {about['about']}{made} One U-Net of {about['params_m']:.2f} million parameters, trained "
         f"here on {int(about['n_train'])} images of {int(about['size'])} pixels a side, draws masks with a mean IoU of "
         f"{about['iou']:.3f} [{about['ci_low']:.3f}, {about['ci_high']:.3f}] on {int(about['n_test'])} test images. "
-        f"Source: {about['source']}."
+        f"Source: {about['source']}. The network was trained once: intervals are over images and pairs."
     )
 
 

@@ -83,6 +83,26 @@ def test_results_without_the_study_say_how_it_is_made(config: Config, open_app: 
     assert "dvc repro segmentation database" in text(app)
 
 
+def test_pairs_that_the_attack_misses_are_named(config: Config, open_app: Open, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(config.root, root)
+    path = root / "results" / "segmentation_runs.parquet"
+    for ious in ([0.95] * 8, [0.95] * 7 + [0.3], [0.2] * 2 + [0.95] * 6):
+        runs = tables.read("segmentation_runs", path)
+        mine = runs["variant"] == "asma"
+        runs.loc[mine, "iou"] = ious
+        tables.write("segmentation_runs", runs, path)
+        database.run(config.model_copy(update={"root": root}))
+        low = runs.loc[mine & (runs["iou"] < 0.9)]
+        names = [f"{row.sample_id} with {row.target_id}" for row in low.itertuples()]
+        said = text(open_app(root, "segmentation"))
+        if not names:
+            assert "does not draw" not in said
+        else:
+            pairs = "1 pair" if len(names) == 1 else f"{len(names)} pairs"
+            assert f"does not draw the target of {pairs}: {', '.join(names)}." in said
+
+
 def test_a_perturbation_is_stretched_around_grey() -> None:
     clean = np.full((2, 2), 100, np.uint8)
     attacked = np.array([[110, 100], [100, 80]], np.uint8)
