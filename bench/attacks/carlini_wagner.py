@@ -20,10 +20,10 @@ from bench.config import Compute
 INSIDE = 0.99
 """What [-1, 1] is shrunk by before arctanh: nearer to 1, tanh has no slope at pixels of 0 or 1, which cannot move."""
 UNBOUNDED = 1e10
-REACH, LAST, NEAR = 4.0, 0.05, 5.0
-"""Adam's first rate times the square root of the number of values, so that a first step is as long whatever the size of
-an image; the share of the first rate that the last step of a round has; and how many times as long as the change that
-was found a later round's first step is."""
+REACH, NEAR, HIGHEST, LAST = 4.0, 7.0, 0.5, 0.1
+"""Adam's rate at the start of a round, times the square root of the number of values, so that a step is as long
+whatever the size of an image: REACH, or NEAR times the length of the change that an earlier round found; HIGHEST at
+most. And the share of it that is left at the end of the round."""
 BETA = (0.9, 0.999)
 EPSILON = 1e-8
 
@@ -38,23 +38,19 @@ def attack(
     rounds: int = 9,
     iterations: int = 100,
     lr: float | None = None,
-    last: float = LAST,
-    near: float = NEAR,
     first: float = 1e-3,
     confidence: float = 0.0,
 ) -> Found:
     """Images (N, C, H, W) in [0, 1]: of those that are answered wrongly (`targeted`: as `labels`) by at least
     `confidence`, the one nearest to `clean`; `clean` itself where none was found. And the number of passes.
 
-    `rounds` of the binary search over the weight of the margin, from `first`; in each `iterations` steps of Adam at a
-    rate that falls evenly, by its logarithm, from `lr` (default: REACH) to `last` times that. Where an image was found
-    in an earlier round it begins lower: a first step is `near` times as long as the change that was found. (At one rate
-    changes stayed three times as large on a published ResNet-20. To end a round where the loss no longer falls saves an
-    eighth of the passes and finds 1 % larger changes.)
+    `rounds` of the binary search over the weight of the margin, from `first`; in each `iterations` steps of Adam at the
+    rate `lr`. Without one, at a rate that goes by what was found and falls evenly by its logarithm (REACH): at one rate
+    for all, changes stayed three times as large on a published ResNet-20, or digits were not fooled at all. (To end a
+    round where the loss no longer falls saves an eighth of the passes and finds 1 % larger changes.)
     """
     network = compute.placed(network, compute.device_of(settings))
     n_values = int(np.prod(clean.shape[1:]))
-    highest = REACH / n_values**0.5 if lr is None else lr
 
     def advance(state: State) -> Tensor:
         taken, x0 = counted(state), state["clean"]
@@ -90,9 +86,7 @@ def attack(
         m.mul_(BETA[0]).add_((1 - BETA[0]) * gradient)
         v.mul_(BETA[1]).add_((1 - BETA[1]) * gradient**2)
         unbiased = m / wide(1 - BETA[0] ** t), v / wide(1 - BETA[1] ** t)
-        found_near = min(near, UNBOUNDED) * best.clamp(max=UNBOUNDED).sqrt() / n_values**0.5
-        whole = torch.where((round_ > 0) & best.isfinite(), found_near.clamp(max=highest), highest)
-        rate = whole * last ** ((t - 1) / max(iterations - 1, 1))
+        rate = torch.full_like(best, lr) if lr is not None else _rate(best, round_, t / iterations, n_values)
         w -= wide(rate) * unbiased[0] / (unbiased[1].sqrt() + EPSILON)
 
         over = t >= iterations
@@ -117,3 +111,11 @@ def _box(w: Tensor) -> Tensor:
     """Pixels in [0, 1] of places under tanh; the gradient is that before they are cut off."""
     pixels = (torch.tanh(w) / INSIDE + 1) / 2
     return pixels + (pixels.clamp(0, 1) - pixels).detach()
+
+
+def _rate(best: Tensor, rounds: Tensor, share: Tensor, n_values: int) -> Tensor:
+    """Adam's rate, from the squared length of the nearest change so far (inf: none) and the share of the round that is
+    over, all (B,)."""
+    known = (rounds > 0) & best.isfinite()
+    reach = torch.where(known, NEAR * torch.where(known, best, 0).sqrt(), REACH)
+    return (reach / n_values**0.5).clamp(max=HIGHEST) * LAST**share

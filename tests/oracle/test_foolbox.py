@@ -125,9 +125,7 @@ def test_deepfool_is_as_near_as_foolbox(network: zoo.Network, data: tuple[Images
 
 def test_carlini_wagner_is_at_least_as_near_as_foolbox(network: zoo.Network, data: tuple[Images, np.ndarray]) -> None:
     how = {"binary_search_steps": 6, "steps": 60, "stepsize": 0.01, "initial_const": 1e-2}
-    found = carlini_wagner.attack(
-        network, *data, SETTINGS, rounds=6, iterations=60, lr=0.01, last=1, near=np.inf, first=1e-2
-    )
+    found = carlini_wagner.attack(network, *data, SETTINGS, rounds=6, iterations=60, lr=0.01, first=1e-2)
     images, wrong = peer(network, foolbox.attacks.L2CarliniWagnerAttack(abort_early=False, **how), data, None)
     assert accuracy(network, found.images, data[1]) == 0
     assert wrong.all()
@@ -158,7 +156,8 @@ def test_the_stage_finds_images_no_further_than_foolbox_with_as_many_passes(
     some = data[0][right], data[1][right]
     assert len(some[0]) > 20
     mine = norms.sizes(found_by_stage(network, *some), some[0]).l2
-    assert mine.mean() < norms.sizes(deepfool.attack(network, *some, SETTINGS).images, some[0]).l2.mean()
+    nearest = norms.sizes(deepfool.attack(network, *some, SETTINGS).images, some[0]).l2  # exact for `linear`
+    assert mine.mean() <= 1.01 * nearest.mean()
     for rate in (0.01, 0.1):  # its own, and one at which it finds all
         attack = foolbox.attacks.L2CarliniWagnerAttack(stepsize=rate, **AS_STAGE)
         theirs, wrong = peer(network, attack, some, None)
