@@ -209,7 +209,7 @@ NULLITY = {
     "shape": "Bound by the shape",
 }
 """How a nullity was found."""
-TASK = {"classify": "Class", "segment": "Which pixels are ink", "locate": "Box of the digit"}
+TASK = {"classify": "Class", "segment": "Mask of the ink", "locate": "Box of the ink"}
 SOURCE_IMAGES = {
     "fragile": "Fragile: transfer by at least 71 % of the pairs of models (30 of 42 in the paper)",
     "hard": "Hard: transfer by at most 12 % (5 of 42 in the paper)",
@@ -502,7 +502,7 @@ def norm_of(attack: str) -> str:
 def strength(attack: str, eps_255: float) -> str:
     """How far an attack may go, by its name and what stands in params.yaml."""
     if norm_of(attack) == "L2":
-        return f"{eps_255 / 255:.3g}"
+        return f"within {eps_255 / 255:.3g}"
     return f"{100 * eps_255 / 255:.3g} % of positions" if norm_of(attack) == "L0" else f"{eps_255:g}/255"
 
 

@@ -66,7 +66,7 @@ def robust(source: db.Source, a: Frame, b: Frame, attack: str, name: str, number
     )
     found = findings.Pair(a.model, b.model, 100 * (only_a - only_b) / n, 100 * low, 100 * high, n)
     names = f"{a['name']} (the most robust supervised model)", f"{b['name']} (the most robust self-supervised one)"
-    return findings.robust(found, *names, f"{name} at {terms.strength(name, a.level)}", numbers["alpha"])
+    return findings.robust(found, *names, f"{name}, {terms.strength(name, a.level)}", numbers["alpha"])
 
 
 def answer(rows: Frame, where: str) -> str:

@@ -63,7 +63,7 @@ def test_attacks_say_what_they_are_made_on_and_where_they_stop() -> None:
 def test_how_far_an_attack_may_go_is_said_in_its_norm() -> None:
     attacks = {kind: terms.attack_name("mine", kind) for kind in ("pgd-linf", "pgd-l2", "pgd-l0", "deepfool")}
     assert terms.condition_name("attack:pgd-linf:8", attacks) == "PGD, L∞, 8/255"
-    assert terms.condition_name("attack:pgd-l2:127.5", attacks) == "PGD, L2, 0.5"
+    assert terms.condition_name("attack:pgd-l2:127.5", attacks) == "PGD, L2, within 0.5"
     assert terms.condition_name("attack:pgd-l0:25.5", attacks) == "PGD, L0, 10 % of positions"
     assert terms.norm_of("DeepFool, L2, made on A") == "L2"
     assert [terms.EPS_AXIS[terms.norm_of(name)] for name in attacks.values()][3] == terms.EPS_AXIS["L2"]
