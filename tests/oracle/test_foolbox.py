@@ -75,7 +75,9 @@ def peer(
     return images.numpy(), wrong.numpy()
 
 
-def pgd(network: torch.nn.Module, data: tuple[Images, np.ndarray], eps: float, norm: str, n: int = 20) -> engine.Found:
+def pgd(
+    network: torch.nn.Module, data: tuple[Images, np.ndarray], eps: float, norm: str, n: int = 20, relative: float = 0.1
+) -> engine.Found:
     clean, labels = data
     low, high = norms.linf_box(clean, eps if norm == "linf" else 1.0)
     return engine.iterate(
@@ -84,7 +86,7 @@ def pgd(network: torch.nn.Module, data: tuple[Images, np.ndarray], eps: float, n
         labels,
         SETTINGS,
         loss=losses.cross_entropy,
-        step=(steps.sign if norm == "linf" else steps.l2)(0.1 * eps),
+        step=(steps.sign if norm == "linf" else steps.l2)(relative * eps),
         iterations=n,
         low=low,
         high=high,
@@ -255,13 +257,11 @@ def test_the_published_network_is_as_robust_as_foolbox_finds_it(
 ) -> None:
     network, *some = resnet20
     data = some[0][:200], some[1][:200]
-    for eps in (0.5 / 255, 1 / 255):
-        attack = foolbox.attacks.LinfPGD(rel_stepsize=0.25, steps=5, random_start=False)
-        _, wrong = peer(network, attack, data, eps)
-        low, high = norms.linf_box(data[0], eps)
-        how = {"loss": losses.cross_entropy, "step": steps.sign(0.25 * eps), "iterations": 5}
-        found = engine.iterate(network, *data, SETTINGS, low=low, high=high, **how)  # pyright: ignore[reportArgumentType]
-        mine = accuracy(network, found.images, data[1])
+    strengths = {"linf": (0.25 / 255, 0.5 / 255, 1 / 255), "l2": (0.05, 0.1)}
+    for norm, eps in ((norm, eps) for norm, some in strengths.items() for eps in some):
+        kind = foolbox.attacks.LinfPGD if norm == "linf" else foolbox.attacks.L2PGD
+        _, wrong = peer(network, kind(rel_stepsize=0.25, steps=5, random_start=False), data, eps)
+        mine = accuracy(network, pgd(network, data, eps, norm, n=5, relative=0.25).images, data[1])
         assert 0.05 < mine < 0.9, "there is something to agree on"
         assert mine == pytest.approx(1 - wrong.mean(), abs=0.005)
     few = data[0][:100], data[1][:100]
