@@ -171,7 +171,8 @@ class _Watch(TorchFunctionMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    """Which memory a tensor is a view of; on no device, too, where there is no address."""
+    return tensor.untyped_storage()._cdata
 
 
 def _flat(values: list[Any]) -> list[Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.errors import BenchError
-from bench.studies import nullity, nullspace
+from bench.studies import layers, nullity
 from bench.studies.nullity import Rank
 
 ARCHITECTURES = (
@@ -32,10 +29,6 @@ ARCHITECTURES = (
 """Names in timm, of those whose image one layer takes alone: what two layers side by side drop, both must drop."""
 
 
-class _Met(Exception):
-    """The first layer was reached."""
-
-
 def first(name: str) -> tuple[str, Rank]:
     """The first linear layer or convolution that the architecture `name` of timm runs on an image, and bounds of its
     rank and nullity there. BenchError where the layer does more than its sizes say."""
@@ -44,21 +37,10 @@ def first(name: str) -> tuple[str, Rank]:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network: Any = timm.create_model(name).eval()
-    found: dict[str, Rank] = {}
-
-    def stop(at: str, layer: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        found[at] = nullity.by_shape(layer, tuple(given[0].shape[1:]))
-        if found[at].n_out != output.numel():
-            raise BenchError(
-                "does more than its sizes say.", where=f"{name}: {at}", remedy="Name another architecture."
-            )
-        raise _Met
-
-    for at, layer in network.named_modules():
-        if isinstance(layer, (nn.Linear, *nullspace.Convolution)):
-            layer.register_forward_hook(partial(stop, at))
-    with contextlib.suppress(_Met):
-        network(torch.zeros(1, *network.pretrained_cfg["input_size"], device="meta"))
-    if not found:
-        raise BenchError("runs no linear layer.", where=name, remedy="Name another architecture.")
-    return next(iter(found.items()))
+    size = network.pretrained_cfg["input_size"]
+    at, shape = layers.first(network, torch.zeros(1, *size, device="meta"))
+    layer = layers.of(network)[at]
+    found = nullity.by_shape(layer, shape)
+    if found.n_out != layer(torch.zeros(1, *shape, device="meta")).numel():
+        raise BenchError("does more than its sizes say.", where=f"{name}: {at}", remedy="Name another architecture.")
+    return at, found

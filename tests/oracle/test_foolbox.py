@@ -258,7 +258,7 @@ def test_the_published_network_is_as_robust_as_foolbox_finds_it(
     network, *some = resnet20
     data = some[0][:200], some[1][:200]
     strengths = {"linf": (0.25 / 255, 0.5 / 255, 1 / 255), "l2": (0.05, 0.1)}
-    for norm, eps in ((norm, eps) for norm, some in strengths.items() for eps in some):
+    for norm, eps in ((norm, eps) for norm, several in strengths.items() for eps in several):
         kind = foolbox.attacks.LinfPGD if norm == "linf" else foolbox.attacks.L2PGD
         _, wrong = peer(network, kind(rel_stepsize=0.25, steps=5, random_start=False), data, eps)
         mine = accuracy(network, pgd(network, data, eps, norm, n=5, relative=0.25).images, data[1])
