@@ -352,6 +352,8 @@ class Attack(Frozen):
     at the first transfer to it, from the clean image on; the last asks that network after each step.
     `target`: the class that each image is led to, drawn by its id or the runner-up of its clean logits of the network
     that is followed; without it, images are led away from their labels.
+    `dtype: bfloat16`: the network that is followed computes in it where that changes nothing: where at every strength
+    as many images of the first batch are answered rightly, in float32, as with images that were made in float32.
     Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
     were made on that model (a transfer attack).
     """
@@ -367,12 +369,15 @@ class Attack(Frozen):
     n_images: Positive = 200
     squares: Annotated[int, Field(ge=0)] = Field(default=100, exclude_if=lambda value: value == 100)
     stop: Literal["never", "success", "transfer"] = Field(default="never", exclude_if=lambda value: value == "never")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", exclude_if=lambda value: value == "float32")
 
     @model_validator(mode="after")
     def _may_stop(self) -> Attack:
         fits = {"success": ("pgd-linf", "pgd-l2", "pgd-l0", "mi-fgsm"), "transfer": ("pgd-linf",)}
         if self.kind not in fits.get(self.stop, (self.kind,)):
             raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
+        if self.dtype != "float32" and (self.kind not in LOWERED or self.stop == "transfer"):
+            raise ValueError(f"dtype: {self.dtype} is for {', '.join(LOWERED)}, and not with stop: transfer")
         if self.kind == "pgd-l0" and max(self.eps_255) > 255:
             raise ValueError("eps_255: pgd-l0 may change all positions (255), and no more")
         if self.kind == "cw-l2" and self.steps < 2:
@@ -394,6 +399,8 @@ class Attack(Frozen):
         return self
 
 
+LOWERED = ("fgsm", "pgd-linf", "pgd-l2", "pgd-l0", "mi-fgsm")
+"""Kinds of attacks that take no more than the gradient from the network, and so may follow it in bfloat16."""
 UNTARGETED = ("apgd-ce", "apgd-dlr", "square", "deepfool")
 """Kinds of attacks that lead to no class (bench/attacks/kinds.py)."""
 

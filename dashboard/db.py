@@ -666,8 +666,18 @@ def calibration(source: Source, dataset: str, models: tuple[str, ...]) -> Frame:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def attack_trust(source: Source, attack: str) -> Frame:
-    """The checks of one attack: columns of table `attack_trust`, and those of the model."""
-    frame = query(source, "SELECT * FROM attack_trust WHERE attack = ? ORDER BY model", [attack])
+    """The checks of one attack: columns of table `attack_trust`, those of the model, and `dtype`: in what the encoder
+    computed that was followed, where the run asked for less than float32."""
+    frame = query(
+        source,
+        """
+        SELECT * FROM attack_trust LEFT JOIN (
+            SELECT source_model AS model, dataset, any_value(json_extract_string(params_json, '$.dtype')) AS dtype
+            FROM attacks WHERE attack = ? GROUP BY ALL
+        ) USING (model, dataset) WHERE attack = ? ORDER BY model
+        """,
+        [attack, attack],
+    )
     return with_models(frame, source)
 
 

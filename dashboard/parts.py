@@ -125,6 +125,8 @@ def trust(frame: Frame, attack: str) -> None:
             "n": frame["n"],
         }
     )
+    if frame["dtype"].notna().any():
+        shown.insert(1, "Computed in", frame["dtype"])
     with st.expander("Checks of this attack"):
         table(shown, f"trust-{attack}", alt="Checks of the attack by model")
 

@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, int]:
             checks.append(pd.DataFrame([row | {"attack": name, "model": model}]))
             goal = shards.goal(made_on.network, data, attack, config)
             for eps_255 in attack.eps_255:
-                one, of = made[f"{eps_255:g}"], Of(name, eps_255, model, attack)
+                one, of = made[f"{eps_255:g}"], Of(name, eps_255, model, attack, made_on.dtype)
                 where = {"dataset": attack.dataset, "condition": f"attack:{name}:{eps_255:g}"}
                 z = compute.forward(networks[model], one.images[:, 0], config.compute)
                 answers.append(stored.answers(z, stored.softmax(z), data.ids, data.labels).assign(model=model, **where))
@@ -99,12 +99,13 @@ def share(config: Config, number: int, of: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Of:
-    """One strength of a run on one model."""
+    """One strength of a run on one model, and in what the encoder that it followed computed."""
 
     run: str
     eps_255: float
     model: str
     attack: Attack
+    dtype: str
 
     def ids(self, data: Samples, target: str | None) -> np.ndarray:
         """The ids of its images, of those that were made until `target` fell, if one is named."""
@@ -128,7 +129,7 @@ def _attacks(
             "source_model": of.model,
             "dataset": of.attack.dataset,
             "attack": of.run,
-            "params_json": _params(of.attack, of.eps_255),
+            "params_json": _params(of),
             "seed": config.seed,
             "iterations": made.iterations[:, at],
             "success_float": answers != data.labels,
@@ -244,11 +245,13 @@ def trust(
     }
 
 
-def _params(attack: Attack, eps_255: float) -> str:
+def _params(of: Of) -> str:
     from bench.attacks.kinds import KINDS
 
-    settings = {"eps_255": eps_255, "steps": attack.steps, "relative_step": attack.relative_step}
+    attack = of.attack
+    settings = {"eps_255": of.eps_255, "steps": attack.steps, "relative_step": attack.relative_step}
     settings |= {"source": attack.source} if attack.source else {}
     settings |= {"stop": attack.stop} if attack.stop != "never" else {}
     settings |= {"target": attack.target} if attack.target else {}
+    settings |= {"dtype": of.dtype} if attack.dtype != "float32" else {}
     return json.dumps(settings | {"kind": attack.kind, "norm": KINDS[attack.kind].norm}, sort_keys=True)

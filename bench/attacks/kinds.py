@@ -11,9 +11,21 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from bench.attacks import apgd, carlini_wagner, deepfool, engine, lbfgs, losses, norms, projections, square, steps
+from bench.attacks import (
+    apgd,
+    carlini_wagner,
+    deepfool,
+    engine,
+    lbfgs,
+    losses,
+    norms,
+    prepare,
+    projections,
+    square,
+    steps,
+)
 from bench.attacks.engine import Found, Images, Loss
 from bench.config import Attack, Config
 from bench.data.samples import Samples
@@ -61,9 +73,9 @@ def _pgd(
 ) -> Found:
     """Projected gradient descent on the cross-entropy (Madry et al. 2018, arXiv 1706.06083): from clean + eps * start,
     `steps` steps of `relative_step` * eps; the last image is taken, or with `stop: success` the first that the network
-    answers wrongly. In `l0` from the clean image, each step along the gradient as long as `relative_step` of what the
-    positions that may change could change by (after PGD_0, Croce & Hein 2019, arXiv 1909.05040, which
-    normalises the gradient by its L1 norm)."""
+    answers wrongly (`prepare.wrong_on`). In `l0` from the clean image, each step along the gradient as long as
+    `relative_step` of what the positions that may change could change by (after PGD_0, Croce & Hein 2019,
+    arXiv 1909.05040, which normalises the gradient by its L1 norm)."""
     low, high = norms.linf_box(data.images, eps if norm == "linf" else 1.0)
     whole = float(np.sqrt(eps * np.prod(data.images.shape[1:]))) if norm == "l0" else eps
     size = eps if once else attack.relative_step * whole
@@ -80,17 +92,13 @@ def _pgd(
         low=low,
         high=high,
         start=begin,
-        stop=_wrong if attack.stop == "success" else None,
+        stop=prepare.wrong_on(network) if attack.stop == "success" else None,
         project=BALLS[norm](eps) if norm in BALLS else None,
     )
 
 
 BALLS = {"l2": projections.l2_ball, "l0": projections.l0_limited}
 """What holds images within eps where the box of the loop does not."""
-
-
-def _wrong(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.argmax(dim=1) != labels
 
 
 def _apgd(

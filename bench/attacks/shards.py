@@ -65,15 +65,20 @@ NEAREST = "nearest"
 
 @dataclass(frozen=True)
 class Source:
-    """A network that a run attacks, as it is attacked (`prepare.folded`). `targets`: the networks that are asked after
-    each step where the run stops at the first transfer, itself the first. `key`: of all that decides its shards but for
-    the attack and the images; empty: they are not kept."""
+    """A network that a run attacks, as it is attacked (`prepare.folded`, or `prepare.low` of that). `targets`: the
+    networks that are asked after each step where the run stops at the first transfer, itself the first. `key`: of all
+    that decides its shards but for the attack and the images; empty: they are not kept."""
 
     run: str
     model: str
     network: nn.Module
     targets: Mapping[str, nn.Module]
     key: str = ""
+
+    @property
+    def dtype(self) -> str:
+        """In what its encoder computes."""
+        return "bfloat16" if isinstance(self.network, prepare.Low) else "float32"
 
 
 @dataclass(frozen=True)
@@ -141,20 +146,44 @@ def squared(attack: Attack) -> bool:
 def source(
     config: Config, run: str, model: str, data: Samples, network: nn.Module, targets: Mapping[str, nn.Module]
 ) -> Source:
-    """A model of the pool as the run attacks it; `targets`: all networks of the pool."""
+    """A model of the pool as the run attacks it; `targets`: all networks of the pool.
+
+    Where the run asks for bfloat16, it is attacked in that if at every strength as many images of the first block are
+    answered rightly, by the network in float32, as if it were attacked in float32; the shards of both are kept.
+    """
     attack = config.attack_runs[run]
     fast = prepare.folded(network, torch.from_numpy(np.ascontiguousarray(data.images[:8])))
     asked = {model: network} | dict(targets) if attack.stop == "transfer" else {}
-    key = ""
-    if kept_bytes(config, attack.dataset, data.images.shape[1:]) <= KEPT_BYTES:
-        weights = [
-            f"{name} {config.model(name).model_dump_json()} {tables.sha256(zoo.path_of(config, name))}"
-            for name in asked or [model]
-        ]
-        shapes = [repr(fast), *map(repr, asked.values())]
-        parts = (run, config.seed, config.compute.batch_size, *_where(config), *shapes, *weights)
-        key = cache.key(config, attack.dataset, *parts, code=CODE)
-    return Source(run, model, fast, asked, key)
+    made_on = Source(run, model, fast, asked, _key(config, run, model, data, fast, asked))
+    if attack.dtype == "float32":
+        return made_on
+    firsts = [one for one in shards_of(attack, data, config) if one.number == 0 and one.label not in CHECKS]
+    lower = prepare.low(fast, torch.from_numpy(np.ascontiguousarray(data.images[firsts[0].rows])))
+    lowered = replace(made_on, network=lower, key=_key(config, run, model, data, lower, asked))
+    start = starts(config, run, data)
+
+    def right(tried: Source) -> list[int]:
+        answers = (
+            (data.labels[shard.rows], compute.forward(network, found.images[:, 0], config.compute).argmax(axis=1))
+            for shard, found in make(tried, firsts, data, start, config)
+        )
+        return [int(np.count_nonzero(labels == said)) for labels, said in answers]
+
+    return lowered if right(lowered) == right(made_on) else made_on
+
+
+def _key(config: Config, run: str, model: str, data: Samples, fast: nn.Module, asked: Mapping[str, nn.Module]) -> str:
+    """`Source.key`; empty where the shards of the dataset take more than KEPT_BYTES."""
+    attack = config.attack_runs[run]
+    if kept_bytes(config, attack.dataset, data.images.shape[1:]) > KEPT_BYTES:
+        return ""
+    weights = [
+        f"{name} {config.model(name).model_dump_json()} {tables.sha256(zoo.path_of(config, name))}"
+        for name in asked or [model]
+    ]
+    shapes = [repr(fast), *map(repr, asked.values())]
+    parts = (run, config.seed, config.compute.batch_size, *_where(config), *shapes, *weights)
+    return cache.key(config, attack.dataset, *parts, code=CODE)
 
 
 def _where(config: Config) -> tuple[str, ...]:
@@ -174,6 +203,8 @@ def kept_bytes(config: Config, dataset: str, shape: tuple[int, ...]) -> int:
             targets = models if attack.stop == "transfer" else 1
             each = len(strengths_of(attack)) * attack.n_images * targets
             each += len(checks_of(attack)) * min(CHECKED, attack.n_images)
+            if attack.dtype != "float32":
+                each += len(strengths_of(attack)) * min(config.compute.batch_size, attack.n_images)
             total += (1 if attack.source else models) * each
     return total * int(np.prod(shape)) * 4
 
@@ -292,18 +323,20 @@ def names(config: Config, dataset: str) -> set[str]:
             numbered = [(label, i) for label in strengths_of(attack) for i in range(n_blocks)]
             numbered += [(check, 0) for check in checks_of(attack)]
             for model in [attack.source] if attack.source else config.attack_pool(dataset):
-                out |= {_name(run, model, *one) for one in numbered}
+                for dtype in {"float32", attack.dtype}:
+                    out |= {_name(run, model, dtype, *one) for one in numbered}
     return out
 
 
-def _name(run: str, model: str, label: str, number: int) -> str:
-    return "+".join(("attack", run, file_stem(model), label, str(number))).replace(".", "%2E")
+def _name(run: str, model: str, dtype: str, label: str, number: int) -> str:
+    parts = ("attack", run, file_stem(model), label, str(number), *([] if dtype == "float32" else [dtype]))
+    return "+".join(parts).replace(".", "%2E")
 
 
 def _path(made_on: Source, shard: Shard, some: Samples, config: Config) -> Path:
-    settings = shard.attack.model_dump_json(exclude={"eps_255", "n_images", "squares"})
+    settings = shard.attack.model_dump_json(exclude={"eps_255", "n_images", "squares", "dtype"})
     told = "\x1f".join((made_on.key, settings, repr(shard.eps), *some.ids.tolist()))
-    name = _name(made_on.run, made_on.model, shard.label, shard.number)
+    name = _name(made_on.run, made_on.model, made_on.dtype, shard.label, shard.number)
     return cache.path(config, shard.attack.dataset, name, hashlib.sha256(told.encode()).hexdigest()[:20])
 
 

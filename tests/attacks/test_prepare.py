@@ -79,3 +79,31 @@ def test_what_cannot_be_folded_stays_as_it_is(kind: type[nn.Module]) -> None:
     assert norms_of(found) == 1
     with torch.no_grad():
         assert torch.equal(found(x), plain(x))
+
+
+@pytest.mark.parametrize("arch", ["cnn", "resnet20", "vit"])
+def test_a_lowered_network_answers_nearly_the_same_and_leaves_the_other_as_it_was(arch: str) -> None:
+    plain = prepare.folded(network(arch), torch.rand(4, 3, 32, 32))
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = plain(x)
+        low = prepare.low(plain, x)
+        found = low(x)
+        assert torch.equal(plain(x), before)
+    assert found.dtype == torch.float32
+    types = {name.split(".")[1]: parameter.dtype for name, parameter in low.named_parameters()}
+    assert types == {"encoder": torch.bfloat16, "head": torch.float32}
+    apart = ((found - before).abs().amax(dim=1) / (before.amax(dim=1) - before.amin(dim=1))).max()
+    assert 0 < float(apart) <= low.doubt / 2 < 0.05
+    (gradient,) = torch.autograd.grad(low(x.requires_grad_()).square().sum(), x)
+    (exact,) = torch.autograd.grad(plain(x).square().sum(), x)
+    assert gradient.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.98
+
+
+def test_an_answer_within_the_doubt_of_a_lowered_network_is_not_wrong() -> None:
+    logits = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0], [0.9, 1.0, 0.0], [0.8, 1.0, 0.0]])
+    labels, images = torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 2, 2)
+    exact, low = prepare.wrong_on(nn.Identity()), prepare.wrong_on(prepare.Low(nn.Identity(), 0.15))
+    assert exact(images, logits, labels).tolist() == [False, True, True, True]
+    assert low(images, logits, labels).tolist() == [False, True, False, True]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks import attack, norms, shards
+from bench.attacks import attack, norms, prepare, shards
 from bench.attacks.engine import Found, Images
 from bench.config import Attack, Config
 from bench.data import cache
@@ -250,3 +251,100 @@ def test_an_image_stops_where_each_other_network_first_falls(config: Config) -> 
     own = by_id.loc[[f"{RUN}/48/cnn/{sample_id}" for sample_id in one.ids]]
     assert cells.loc[("cnn", "cnn"), "rate"] == pytest.approx(own["success_float"].mean())
     assert (cells["n"] == len(one.ids)).all()
+
+
+def low_and_not(config: Config, model: str = "cnn") -> tuple[shards.Source, shards.Source]:
+    """A model as it is attacked where bfloat16 is asked for, and where it is not."""
+    data, network = shards.declared(config, config.attacks.runs[RUN]), zoo.load(config, model)
+    return tuple(  # pyright: ignore[reportReturnType]
+        shards.source(with_run(config, dtype=dtype), RUN, model, data, network, {}) for dtype in ("bfloat16", "float32")
+    )
+
+
+@pytest.mark.parametrize("stop", ["never", "success"])
+def test_in_bfloat16_as_many_images_stay_right_and_the_run_says_that_it_was_used(config: Config, stop: str) -> None:
+    exact, asked = (with_run(config, stop=stop, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    low, high = low_and_not(with_run(config, stop=stop))
+    assert (low.dtype, high.dtype) == ("bfloat16", "float32")
+    assert isinstance(low.network, prepare.Low)
+    attack.run(exact)
+    in_float32 = tables.read("attacks", config.results / "attacks.parquet").set_index("attack_id")
+    assert not in_float32["params_json"].str.contains("dtype").any()
+    attack.run(asked)
+    found = tables.read("attacks", config.results / "attacks.parquet").set_index("attack_id").loc[in_float32.index]
+    cnn = found["source_model"] == "cnn"
+    assert found.loc[cnn, "params_json"].str.contains('"dtype": "bfloat16"').all()
+    data = shards.declared(config, config.attacks.runs[RUN])
+    first = data.ids[shards.shards_of(asked.attacks.runs[RUN], data, config)[0].rows]
+    for eps in ("8", "32"):
+        ids = [f"{RUN}/{eps}/cnn/{one}" for one in first]
+        assert found.loc[ids, "success_float"].sum() == in_float32.loc[ids, "success_float"].sum()
+    assert not found.loc[cnn, "l2"].equals(in_float32.loc[cnn, "l2"]), "other gradients"
+    eps = found.index.str.split("/").str[1].astype(float) / 255
+    assert (found["linf"] <= eps * (1 + 1e-6)).all()
+    if stop == "success":
+        early = cnn & (found["iterations"] < 5)
+        assert early.any()
+        assert found.loc[early, "success_float"].all(), "what left is wrong in float32"
+
+
+def test_where_bfloat16_is_weaker_the_network_is_attacked_in_float32(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blind(nn.Module):
+        """Logits that do not depend on the image."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.zeros(len(x), 3) + 0 * x.sum(dim=(1, 2, 3))[:, None]
+
+    pool = config.attacks.model_copy(update={"pool": ["cnn"]})
+    config = config.model_copy(update={"attacks": pool})
+    exact, asked = (with_run(config, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    attack.run(exact)
+    expected = tables.read("attacks", config.results / "attacks.parquet")
+    monkeypatch.setattr(prepare, "low", lambda network, example: prepare.Low(Blind(), 0.0))
+    low, _ = low_and_not(config)
+    assert low.dtype == "float32"
+    attack.run(asked)
+    found = tables.read("attacks", config.results / "attacks.parquet")
+    assert found["params_json"].str.contains('"dtype": "float32"').all()
+    alike = found.columns.difference(["params_json"])
+    assert found[alike].equals(expected[alike])
+
+
+def test_what_bfloat16_was_tried_on_is_not_made_again(config: Config, counted: list[int]) -> None:
+    """Of each model the first blocks of both, the other blocks of the one that is used, and its checks."""
+    asked = with_run(config, dtype="bfloat16")
+    attack.run(asked)
+    assert len(counted) == N_SHARDS + 2 * 2
+    kept_at_first = kept(config)
+    counted.clear()
+    attack.run(asked)
+    assert not counted
+    prune.run(asked)
+    assert kept(config) == kept_at_first
+    told = shards.kept_bytes(asked, "blocks", (1, 16, 16))
+    assert told <= sum(path.stat().st_size for path in kept(config)) <= told * 1.1
+    attack.run(with_run(config))
+    counted.clear()
+    prune.run(with_run(config))
+    assert len(kept(config)) == N_SHARDS
+
+
+def test_in_bfloat16_neither_order_nor_number_of_images_changes_one(config: Config) -> None:
+    """Property (6), on the network that `source` gives."""
+    run = config.attacks.runs[RUN]
+    data = shards.declared(config, run)
+    low, _ = low_and_not(config)
+    start = shards.starts(config, RUN, data)
+    whole = shards.made(low.network, data, start, 32 / 255, run, config).images
+    for rows in (np.arange(1), np.arange(7), np.arange(len(data.ids))[::-1]):
+        assert np.array_equal(
+            shards.made(low.network, data.rows(rows), start[rows], 32 / 255, run, config).images, whole[rows]
+        )
+
+
+@pytest.mark.parametrize("how", [{"kind": "apgd-ce"}, {"kind": "cw-l2"}, {"kind": "pgd-linf", "stop": "transfer"}])
+def test_bfloat16_is_for_attacks_that_take_only_the_gradient(how: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="dtype: bfloat16 is for fgsm, pgd-linf"):
+        Attack.model_validate({**how, "dtype": "bfloat16"})
