@@ -352,8 +352,8 @@ class Attack(Frozen):
     at the first transfer to it, from the clean image on; the last asks that network after each step.
     `target`: the class that each image is led to, drawn by its id or the runner-up of its clean logits of the network
     that is followed; without it, images are led away from their labels.
-    `dtype: bfloat16`: the network that is followed computes in it where that changes nothing: where at every strength
-    as many images of the first batch are answered rightly, in float32, as with images that were made in float32.
+    `dtype: bfloat16`: the network that is followed computes in it at strengths at which as many images of the first
+    batch stay right, in float32, as when they are made in float32; tried where there are more than two batches.
     Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
     were made on that model (a transfer attack).
     """
@@ -376,8 +376,8 @@ class Attack(Frozen):
         fits = {"success": ("pgd-linf", "pgd-l2", "pgd-l0", "mi-fgsm"), "transfer": ("pgd-linf",)}
         if self.kind not in fits.get(self.stop, (self.kind,)):
             raise ValueError(f"stop: {self.stop} is for {', '.join(fits[self.stop])}")
-        if self.dtype != "float32" and (self.kind not in LOWERED or self.stop == "transfer"):
-            raise ValueError(f"dtype: {self.dtype} is for {', '.join(LOWERED)}, and not with stop: transfer")
+        if self.dtype != "float32" and (self.kind not in LOWERED or self.stop == "transfer" or self.target):
+            raise ValueError(f"dtype: {self.dtype} is for {', '.join(LOWERED)}, without `target` and `stop: transfer`")
         if self.kind == "pgd-l0" and max(self.eps_255) > 255:
             raise ValueError("eps_255: pgd-l0 may change all positions (255), and no more")
         if self.kind == "cw-l2" and self.steps < 2:

@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, int]:
             checks.append(pd.DataFrame([row | {"attack": name, "model": model}]))
             goal = shards.goal(made_on.network, data, attack, config)
             for eps_255 in attack.eps_255:
-                one, of = made[f"{eps_255:g}"], Of(name, eps_255, model, attack, made_on.dtype)
+                one, of = made[f"{eps_255:g}"], Of(name, eps_255, model, attack, made_on.dtype(f"{eps_255:g}"))
                 where = {"dataset": attack.dataset, "condition": f"attack:{name}:{eps_255:g}"}
                 z = compute.forward(networks[model], one.images[:, 0], config.compute)
                 answers.append(stored.answers(z, stored.softmax(z), data.ids, data.labels).assign(model=model, **where))

@@ -7,7 +7,7 @@ nothing but the network, the settings and itself, any of them can be had again f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,8 @@ def attacked(
     if lacking := [one for one in ids or () if one not in place]:
         raise BenchError(f"{lacking[0]} is not attacked.", where=f"attack {name}", remedy="Name an attacked image.")
     targets = {one: zoo.load(config, one) for one in (pool if asked else ())}
-    made_on = shards.source(config, name, model, data, zoo.load(config, model), targets)
+    made_on = shards.source(config, name, model, data, zoo.load(config, model), targets, keep=keep)
     rows = np.arange(len(data.ids)) if ids is None else np.array([place[one] for one in ids], np.int64)
-    made_on = made_on if keep else replace(made_on, key="")
     found = shards.at(made_on, run, eps_255, data, shards.starts(config, name, data), config, rows)
     which = list(made_on.targets).index(onto or model) if asked else 0
     some = data.rows(rows)

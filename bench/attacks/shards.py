@@ -14,7 +14,7 @@ import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ KEPT_BYTES = 2**31
 """Of the shards of one dataset: those of runs that have more are made anew each time."""
 CHECKED = 100
 """Images on which an attack is checked."""
+TRIAL = 2
+"""Blocks that it takes about the time of to try bfloat16: with no more images, it is not worth it."""
 CODE = (aims, apgd, carlini_wagner, deepfool, engine, first, kinds, lbfgs, losses, norms, prepare, projections, square)
 CODE += (steps, zoo, sys.modules[__name__])
 CHECKS = ("zero", "full", "square")
@@ -65,20 +67,23 @@ NEAREST = "nearest"
 
 @dataclass(frozen=True)
 class Source:
-    """A network that a run attacks, as it is attacked (`prepare.folded`, or `prepare.low` of that). `targets`: the
-    networks that are asked after each step where the run stops at the first transfer, itself the first. `key`: of all
-    that decides its shards but for the attack and the images; empty: they are not kept."""
+    """A network that a run attacks, as it is attacked (`prepare.folded`). `targets`: the networks that are asked after
+    each step where the run stops at the first transfer, itself the first. `key`: of all that decides its shards but for
+    the attack and the images; empty: they are not kept. `lower`: the same in bfloat16 (`prepare.low`), if it may be
+    attacked in that; `judge`: the network itself, by which it is tried; `fit`: strength -> whether it was found fit."""
 
     run: str
     model: str
     network: nn.Module
     targets: Mapping[str, nn.Module]
     key: str = ""
+    lower: Source | None = None
+    judge: nn.Module | None = None
+    fit: dict[str, bool] = field(default_factory=dict)
 
-    @property
-    def dtype(self) -> str:
-        """In what its encoder computes."""
-        return "bfloat16" if isinstance(self.network, prepare.Low) else "float32"
+    def dtype(self, label: str) -> str:
+        """In what its encoder computed, once the shards of a strength were made."""
+        return "bfloat16" if isinstance(self.network, prepare.Low) or self.fit.get(label) else "float32"
 
 
 @dataclass(frozen=True)
@@ -144,32 +149,49 @@ def squared(attack: Attack) -> bool:
 
 
 def source(
-    config: Config, run: str, model: str, data: Samples, network: nn.Module, targets: Mapping[str, nn.Module]
+    config: Config,
+    run: str,
+    model: str,
+    data: Samples,
+    network: nn.Module,
+    targets: Mapping[str, nn.Module],
+    *,
+    keep: bool = True,
 ) -> Source:
-    """A model of the pool as the run attacks it; `targets`: all networks of the pool.
-
-    Where the run asks for bfloat16, it is attacked in that if at every strength as many images of the first block are
-    answered rightly, by the network in float32, as if it were attacked in float32; the shards of both are kept.
-    """
+    """A model of the pool as the run attacks it; `targets`: all networks of the pool. keep: whether shards are kept."""
     attack = config.attack_runs[run]
-    fast = prepare.folded(network, torch.from_numpy(np.ascontiguousarray(data.images[:8])))
+    example = torch.from_numpy(np.ascontiguousarray(data.images[:8]))
+    fast = prepare.folded(network, example)
     asked = {model: network} | dict(targets) if attack.stop == "transfer" else {}
-    made_on = Source(run, model, fast, asked, _key(config, run, model, data, fast, asked))
-    if attack.dtype == "float32":
+    made_on = Source(run, model, fast, asked, _key(config, run, model, data, fast, asked) if keep else "")
+    if attack.dtype == "float32" or len(blocks_of(len(data.ids), config)) <= TRIAL:
         return made_on
-    firsts = [one for one in shards_of(attack, data, config) if one.number == 0 and one.label not in CHECKS]
-    lower = prepare.low(fast, torch.from_numpy(np.ascontiguousarray(data.images[firsts[0].rows])))
-    lowered = replace(made_on, network=lower, key=_key(config, run, model, data, lower, asked))
-    start = starts(config, run, data)
+    low = prepare.low(fast, example)
+    if low is None:
+        return made_on
+    lower = Source(run, model, low, asked, _key(config, run, model, data, low, asked) if keep else "")
+    return replace(made_on, lower=lower, judge=network)
 
-    def right(tried: Source) -> list[int]:
-        answers = (
-            (data.labels[shard.rows], compute.forward(network, found.images[:, 0], config.compute).argmax(axis=1))
-            for shard, found in make(tried, firsts, data, start, config)
-        )
-        return [int(np.count_nonzero(labels == said)) for labels, said in answers]
 
-    return lowered if right(lowered) == right(made_on) else made_on
+def _followed(made_on: Source, shard: Shard, data: Samples, start: Images, config: Config) -> Source:
+    """The source in float32 or bfloat16, whichever a shard is made on.
+
+    In bfloat16 where as many images of the first block at this strength are answered rightly, by the network itself in
+    float32, as when they are made in float32. Checks are always made in float32.
+    """
+    if made_on.lower is None or made_on.judge is None or shard.label in CHECKS:
+        return made_on
+    if shard.label not in made_on.fit:
+        every = shards_of(config.attack_runs[made_on.run], data, config)
+        (tried,) = [one for one in every if (one.label, one.number) == (shard.label, 0)]
+        exactly = config.compute.model_copy(update={"dtype": "float32"})
+        right = [
+            np.count_nonzero(compute.forward(made_on.judge, images, exactly).argmax(axis=1) == data.labels[tried.rows])
+            for one in (made_on, made_on.lower)
+            for images in [_made(one, tried, data, start, config).images[:, 0]]
+        ]
+        made_on.fit[shard.label] = right[0] == right[1]
+    return made_on.lower if made_on.fit[shard.label] else made_on
 
 
 def _key(config: Config, run: str, model: str, data: Samples, fast: nn.Module, asked: Mapping[str, nn.Module]) -> str:
@@ -201,10 +223,8 @@ def kept_bytes(config: Config, dataset: str, shape: tuple[int, ...]) -> int:
         if attack.dataset == dataset:
             models = len(config.attack_pool(dataset))
             targets = models if attack.stop == "transfer" else 1
-            each = len(strengths_of(attack)) * attack.n_images * targets
+            each = len(strengths_of(attack)) * attack.n_images * targets * len({"float32", attack.dtype})
             each += len(checks_of(attack)) * min(CHECKED, attack.n_images)
-            if attack.dtype != "float32":
-                each += len(strengths_of(attack)) * min(config.compute.batch_size, attack.n_images)
             total += (1 if attack.source else models) * each
     return total * int(np.prod(shape)) * 4
 
@@ -214,15 +234,19 @@ def make(
 ) -> Iterator[tuple[Shard, Made]]:
     """Each shard with its images: read where it is kept, else made and kept. start: as of `starts`."""
     for shard in shards:
-        some, begin = data.rows(shard.rows), start[shard.rows]
-        n_targets = len(made_on.targets) if shard.attack.stop == "transfer" else 1
-        kind = np.dtype(
-            [("image", np.float32, (n_targets, *some.images.shape[1:])), ("iterations", np.int64, (n_targets,))]
-        )
-        work = partial(_rows, made_on, shard, some, begin, kind, config)
-        path = _path(made_on, shard, some, config)
-        rows = cache.array(path, (len(shard.rows),), work, kind) if made_on.key else work()
-        yield shard, Made(rows["image"], rows["iterations"])
+        yield shard, _made(_followed(made_on, shard, data, start, config), shard, data, start, config)
+
+
+def _made(made_on: Source, shard: Shard, data: Samples, start: Images, config: Config) -> Made:
+    some, begin = data.rows(shard.rows), start[shard.rows]
+    n_targets = len(made_on.targets) if shard.attack.stop == "transfer" else 1
+    kind = np.dtype(
+        [("image", np.float32, (n_targets, *some.images.shape[1:])), ("iterations", np.int64, (n_targets,))]
+    )
+    work = partial(_rows, made_on, shard, some, begin, kind, config)
+    path = _path(made_on, shard, some, config)
+    rows = cache.array(path, (len(shard.rows),), work, kind) if made_on.key else work()
+    return Made(rows["image"], rows["iterations"])
 
 
 def whole(made_on: Source, attack: Attack, data: Samples, start: Images, config: Config) -> dict[str, Made]:
@@ -336,7 +360,7 @@ def _name(run: str, model: str, dtype: str, label: str, number: int) -> str:
 def _path(made_on: Source, shard: Shard, some: Samples, config: Config) -> Path:
     settings = shard.attack.model_dump_json(exclude={"eps_255", "n_images", "squares", "dtype"})
     told = "\x1f".join((made_on.key, settings, repr(shard.eps), *some.ids.tolist()))
-    name = _name(made_on.run, made_on.model, made_on.dtype, shard.label, shard.number)
+    name = _name(made_on.run, made_on.model, made_on.dtype(shard.label), shard.label, shard.number)
     return cache.path(config, shard.attack.dataset, name, hashlib.sha256(told.encode()).hexdigest()[:20])
 
 
@@ -352,7 +376,8 @@ def starts(config: Config, run: str, data: Samples) -> Images:
 
 def made(network: nn.Module, data: Samples, start: Images, eps: float, attack: Attack, config: Config) -> Found:
     """Images (N, C, H, W) after an attack within `eps` (units of [0, 1], in the norm of its kind; any distance is right
-    for kinds that look for the nearest image). Always in float32. data: with the labels that `goal` gives.
+    for kinds that look for the nearest image). They are float32, whatever the network computes in. data: with the
+    labels that `goal` gives.
 
     BenchError where one is further away: then the attack is wrong; and where eps of `l0` allows nothing.
     """

@@ -10,6 +10,8 @@ from dashboard import attacked, db, detection, findings, hierarchy, objectives, 
 from dashboard.frames import Frame, records
 
 QUESTION = "Does an attack on one model work on another, and on which images?"
+BY_ATTACK = ("pairs", "images", "classes")
+"""Sections that show one attack at one strength; the others compare all, or make images of their own."""
 LIMIT = 12
 """Images of a pair of models or of a kind that are shown."""
 
@@ -46,20 +48,22 @@ def main() -> None:
             required=True,
             label_visibility="collapsed",
         )
-    with right:
-        state.bound(
-            st.selectbox,
-            "Attack",
-            "threat",
-            value=default(pairs),
-            options=list(names),
-            format_func=names.get,
-            help=terms.HELP["eps"],
-            label_visibility="collapsed",
-        )
-    if db.declared_attacks(source).get(condition.split(":")[1], {}).get("stop") == "transfer":
-        st.caption(terms.ASKED)
-    match state.current().threats:
+    section = state.current().threats
+    if section in BY_ATTACK:
+        with right:
+            state.bound(
+                st.selectbox,
+                "Attack",
+                "threat",
+                value=default(pairs),
+                options=list(names),
+                format_func=names.get,
+                help=terms.HELP["eps"],
+                label_visibility="collapsed",
+            )
+        if db.declared_attacks(source).get(condition.split(":")[1], {}).get("stop") == "transfer":
+            st.caption(terms.ASKED)
+    match section:
         case "images":
             images(source, catalogue, view, condition, sampled)
         case "classes":

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bench import compute
-from bench.attacks import attack, norms, prepare, shards
+from bench.attacks import attack, norms, prepare, remake, shards
 from bench.attacks.engine import Found, Images
 from bench.config import Attack, Config
 from bench.data import cache
@@ -253,43 +254,61 @@ def test_an_image_stops_where_each_other_network_first_falls(config: Config) -> 
     assert (cells["n"] == len(one.ids)).all()
 
 
-def low_and_not(config: Config, model: str = "cnn") -> tuple[shards.Source, shards.Source]:
-    """A model as it is attacked where bfloat16 is asked for, and where it is not."""
-    data, network = shards.declared(config, config.attacks.runs[RUN]), zoo.load(config, model)
-    return tuple(  # pyright: ignore[reportReturnType]
-        shards.source(with_run(config, dtype=dtype), RUN, model, data, network, {}) for dtype in ("bfloat16", "float32")
-    )
+@pytest.fixture
+def in_blocks_of_8(config: Config) -> Config:
+    """20 images in three blocks, enough to try bfloat16 on the first one."""
+    return config.model_copy(update={"compute": config.compute.model_copy(update={"batch_size": 8})})
+
+
+def attacks_of(config: Config) -> pd.DataFrame:
+    attack.run(config)
+    return tables.read("attacks", config.results / "attacks.parquet").set_index("attack_id")
+
+
+def lowered(config: Config) -> shards.Source:
+    """The convolutional network as it is attacked in bfloat16."""
+    data = shards.declared(config, config.attacks.runs[RUN])
+    found = shards.source(with_run(config, dtype="bfloat16"), RUN, "cnn", data, zoo.load(config, "cnn"), {})
+    assert found.lower is not None
+    return found.lower
 
 
 @pytest.mark.parametrize("stop", ["never", "success"])
-def test_in_bfloat16_as_many_images_stay_right_and_the_run_says_that_it_was_used(config: Config, stop: str) -> None:
-    exact, asked = (with_run(config, stop=stop, dtype=dtype) for dtype in ("float32", "bfloat16"))
-    low, high = low_and_not(with_run(config, stop=stop))
-    assert (low.dtype, high.dtype) == ("bfloat16", "float32")
-    assert isinstance(low.network, prepare.Low)
-    attack.run(exact)
-    in_float32 = tables.read("attacks", config.results / "attacks.parquet").set_index("attack_id")
-    assert not in_float32["params_json"].str.contains("dtype").any()
-    attack.run(asked)
-    found = tables.read("attacks", config.results / "attacks.parquet").set_index("attack_id").loc[in_float32.index]
-    cnn = found["source_model"] == "cnn"
-    assert found.loc[cnn, "params_json"].str.contains('"dtype": "bfloat16"').all()
+def test_bfloat16_is_used_where_as_many_images_stay_right_and_the_rows_say_so(
+    in_blocks_of_8: Config, stop: str
+) -> None:
+    config = with_run(in_blocks_of_8, stop=stop)
+    exact, found = attacks_of(config), attacks_of(with_run(config, dtype="bfloat16"))
+    found = found.loc[exact.index]
+    assert not exact["params_json"].str.contains("dtype").any()
     data = shards.declared(config, config.attacks.runs[RUN])
-    first = data.ids[shards.shards_of(asked.attacks.runs[RUN], data, config)[0].rows]
-    for eps in ("8", "32"):
-        ids = [f"{RUN}/{eps}/cnn/{one}" for one in first]
-        assert found.loc[ids, "success_float"].sum() == in_float32.loc[ids, "success_float"].sum()
-    assert not found.loc[cnn, "l2"].equals(in_float32.loc[cnn, "l2"]), "other gradients"
+    first = data.ids[shards.shards_of(config.attacks.runs[RUN], data, config)[0].rows]
+    used = found["params_json"].str.contains('"dtype": "bfloat16"')
+    alike = ["l2", "linf", "success_float", "iterations"]
+    for model in ("cnn", "linear"):
+        for eps in ("8", "32"):
+            mine = [f"{RUN}/{eps}/{model}/{one}" for one in data.ids]
+            tried = [f"{RUN}/{eps}/{model}/{one}" for one in first]
+            if used[mine].all():
+                assert found.loc[tried, "success_float"].sum() == exact.loc[tried, "success_float"].sum()
+                assert not found.loc[mine, "l2"].equals(exact.loc[mine, "l2"]), "other gradients"
+            else:
+                assert found.loc[mine, "params_json"].str.contains('"dtype": "float32"').all()
+                assert found.loc[mine, alike].equals(exact.loc[mine, alike])
+    assert used.any()
     eps = found.index.str.split("/").str[1].astype(float) / 255
     assert (found["linf"] <= eps * (1 + 1e-6)).all()
-    if stop == "success":
-        early = cnn & (found["iterations"] < 5)
-        assert early.any()
-        assert found.loc[early, "success_float"].all(), "what left is wrong in float32"
+    early = used & (found["iterations"] < 5)
+    assert found.loc[early, "success_float"].all(), "what left is wrong in float32"
+    assert early.any() == (stop == "success")
+    checks = [tables.read("attack_trust", config.results / "attack_trust.parquet")]
+    attack.run(config)
+    checks.append(tables.read("attack_trust", config.results / "attack_trust.parquet"))
+    assert checks[0].equals(checks[1]), "checks are in float32"
 
 
 def test_where_bfloat16_is_weaker_the_network_is_attacked_in_float32(
-    config: Config, monkeypatch: pytest.MonkeyPatch
+    in_blocks_of_8: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Blind(nn.Module):
         """Logits that do not depend on the image."""
@@ -297,54 +316,72 @@ def test_where_bfloat16_is_weaker_the_network_is_attacked_in_float32(
         def forward(self, x: Tensor) -> Tensor:
             return torch.zeros(len(x), 3) + 0 * x.sum(dim=(1, 2, 3))[:, None]
 
-    pool = config.attacks.model_copy(update={"pool": ["cnn"]})
-    config = config.model_copy(update={"attacks": pool})
-    exact, asked = (with_run(config, dtype=dtype) for dtype in ("float32", "bfloat16"))
-    attack.run(exact)
-    expected = tables.read("attacks", config.results / "attacks.parquet")
-    monkeypatch.setattr(prepare, "low", lambda network, example: prepare.Low(Blind(), 0.0))
-    low, _ = low_and_not(config)
-    assert low.dtype == "float32"
-    attack.run(asked)
-    found = tables.read("attacks", config.results / "attacks.parquet")
+    pool = in_blocks_of_8.attacks.model_copy(update={"pool": ["cnn"]})
+    config = with_run(in_blocks_of_8.model_copy(update={"attacks": pool}), eps_255=[32])
+    expected = attacks_of(config)
+    asked = with_run(config, dtype="bfloat16")
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare, "low", lambda network, example: prepare.Low(Blind()))
+        found = attacks_of(asked)
     assert found["params_json"].str.contains('"dtype": "float32"').all()
     alike = found.columns.difference(["params_json"])
     assert found[alike].equals(expected[alike])
+    monkeypatch.setattr(prepare, "low", lambda network, example: None)
+    assert attacks_of(asked).equals(found), "a network that cannot compute so"
 
 
-def test_what_bfloat16_was_tried_on_is_not_made_again(config: Config, counted: list[int]) -> None:
-    """Of each model the first blocks of both, the other blocks of the one that is used, and its checks."""
-    asked = with_run(config, dtype="bfloat16")
+def test_what_bfloat16_was_tried_on_is_not_made_again(in_blocks_of_8: Config, counted: list[int]) -> None:
+    """By the stage, by shares, and where images are made anew: of each model and strength three blocks in one of both,
+    and the first in the other, and the checks."""
+    asked = with_run(in_blocks_of_8, dtype="bfloat16")
     attack.run(asked)
-    assert len(counted) == N_SHARDS + 2 * 2
-    kept_at_first = kept(config)
+    assert len(counted) == 2 * (2 * (3 + 1) + 3)
+    expected, names = written(asked), kept(asked)
+    counted.clear()
+    attack.run(asked)
+    found = remake.attacked(asked, RUN, 32, "cnn")
+    assert not counted
+    prune.run(asked)
+    assert kept(asked) == names
+
+    shutil.rmtree(asked.root / cache.FOLDER)
+    for number in (2, 1):
+        attack.share(asked, number, 2)
     counted.clear()
     attack.run(asked)
     assert not counted
-    prune.run(asked)
-    assert kept(config) == kept_at_first
-    told = shards.kept_bytes(asked, "blocks", (1, 16, 16))
-    assert told <= sum(path.stat().st_size for path in kept(config)) <= told * 1.1
-    attack.run(with_run(config))
-    counted.clear()
-    prune.run(with_run(config))
-    assert len(kept(config)) == N_SHARDS
+    assert written(asked) == expected
+
+    shutil.rmtree(asked.root / cache.FOLDER)
+    again = remake.attacked(asked, RUN, 32, "cnn", keep=False)
+    assert not kept(asked)
+    assert np.array_equal(again.images, found.images)
 
 
-def test_in_bfloat16_neither_order_nor_number_of_images_changes_one(config: Config) -> None:
-    """Property (6), on the network that `source` gives."""
-    run = config.attacks.runs[RUN]
-    data = shards.declared(config, run)
-    low, _ = low_and_not(config)
+def test_a_run_of_few_batches_does_not_try_bfloat16(config: Config) -> None:
+    exact, found = attacks_of(config), attacks_of(with_run(config, dtype="bfloat16"))
+    assert found["params_json"].str.contains('"dtype": "float32"').all()
+    alike = found.columns.difference(["params_json"])
+    assert found[alike].equals(exact[alike])
+
+
+def test_in_bfloat16_neither_order_nor_number_of_images_nor_other_strengths_change_one(in_blocks_of_8: Config) -> None:
+    """Property (6): of what one network makes, to the bit; and of a run."""
+    config, run = in_blocks_of_8, in_blocks_of_8.attacks.runs[RUN]
+    data, low = shards.declared(config, run), lowered(config).network
     start = shards.starts(config, RUN, data)
-    whole = shards.made(low.network, data, start, 32 / 255, run, config).images
+    whole = shards.made(low, data, start, 32 / 255, run, config).images
     for rows in (np.arange(1), np.arange(7), np.arange(len(data.ids))[::-1]):
-        assert np.array_equal(
-            shards.made(low.network, data.rows(rows), start[rows], 32 / 255, run, config).images, whole[rows]
-        )
+        found = shards.made(low, data.rows(rows), start[rows], 32 / 255, run, config).images
+        assert np.array_equal(found, whole[rows])
+    asked = with_run(config, dtype="bfloat16", n_images=18, eps_255=[32])
+    fewer, more = attacks_of(asked), attacks_of(with_run(asked, n_images=24, eps_255=[16, 32]))
+    assert fewer.drop(columns="params_json").equals(more.loc[fewer.index].drop(columns="params_json"))
 
 
-@pytest.mark.parametrize("how", [{"kind": "apgd-ce"}, {"kind": "cw-l2"}, {"kind": "pgd-linf", "stop": "transfer"}])
+@pytest.mark.parametrize(
+    "how", [{"kind": "apgd-ce"}, {"kind": "cw-l2"}, {"stop": "transfer"}, {"target": "drawn"}, {"kind": "square"}]
+)
 def test_bfloat16_is_for_attacks_that_take_only_the_gradient(how: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="dtype: bfloat16 is for fgsm, pgd-linf"):
         Attack.model_validate({**how, "dtype": "bfloat16"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from bench.attacks import asma
 from bench.attacks.asma import CUT, RAW, RULES
 from bench.config import Compute, Config, Segmentation, Statistics
+from bench.data import masks
 from bench.data.masks import Masked
 from bench.errors import BenchError
 from bench.models.unet import UNet
@@ -187,6 +190,28 @@ def test_the_stage_writes_every_table_and_its_figures_are_those_of_its_rows(conf
     again = study.studied(config, "digits-scenes", config.segmentation["digits-scenes"])["segmentation_runs"]
     both = again.merge(runs, on="run_id")
     np.testing.assert_array_equal(both["iou_x"].astype(np.float32), both["iou_y"])
+
+
+def test_targets_without_any_foreground_are_studied_like_others(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = masks.load
+
+    def emptied(*given: object) -> tuple[object, Masked, Masked]:
+        meta, train, test = load(*given)  # pyright: ignore[reportArgumentType]
+        return meta, train, replace(test, masks=np.zeros_like(test.masks))
+
+    monkeypatch.setattr(masks, "load", emptied)
+    found = study.studied(config, "digits-scenes", config.segmentation["digits-scenes"])
+    runs, course = found["segmentation_runs"], found["segmentation_attacks"]
+    certain = ["iou", "iou_u8", "iou_start", "iou_clean", "pixel_accuracy", "l2", "linf"]
+    assert np.isfinite(runs[certain].to_numpy(float)).all()
+    assert runs["iou"].isin([0, 1]).all(), "of nothing drawn 1, of anything 0"
+    drawn_nothing = runs["iou"] == 1
+    assert (runs.loc[drawn_nothing, "pixel_accuracy"] == 1).all()
+    assert (runs.loc[~drawn_nothing, "pixel_accuracy"] < 1).all()
+    assert course.filter(regex="^(iou|l2|linf)").notna().all(axis=None)
+    assert found["segmentation_summary"]["iou"].notna().all()
 
 
 def test_differences_are_paired_with_asma_and_steps_of_pairs_on_which_both_succeed() -> None:

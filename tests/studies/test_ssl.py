@@ -179,3 +179,13 @@ def test_stage_on_small_results(tmp_path: Path) -> None:
     before = [(config.results / f"{name}.parquet").read_bytes() for name in names]
     ssl.run(config)
     assert [(config.results / f"{name}.parquet").read_bytes() for name in names] == before
+
+
+def test_where_no_network_was_trained_the_tables_are_empty(tmp_path: Path) -> None:
+    """As in a benchmark of published networks alone."""
+    config = factory.make_all(tmp_path)
+    controls = {name: model for name, model in config.models.items() if model.family not in ("ssl", "supervised")}
+    assert 0 < len(controls) < len(config.models)
+    counts = ssl.run(config.model_copy(update={"models": controls}))
+    assert counts == dict.fromkeys(("ssl_models", "ssl_pairs", "ssl_families", "corruption_error"), 0)
+    assert tables.read("ssl_models", config.results / "ssl_models.parquet").empty
