@@ -82,8 +82,8 @@ class Source:
     fit: dict[str, bool] = field(default_factory=dict)
 
     def dtype(self, label: str) -> str:
-        """In what its encoder computed, once the shards of a strength were made."""
-        return "bfloat16" if isinstance(self.network, prepare.Low) or self.fit.get(label) else "float32"
+        """In what the encoder computed that was followed, once the shards of a strength were made."""
+        return "bfloat16" if self.fit.get(label) else "float32"
 
 
 @dataclass(frozen=True)
@@ -360,7 +360,8 @@ def _name(run: str, model: str, dtype: str, label: str, number: int) -> str:
 def _path(made_on: Source, shard: Shard, some: Samples, config: Config) -> Path:
     settings = shard.attack.model_dump_json(exclude={"eps_255", "n_images", "squares", "dtype"})
     told = "\x1f".join((made_on.key, settings, repr(shard.eps), *some.ids.tolist()))
-    name = _name(made_on.run, made_on.model, made_on.dtype(shard.label), shard.label, shard.number)
+    dtype = "bfloat16" if isinstance(made_on.network, prepare.Low) else "float32"
+    name = _name(made_on.run, made_on.model, dtype, shard.label, shard.number)
     return cache.path(config, shard.attack.dataset, name, hashlib.sha256(told.encode()).hexdigest()[:20])
 
 
