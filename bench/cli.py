@@ -16,6 +16,10 @@ from bench import progress
 from bench.config import Config, load
 from bench.errors import BenchError
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+"""Before numpy is loaded: the last bits of its products would else go by the number of processors, and with them the
+bytes of results. torch has threads of its own (`compute.threads`)."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

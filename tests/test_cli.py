@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import resource
 import signal
@@ -25,6 +26,18 @@ def bench(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     command = [sys.executable, "-m", "bench.cli", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_products_do_not_go_by_the_number_of_processors() -> None:
+    """numpy's and scipy's, by which the bytes of results would change; torch has threads of its own."""
+    code = "import bench.cli, numpy, scipy.linalg, threadpoolctl as pools\n"
+    code += "print([one['num_threads'] for one in pools.threadpool_info() if one['user_api'] == 'blas'])"
+    environment = os.environ | {"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    found = ast.literal_eval(done.stdout)
+    assert found
+    assert set(found) == {1}
 
 
 def test_help_names_every_command_and_is_quick() -> None:
