@@ -666,14 +666,19 @@ def calibration(source: Source, dataset: str, models: tuple[str, ...]) -> Frame:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def attack_trust(source: Source, attack: str) -> Frame:
-    """The checks of one attack: columns of table `attack_trust`, those of the model, and `dtype`: in what the encoder
-    computed that was followed, where the run asked for less than float32."""
+    """The checks of one attack: columns of table `attack_trust`, those of the model, and where the run asked for
+    bfloat16, `lowered`: the strengths (1/255) at which the network was followed in that."""
     frame = query(
         source,
         """
         SELECT * FROM attack_trust LEFT JOIN (
-            SELECT source_model AS model, dataset, any_value(json_extract_string(params_json, '$.dtype')) AS dtype
-            FROM attacks WHERE attack = ? GROUP BY ALL
+            SELECT source_model AS model, dataset, list(DISTINCT eps_255) FILTER (dtype = 'bfloat16') AS lowered,
+                count(dtype) > 0 AS asked
+            FROM (
+                SELECT *, json_extract_string(params_json, '$.dtype') AS dtype,
+                    json_extract(params_json, '$.eps_255')::DOUBLE AS eps_255
+                FROM attacks WHERE attack = ?
+            ) GROUP BY source_model, dataset
         ) USING (model, dataset) WHERE attack = ? ORDER BY model
         """,
         [attack, attack],

@@ -125,8 +125,9 @@ def trust(frame: Frame, attack: str) -> None:
             "n": frame["n"],
         }
     )
-    if frame["dtype"].notna().any():
-        shown.insert(1, "Computed in", frame["dtype"])
+    if frame["asked"].eq(True).any():
+        at = [[] if one is None else sorted(one) for one in frame["lowered"]]
+        shown.insert(1, "In bfloat16 at", [", ".join(f"{eps:g}/255" for eps in some) or "–" for some in at])
     with st.expander("Checks of this attack"):
         table(shown, f"trust-{attack}", alt="Checks of the attack by model")
 

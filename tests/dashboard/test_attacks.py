@@ -113,14 +113,41 @@ def test_an_npz_holds_what_is_shown(source: db.Source) -> None:
 
 @pytest.mark.parametrize("section", ["pairs", "images", "classes", "objectives", "detection", "regions", "checks"])
 def test_every_section_says_something_of_every_attack(config: Config, open_app: Open, section: str) -> None:
-    app = open_app(config.root, "attacks", threats=section)
     for condition in ("attack:pgd-linf:8", CONDITION):
-        app.selectbox(key="w:threat").set_value(condition).run()
+        app = open_app(config.root, "attacks", threats=section, threat=condition)
+        pickers = [one.value for one in app.selectbox if one.key == "w:threat"]
+        assert pickers == ([condition] if section in ("pairs", "images", "classes") else []), (
+            "where it changes what is shown"
+        )
         assert not app.exception
         assert not app.warning
         assert app.subheader[0].value.endswith("?") or section == "pairs"
         words = text(app).split()
         assert not {"nan", "None", "NaN"} & set(words)
+
+
+def test_the_checks_say_where_a_network_was_followed_in_bfloat16(
+    config: Config, tmp_path: Path, open_app: Open
+) -> None:
+    """Only of a run that asks for it: at 16/255 of all models, at 8/255 of none."""
+    assert "In bfloat16 at" not in checked(open_app(config.root, "attacks", threats="checks"))
+    root = shutil.copytree(config.root, tmp_path / "copy")
+    with duckdb.connect(root / "results" / "bench.duckdb") as connection:
+        connection.execute(
+            """
+            UPDATE attacks SET params_json = json_merge_patch(
+                params_json, json_object('dtype', CASE WHEN attack_id LIKE '%/16/%' THEN 'bfloat16' ELSE 'float32' END)
+            )
+            """
+        )
+    shown = checked(open_app(root, "attacks", threats="checks"))
+    assert set(shown["In bfloat16 at"]) == {"16/255"}
+
+
+def checked(app: AppTest) -> pd.DataFrame:
+    """The table of checks of the first attack."""
+    assert not app.exception
+    return next(one.value for one in app.dataframe if "Gradient of" in one.value)
 
 
 def test_sets_that_were_not_attacked_say_where_to_look(config: Config, open_app: Open) -> None:
