@@ -352,8 +352,9 @@ class Attack(Frozen):
     at the first transfer to it, from the clean image on; the last asks that network after each step.
     `target`: the class that each image is led to, drawn by its id or the runner-up of its clean logits of the network
     that is followed; without it, images are led away from their labels.
-    `dtype: bfloat16`: the network that is followed computes in it at strengths at which as many images of the first
-    batch stay right, in float32, as when they are made in float32; tried where there are more than two batches.
+    `dtype: bfloat16`, for LOWERED without `target` and `stop: transfer`: the network that is followed computes in it at
+    strengths at which as many images of the first batch stay right, in float32, as when they are made in float32; tried
+    where there are more than two batches.
     Without `source` each model of the pool is attacked with its own gradient; with it, all are shown the images that
     were made on that model (a transfer attack).
     """

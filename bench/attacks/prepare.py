@@ -1,5 +1,5 @@
-"""Networks as attacks run them: batch norm folded into the convolutions, which saves a third of a pass, and where it is
-asked for with an encoder in bfloat16, which on processors that compute in it saves half of what is left."""
+"""Networks as attacks run them: batch norm folded into the convolutions, which saves a fifth to a third of a pass, and
+where it is asked for with an encoder in bfloat16, which on processors that compute in it saves half of what is left."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Lowered(nn.Module):
 def low(network: nn.Module, example: Tensor) -> Low | None:
     """A copy of a network of the zoo with its encoder in bfloat16, weights too; its resizing, normalisation and head
     stay in float32. None of one that cannot compute so, which `example` (N, C, H, W) shows. Whether attacks on it are
-    as strong is not known here (`shards.source`)."""
+    as strong is not known here (`Attack.dtype`)."""
     once = copy.deepcopy(network)
     once.encoder = nn.Sequential(_Lowered(), once.get_submodule("encoder").to(torch.bfloat16))
     example = example.to(next((p.device for p in network.parameters()), example.device))
