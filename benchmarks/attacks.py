@@ -67,7 +67,7 @@ def run() -> dict[str, Any]:
         settings = Compute(threads=1, batch_size=BATCH)
         network, images, labels = trained(settings)
         folded = prepare.folded(network, torch.from_numpy(images[:8]))
-        lowered = prepare.low(folded, torch.from_numpy(images[:8]))
+        lowered = prepare.in_bfloat16(folded, torch.from_numpy(images[:8]))
         assert lowered is not None, "ResNet-20 computes in bfloat16"
         fast = {"folded": folded, "prepared": lowered}
         by_steps = {f"pgd-{steps}": _beside(network, fast, images, labels, settings, steps) for steps in STEPS}

@@ -19,7 +19,7 @@ DOUBT = 0.02
 answers up to 0.006 of that otherwise than in float32 (ResNet-20 on digits)."""
 
 
-class Low(nn.Module):
+class Bfloat16(nn.Module):
     """A network whose encoder computes in bfloat16: images in [0, 1] to logits in float32."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -30,24 +30,24 @@ class Low(nn.Module):
         return self.network(x)
 
 
-class _Lowered(nn.Module):
+class _ToBfloat16(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.to(torch.bfloat16)
 
 
-def low(network: nn.Module, example: Tensor) -> Low | None:
+def in_bfloat16(network: nn.Module, example: Tensor) -> Bfloat16 | None:
     """A copy of a network of the zoo with its encoder in bfloat16, weights too; its resizing, normalisation and head
     stay in float32. None of one that cannot compute so, which `example` (N, C, H, W) shows. Whether attacks on it are
     as strong is not known here (`Attack.dtype`)."""
     once = copy.deepcopy(network)
-    once.encoder = nn.Sequential(_Lowered(), once.get_submodule("encoder").to(torch.bfloat16))
+    once.encoder = nn.Sequential(_ToBfloat16(), once.get_submodule("encoder").to(torch.bfloat16))
     example = example.to(next((p.device for p in network.parameters()), example.device))
     try:
         with torch.inference_mode():
             logits = once(example)
     except RuntimeError:  # a layer that makes float32 of its own, which torch does not mix with bfloat16
         return None
-    return Low(once) if bool(logits.isfinite().all()) else None
+    return Bfloat16(once) if bool(logits.isfinite().all()) else None
 
 
 def folded(network: nn.Module, example: Tensor) -> nn.Module:
@@ -97,9 +97,9 @@ def _spread(logits: Tensor) -> Tensor:
 
 
 def wrong_on(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Of images, logits of `network` (N, K) and labels (N,): which are answered wrongly, (N,) bool; of a `Low` one
+    """Of images, logits of `network` (N, K) and labels (N,): which are answered wrongly, (N,) bool; of a `Bfloat16` one
     which are by more than DOUBT."""
-    if not isinstance(network, Low):
+    if not isinstance(network, Bfloat16):
         return lambda images, logits, labels: logits.argmax(dim=1) != labels
 
     def wrong(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -69,15 +69,16 @@ NEAREST = "nearest"
 class Source:
     """A network that a run attacks, as it is attacked (`prepare.folded`). `targets`: the networks that are asked after
     each step where the run stops at the first transfer, itself the first. `key`: of all that decides its shards but for
-    the attack and the images; empty: they are not kept. `lower`: the same in bfloat16 (`prepare.low`), if it may be
-    attacked in that; `judge`: the network itself, by which it is tried; `fit`: strength -> whether it was found fit."""
+    the attack and the images; empty: they are not kept. `in_bfloat16`: the same with that network
+    (`prepare.in_bfloat16`), where the run asks for it; `judge`: the network itself, by which it is tried; `fit`:
+    strength -> whether it was found fit."""
 
     run: str
     model: str
     network: nn.Module
     targets: Mapping[str, nn.Module]
     key: str = ""
-    lower: Source | None = None
+    in_bfloat16: Source | None = None
     judge: nn.Module | None = None
     fit: dict[str, bool] = field(default_factory=dict)
 
@@ -166,11 +167,11 @@ def source(
     made_on = Source(run, model, fast, asked, _key(config, run, model, data, fast, asked) if keep else "")
     if attack.dtype == "float32" or len(blocks_of(len(data.ids), config)) <= TRIAL:
         return made_on
-    low = prepare.low(fast, example)
-    if low is None:
+    lowered = prepare.in_bfloat16(fast, example)
+    if lowered is None:
         return made_on
-    lower = Source(run, model, low, asked, _key(config, run, model, data, low, asked) if keep else "")
-    return replace(made_on, lower=lower, judge=network)
+    key = _key(config, run, model, data, lowered, asked) if keep else ""
+    return replace(made_on, in_bfloat16=Source(run, model, lowered, asked, key), judge=network)
 
 
 def _followed(made_on: Source, shard: Shard, data: Samples, start: Images, config: Config) -> Source:
@@ -179,19 +180,19 @@ def _followed(made_on: Source, shard: Shard, data: Samples, start: Images, confi
     In bfloat16 where as many images of the first block at this strength are answered rightly, by the network itself in
     float32, as when they are made in float32. Checks are always made in float32.
     """
-    if made_on.lower is None or made_on.judge is None or shard.label in CHECKS:
+    if made_on.in_bfloat16 is None or made_on.judge is None or shard.label in CHECKS:
         return made_on
     if shard.label not in made_on.fit:
         every = shards_of(config.attack_runs[made_on.run], data, config)
         (tried,) = [one for one in every if (one.label, one.number) == (shard.label, 0)]
         exactly = config.compute.model_copy(update={"dtype": "float32"})
-        right = [
-            np.count_nonzero(compute.forward(made_on.judge, images, exactly).argmax(axis=1) == data.labels[tried.rows])
-            for one in (made_on, made_on.lower)
-            for images in [_made(one, tried, data, start, config).images[:, 0]]
-        ]
+        right = []
+        for one in (made_on, made_on.in_bfloat16):
+            images = _made(one, tried, data, start, config).images[:, 0]
+            answers = compute.forward(made_on.judge, images, exactly).argmax(axis=1)
+            right.append(np.count_nonzero(answers == data.labels[tried.rows]))
         made_on.fit[shard.label] = right[0] == right[1]
-    return made_on.lower if made_on.fit[shard.label] else made_on
+    return made_on.in_bfloat16 if made_on.fit[shard.label] else made_on
 
 
 def _key(config: Config, run: str, model: str, data: Samples, fast: nn.Module, asked: Mapping[str, nn.Module]) -> str:
@@ -360,7 +361,7 @@ def _name(run: str, model: str, dtype: str, label: str, number: int) -> str:
 def _path(made_on: Source, shard: Shard, some: Samples, config: Config) -> Path:
     settings = shard.attack.model_dump_json(exclude={"eps_255", "n_images", "squares", "dtype"})
     told = "\x1f".join((made_on.key, settings, repr(shard.eps), *some.ids.tolist()))
-    dtype = "bfloat16" if isinstance(made_on.network, prepare.Low) else "float32"
+    dtype = "bfloat16" if isinstance(made_on.network, prepare.Bfloat16) else "float32"
     name = _name(made_on.run, made_on.model, dtype, shard.label, shard.number)
     return cache.path(config, shard.attack.dataset, name, hashlib.sha256(told.encode()).hexdigest()[:20])
 

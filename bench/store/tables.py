@@ -77,9 +77,10 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def stacked(name: str, parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all parts as one frame of table `name`; an empty frame with its columns where there are no parts."""
+    """The rows of all parts as one frame of table `name`; an empty frame with its columns where no part has rows."""
     import pandas as pd
 
+    parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(schemas.TABLES[name].columns))
 
 

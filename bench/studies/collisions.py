@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from bench import compute, progress, stats
@@ -83,9 +82,7 @@ def run(config: Config) -> dict[str, int]:
     compute.prepare(config.compute, config.seed)
     rows: dict[str, list[pd.DataFrame]] = {"layers": [], "collisions": [], "collision_checks": []}
     for settings in config.collisions.runs.values():
-        with threadpool_limits(1, user_api="blas"):  # the last bits would else go by the number of processors
-            found = one_set(config, settings)
-        for name, frames in found.items():
+        for name, frames in one_set(config, settings).items():
             rows[name] += frames
     if config.collisions.shapes:
         rows["layers"] += [by_shapes(), by_weights(config)]

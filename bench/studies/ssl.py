@@ -129,11 +129,7 @@ def run(config: Config) -> dict[str, int]:
         "corruption_error": list(errors(config, scored)),
     }
     return {
-        name: len(
-            tables.write(
-                name, tables.stacked(name, [one for one in frames if len(one)]), config.results / f"{name}.parquet"
-            )
-        )
+        name: len(tables.write(name, tables.stacked(name, frames), config.results / f"{name}.parquet"))
         for name, frames in written.items()
     }
 

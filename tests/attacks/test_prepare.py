@@ -87,7 +87,7 @@ def test_a_lowered_network_answers_nearly_the_same_and_leaves_the_other_as_it_wa
     x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         before = plain(x)
-        low = prepare.low(plain, x)
+        low = prepare.in_bfloat16(plain, x)
         assert low is not None
         found = low(x)
         assert torch.equal(plain(x), before)
@@ -114,12 +114,12 @@ def test_a_network_that_makes_float32_of_its_own_or_overflows_is_not_lowered() -
     for encoder in (Mixing(), Endless()):
         network = nn.Sequential()
         network.encoder = encoder
-        assert prepare.low(network, torch.rand(2, 3, 32, 32)) is None
+        assert prepare.in_bfloat16(network, torch.rand(2, 3, 32, 32)) is None
 
 
 def test_an_answer_within_the_doubt_of_a_lowered_network_is_not_wrong() -> None:
     logits = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0], [0.99, 1.0, 0.0], [0.9, 1.0, 0.0]])
     labels, images = torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 2, 2)
-    exact, low = prepare.wrong_on(nn.Identity()), prepare.wrong_on(prepare.Low(nn.Identity()))
+    exact, low = prepare.wrong_on(nn.Identity()), prepare.wrong_on(prepare.Bfloat16(nn.Identity()))
     assert exact(images, logits, labels).tolist() == [False, True, True, True]
     assert low(images, logits, labels).tolist() == [False, True, False, True]

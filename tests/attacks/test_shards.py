@@ -269,8 +269,8 @@ def lowered(config: Config) -> shards.Source:
     """The convolutional network as it is attacked in bfloat16."""
     data = shards.declared(config, config.attacks.runs[RUN])
     found = shards.source(with_run(config, dtype="bfloat16"), RUN, "cnn", data, zoo.load(config, "cnn"), {})
-    assert found.lower is not None
-    return found.lower
+    assert found.in_bfloat16 is not None
+    return found.in_bfloat16
 
 
 @pytest.mark.parametrize("stop", ["never", "success"])
@@ -321,12 +321,12 @@ def test_where_bfloat16_is_weaker_the_network_is_attacked_in_float32(
     expected = attacks_of(config)
     asked = with_run(config, dtype="bfloat16")
     with monkeypatch.context() as patched:
-        patched.setattr(prepare, "low", lambda network, example: prepare.Low(Blind()))
+        patched.setattr(prepare, "in_bfloat16", lambda network, example: prepare.Bfloat16(Blind()))
         found = attacks_of(asked)
     assert found["params_json"].str.contains('"dtype": "float32"').all()
     alike = found.columns.difference(["params_json"])
     assert found[alike].equals(expected[alike])
-    monkeypatch.setattr(prepare, "low", lambda network, example: None)
+    monkeypatch.setattr(prepare, "in_bfloat16", lambda network, example: None)
     assert attacks_of(asked).equals(found), "a network that cannot compute so"
 
 
